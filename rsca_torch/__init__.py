@@ -1,0 +1,1 @@
+"""Chemical likeness of stars, learned from open clusters."""

@@ -1,0 +1,1 @@
+"""Everything before the first matrix product: survey files in, a store of trusted spectra out."""
