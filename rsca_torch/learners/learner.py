@@ -1,0 +1,48 @@
+"""What a learner is, and the one that learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+__all__ = ["Identity", "Learner"]
+
+Labels = Sequence[str] | np.ndarray
+
+
+class Learner(nn.Module):
+    """A map of latents (N, K) to an embedding (N, D) in which the Euclidean distance says how alike two stars are.
+
+    Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both.
+    """
+
+    name: str = ""  # in tables and results; empty: the name of the class
+
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
+        """Fit in closed form, or do nothing.
+
+        Args:
+            field: (F, K) float64 latents of field stars.
+            members: (M, K) float64 latents of cluster members.
+            clusters: M labels, one a member.
+        """
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, K) -> (N, D)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(z)")
+
+    def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
+        """A scalar to minimise over the members' latents (M, K); None: nothing to train."""
+        return None
+
+
+class Identity(Learner):
+    """Distances in the representation as it comes: "on raw" of the paper's Figure 4."""
+
+    name = "raw"
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, K) -> the same."""
+        return z
