@@ -1,1 +1,28 @@
-"""Chemical likeness of stars, learned from open clusters."""
+"""Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
+
+from rsca_torch.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
+from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners import Identity, Learner, Scaled, ScaledComponents
+from rsca_torch.loco import LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.ppca import MaskedPPCA, fit_ppca
+from rsca_torch.rsca import RSCA
+from rsca_torch.spectra import Spectra
+
+__all__ = [
+    "RSCA",
+    "DoppelgangerRate",
+    "Identity",
+    "InputError",
+    "LOCOResult",
+    "Learner",
+    "MaskedPPCA",
+    "NumericalWarning",
+    "Scaled",
+    "ScaledComponents",
+    "Spectra",
+    "allowed_pairs",
+    "doppelganger_rate",
+    "fit_ppca",
+    "leave_one_cluster_out",
+    "paired_difference",
+]

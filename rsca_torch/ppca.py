@@ -105,7 +105,7 @@ class MaskedPPCA(nn.Module):
         measured = self.noise_variance is None and sigma is not None
         blocks = _Blocks(flux, valid, sigma if measured else None, "measured" if measured else "isotropic")
         known = self.mean.isfinite()
-        parameters = _Parameters(self.loadings, self.mean.nan_to_num(), 1.0)
+        parameters = _Parameters(self.loadings.double(), self.mean.double().nan_to_num(), 1.0)
         for block in blocks:
             weight = block.weight * known
             yield _Posterior(_Block(block.flux, weight if measured else weight / self.bin_variance), parameters)

@@ -101,3 +101,24 @@ class Spectra:
             self.wavelength,
             self.stars[rows],
         )
+
+    def on(self, wavelength: Tensor) -> Spectra:
+        """The same stars on other bins of the same grid; bins that these spectra lack are invalid.
+
+        Raises:
+            InputError: where not a single bin coincides (within a hundredth of the spacing): another grid.
+        """
+        if torch.equal(wavelength, self.wavelength):
+            return self
+        place = torch.searchsorted(self.wavelength, wavelength).clamp(max=len(self.wavelength) - 1)
+        before = (place - 1).clamp(min=0)
+        nearer = (self.wavelength[before] - wavelength).abs() < (self.wavelength[place] - wavelength).abs()
+        place = torch.where(nearer, before, place)
+        found = (self.wavelength[place] - wavelength).abs() < 0.01 * wavelength.diff().min()
+        if not found.any():
+            raise InputError(
+                f"none of the {len(wavelength)} wavelengths is among the spectra's {len(self.wavelength)} bins "
+                f"({float(self.wavelength[0]):.2f} to {float(self.wavelength[-1]):.2f}): another wavelength grid"
+            )
+        sigma = None if self.sigma is None else self.sigma[:, place]
+        return Spectra(self.flux[:, place], self.valid[:, place] & found, sigma, wavelength, self.stars)

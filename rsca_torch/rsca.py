@@ -1,0 +1,206 @@
+"""RSCA: masked PPCA and the three steps after it as one frozen linear layer (paper, section 3; docs/maths.md, 6)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rsca_torch.errors import InputError
+from rsca_torch.learners.learner import Labels
+from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.ppca import Array, MaskedPPCA, Noise, fit_ppca
+from rsca_torch.spectra import Spectra
+
+__all__ = ["RSCA", "Basis", "compress"]
+
+Basis = Literal["inductive", "transductive"]
+SCHEMA = 1
+
+
+class RSCA(nn.Module):
+    """Spectra in, features out, whose Euclidean distance says how likely two stars were born together.
+
+    A frozen layer: buffers only, nothing to train, gradients pass through to the flux. It computes in float64 and
+    gives back the dtype that came in. Rows are ordered by importance; the largest weight of a row is positive.
+
+    Attributes:
+        weight: (K, P) float64; a dimension that tells nothing about siblings is a row of zeros.
+        bias: (K,) float64; an average field star has features near 0.
+        sigma_r: (K,) float64 rising, eq. 4 of the paper; inf where a dimension tells nothing.
+        wavelength: (P,) float64, vacuum Angstrom.
+        ppca: step 1, which takes over where bins are censored or their noise is given.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    rotation: Tensor
+    centre: Tensor
+    sigma_r: Tensor
+    wavelength: Tensor
+
+    def __init__(self, ppca: MaskedPPCA, rotation: Tensor, centre: Tensor, sigma_r: Tensor, wavelength: Tensor) -> None:
+        super().__init__()
+        self.ppca = ppca
+        weight = rotation @ ppca.linear_map()
+        flip = weight.gather(1, weight.abs().argmax(1, keepdim=True)) < 0
+        self.register_buffer("weight", torch.where(flip, -weight, weight))
+        self.register_buffer("rotation", torch.where(flip, -rotation, rotation))
+        self.register_buffer("bias", -self.weight @ ppca.mean.nan_to_num() - self.rotation @ centre)
+        self.register_buffer("centre", centre)
+        self.register_buffer("sigma_r", sigma_r)
+        self.register_buffer("wavelength", wavelength)
+
+    @classmethod
+    def fit(
+        cls,
+        field: Spectra,
+        members: Spectra,
+        clusters: Labels | None = None,
+        n_components: int = 30,
+        noise: Noise = "measured",
+        *,
+        robust: bool = True,
+        pooled: bool = True,
+        top: int | None = None,
+        basis: Basis = "inductive",
+        **ppca: Any,  # noqa: ANN401  (fit_ppca's own)
+    ) -> RSCA:
+        """Learn the map from field stars and the members of open clusters.
+
+        Args:
+            field: F spectra.
+            members: M spectra of the same bins.
+            clusters: M labels. None: the members' column CLUSTER.
+            n_components: K of step 1.
+            noise: "measured" needs the spectra's sigma; "isotropic" is the paper's.
+            robust: as in ScaledComponents.
+            pooled: as in ScaledComponents.
+            top: as in ScaledComponents.
+            basis: as in `compress`.
+            **ppca: tolerance, max_iterations, progress of `fit_ppca`.
+
+        Raises:
+            InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
+        """
+        labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
+        compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
+        scaling = ScaledComponents(robust=robust, pooled=pooled, top=top)
+        scaling.initialise(_latents(compressor, field), _latents(compressor, members), labels)
+        return cls(compressor, scaling.weight, scaling.centre, scaling.sigma_r, field.wavelength)
+
+    def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
+        """(N, K) features, in the dtype of the flux.
+
+        Without `valid` and `sigma` this is exactly flux @ weight.T + bias. With either, censored bins are marginalised
+        and noisy ones weigh less: the posterior mean of step 1, star by star (eq. 1.4), then steps 2 to 4.
+
+        Args:
+            flux: (N, P) continuum-normalised.
+            valid: (N, P) bool, True = use.
+            sigma: (N, P) standard errors; they matter where the model was fitted with measured noise.
+        """
+        flux = torch.as_tensor(flux)
+        if flux.ndim != 2 or flux.shape[1] != self.weight.shape[1]:
+            raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(flux.shape)}")
+        if valid is None and sigma is None:
+            return (flux.to(self.weight.dtype) @ self.weight.T + self.bias).to(flux.dtype)
+        latents: Tensor = self.ppca(flux, valid, sigma)
+        features: Tensor = (latents - self.centre) @ self.rotation.to(latents.dtype).T
+        return features.to(flux.dtype)
+
+    def embed(self, spectra: Spectra) -> Tensor:
+        """(N, K) features of spectra on any bins of the same grid: bins that they lack are censored."""
+        spectra = spectra.on(self.wavelength)
+        features: Tensor = self(spectra.flux, spectra.valid, spectra.sigma)
+        return features
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, whole or not at all."""
+        target = Path(path)
+        header = {
+            "format": "rsca_torch",
+            "schema": SCHEMA,
+            "noise_variance": self.ppca.noise_variance,
+            "history": self.ppca.history,
+            "converged": self.ppca.converged,
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        partial = target.with_name(target.name + ".partial")
+        save_file(tensors, partial, metadata={"rsca_torch": json.dumps(header)})
+        partial.replace(target)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RSCA:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: where the file is missing, is no RSCA model, or is of a newer schema.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"no model at {path}: give a file that RSCA.save or `rsca fit` wrote")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("rsca_torch", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        except SafetensorError as error:
+            raise InputError(f"{path} is no safetensors file ({error}): give one that `rsca fit` wrote") from error
+        if header is None or header["schema"] > SCHEMA:
+            raise InputError(f"{path} is no RSCA model of schema {SCHEMA} or earlier: {header}")
+        ppca = MaskedPPCA(
+            tensors["ppca.loadings"],
+            tensors["ppca.mean"],
+            tensors["ppca.bin_variance"],
+            header["noise_variance"],
+            header["history"],
+            header["converged"],
+        )
+        model = cls(ppca, *(tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength")))
+        model.load_state_dict(tensors)  # bit for bit what was saved
+        return model
+
+
+def compress(
+    field: Spectra,
+    members: Spectra,
+    n_components: int = 30,
+    noise: Noise = "measured",
+    *,
+    basis: Basis = "inductive",
+    **ppca: Any,  # noqa: ANN401  (fit_ppca's own)
+) -> MaskedPPCA:
+    """Step 1 for a field and its clusters.
+
+    Args:
+        field: F spectra.
+        members: M spectra of the same bins.
+        n_components: K.
+        noise: "measured" needs the spectra's sigma; "isotropic" does not use it.
+        basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
+            judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
+        **ppca: tolerance, max_iterations, progress of `fit_ppca`.
+
+    Raises:
+        InputError: as `fit_ppca`, and where the bins differ, sigma is missing, or basis is neither.
+    """
+    if not torch.equal(field.wavelength, members.wavelength):
+        raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
+    if basis not in ("inductive", "transductive"):
+        raise InputError(f"basis must be inductive or transductive, got {basis!r}")
+    if noise == "measured" and (field.sigma is None or members.sigma is None):
+        raise InputError("measured noise needs the spectra's sigma: give it, or noise='isotropic'")
+    parts = [field] if basis == "inductive" else [field, members]
+    sigma = torch.cat([part.sigma for part in parts if part.sigma is not None]) if noise == "measured" else None
+    flux, valid = (torch.cat([getattr(part, name) for part in parts]) for name in ("flux", "valid"))
+    return fit_ppca(flux, valid, n_components, sigma, noise, **ppca)
+
+
+def _latents(ppca: MaskedPPCA, spectra: Spectra) -> Tensor:
+    latents: Tensor = ppca(spectra.flux, spectra.valid, spectra.sigma)
+    return latents
