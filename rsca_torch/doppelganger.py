@@ -12,9 +12,14 @@ from torchmetrics import Metric
 from rsca_torch.errors import InputError
 from rsca_torch.ppca import Array
 
-__all__ = ["DoppelgangerRate", "allowed_pairs", "count_doppelgangers", "doppelganger_rate", "sibling_distances"]
-
-PAIR_ELEMENTS = 8_000_000  # pairs x dimensions worked on at once
+__all__ = [
+    "DoppelgangerRate",
+    "allowed_pairs",
+    "doppelganger_rate",
+    "median_distance",
+    "sibling_distances",
+    "stranger_distances",
+]
 
 
 def allowed_pairs(
@@ -47,38 +52,36 @@ def allowed_pairs(
 
 
 def sibling_distances(embedded_members: Array) -> Tensor:
-    """(n (n - 1) / 2,) float64 distances between the n members (n, D) of one cluster."""
+    """(n (n - 1) / 2,) float64 distances between the n members (n, D) of one cluster.
+
+    Raises:
+        InputError: for fewer than two members.
+    """
+    if len(embedded_members) < 2:
+        raise InputError(f"a cluster needs at least two members to have a sibling pair, got {len(embedded_members)}")
     return torch.nn.functional.pdist(torch.as_tensor(embedded_members).double())
 
 
-def count_doppelgangers(
-    embedded_members: Array, embedded_field: Array, threshold: float, allowed: Array | None = None
-) -> tuple[int, int]:
-    """(pairs no farther apart than the threshold, pairs in all) of the allowed (member, field star) pairs.
+def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> Tensor:
+    """(pairs,) float64 distances of the allowed (member, field star) pairs, member by member.
 
-    Distances are direct differences in float64, never |a|^2 + |b|^2 - 2ab: near-identical stars are the point.
-    Only allowed pairs are visited, some at a time.
+    Direct differences in float64, never |a|^2 + |b|^2 - 2ab: near-identical stars are the point. Only allowed pairs
+    are visited, one member's at a time.
 
     Args:
         embedded_members: (n, D).
         embedded_field: (F, D).
-        threshold: in units of the embedding.
         allowed: (n, F) bool. None: every pair.
     """
     members, field = torch.as_tensor(embedded_members).double(), torch.as_tensor(embedded_field).double()
     if members.ndim != 2 or field.ndim != 2 or members.shape[1] != field.shape[1]:
         raise InputError(f"members (n, D) and field (F, D) expected, got {tuple(members.shape)}, {tuple(field.shape)}")
-    if allowed is not None and tuple(allowed.shape) != (len(members), len(field)):
+    if allowed is None:
+        allowed = torch.ones(len(members), len(field), dtype=torch.bool)
+    if tuple(allowed.shape) != (len(members), len(field)):
         raise InputError(f"allowed must have shape {(len(members), len(field))}, got {tuple(allowed.shape)}")
-    close = pairs = 0
-    step = max(1, PAIR_ELEMENTS // max(1, members.shape[1]))
-    for row, member in enumerate(members):
-        others = field if allowed is None else field[torch.as_tensor(allowed[row]).bool()]
-        pairs += len(others)
-        for first in range(0, len(others), step):
-            distance = (others[first : first + step] - member).square().sum(1).sqrt()
-            close += int((distance <= threshold).sum())
-    return close, pairs
+    rows = torch.as_tensor(allowed).bool()
+    return torch.cat([(field[row] - member).square().sum(1).sqrt() for member, row in zip(members, rows, strict=True)])
 
 
 def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:
@@ -95,14 +98,13 @@ def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: A
     Raises:
         InputError: for fewer than two members, or shapes that disagree.
     """
-    close, pairs = count_doppelgangers(embedded_members, embedded_field, _threshold(embedded_members), allowed)
-    return close / pairs if pairs else float("nan")
+    distances = stranger_distances(embedded_members, embedded_field, allowed)
+    return float((distances <= median_distance(sibling_distances(embedded_members))).double().mean())
 
 
-def _threshold(embedded_members: Array) -> float:
-    if len(embedded_members) < 2:
-        raise InputError(f"a cluster needs at least two members to have a sibling pair, got {len(embedded_members)}")
-    return float(np.median(sibling_distances(embedded_members).cpu().numpy()))
+def median_distance(distances: Tensor) -> float:
+    """The median, of an even number the mean of the middle two."""
+    return float(np.median(distances.cpu().numpy()))
 
 
 class DoppelgangerRate(Metric):
@@ -131,9 +133,9 @@ class DoppelgangerRate(Metric):
         self, embedded_members: Tensor, embedded_field: Tensor, allowed: Tensor | None = None, cluster: int = 0
     ) -> None:
         """Add all members (n, D) of a cluster against field stars (F, D); shapes as in `doppelganger_rate`."""
-        close, pairs = count_doppelgangers(embedded_members, embedded_field, _threshold(embedded_members), allowed)
-        self.close[cluster] += close
-        self.pairs[cluster] += pairs
+        distances = stranger_distances(embedded_members, embedded_field, allowed)
+        self.close[cluster] += (distances <= median_distance(sibling_distances(embedded_members))).sum()
+        self.pairs[cluster] += len(distances)
         self.members[cluster] = len(embedded_members)
 
     def compute(self) -> Tensor:

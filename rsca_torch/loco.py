@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsca_torch.doppelganger import count_doppelgangers, sibling_distances
+from rsca_torch.doppelganger import median_distance, sibling_distances, stranger_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.ppca import Array
 
-__all__ = ["Difference", "LOCOResult", "leave_one_cluster_out", "paired_difference"]
+__all__ = ["Difference", "LOCOResult", "fitted", "leave_one_cluster_out", "paired_difference"]
 
 LEVEL = 0.68
 RESAMPLES = 10_000
@@ -32,6 +32,7 @@ class LOCOResult:
         pairs: how many allowed (member, field star) pairs each has.
         median_sibling_distance: the threshold of each, in units of its own fold's embedding.
         held_out: whether the judging learner had not seen the cluster.
+        distances: of each cluster its sibling pairs' and its allowed stranger pairs' distances; None unless kept.
     """
 
     cluster_rates: dict[str, float]
@@ -39,6 +40,7 @@ class LOCOResult:
     pairs: dict[str, int]
     median_sibling_distance: dict[str, float]
     held_out: bool = True
+    distances: dict[str, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
 
     @property
     def rate(self) -> float:
@@ -101,6 +103,7 @@ def leave_one_cluster_out(
     allowed: Array | None = None,
     held_out: bool = True,
     seed: int = 0,
+    keep_distances: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
@@ -113,6 +116,7 @@ def leave_one_cluster_out(
         allowed: (M, F) bool, the pairs that may be compared. None: all.
         held_out: False: one learner fitted on all clusters judges them all (no cross-validation).
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
+        keep_distances: keep every sibling's and every allowed stranger's distance, for histograms.
         progress: called with (folds done, folds) after each fold.
 
     Raises:
@@ -130,17 +134,22 @@ def leave_one_cluster_out(
         )
     judged = _judged_clusters(labels)
     allowed = torch.ones(len(members), len(field), dtype=torch.bool) if allowed is None else torch.as_tensor(allowed)
-    rates, pairs, medians = {}, {}, {}
-    learner = None if held_out else _fitted(make_learner, field, members, labels, seed)
+    sizes = {cluster: int((labels == cluster).sum()) for cluster in judged}
+    distances: dict[str, tuple[Tensor, Tensor]] = {}
+    learner = None if held_out else fitted(make_learner, field, members, labels, seed)
     for done, cluster in enumerate(judged, start=1):
         inside = torch.from_numpy(labels == cluster)
-        judge = learner or _fitted(make_learner, field, members[~inside], labels[labels != cluster], seed)
-        rates[cluster], pairs[cluster], medians[cluster] = _judge(judge, field, members[inside], allowed[inside])
+        judge = learner or fitted(make_learner, field, members[~inside], labels[labels != cluster], seed)
+        distances[cluster] = _distances(judge, field, members[inside], allowed[inside])
         if progress is not None:
             progress(done, len(judged))
+    pairs = {cluster: len(strangers) for cluster, (_, strangers) in distances.items()}
     _warn_named("with no allowed pair (rate NaN, left out of the mean)", [c for c in judged if pairs[c] == 0])
-    sizes = {cluster: int((labels == cluster).sum()) for cluster in judged}
-    return LOCOResult(rates, sizes, pairs, medians, held_out)
+    medians = {cluster: median_distance(siblings) for cluster, (siblings, _) in distances.items()}
+    rates = {
+        cluster: float((strangers <= medians[cluster]).double().mean()) for cluster, (_, strangers) in distances.items()
+    }
+    return LOCOResult(rates, sizes, pairs, medians, held_out, distances if keep_distances else None)
 
 
 def _judged_clusters(labels: NDArray[np.str_]) -> list[str]:
@@ -160,24 +169,21 @@ def _warn_named(what: str, clusters: list[str]) -> None:
         warnings.warn(f"{len(clusters)} clusters {what}: {', '.join(clusters)}", NumericalWarning, stacklevel=3)
 
 
-def _fitted(
-    make_learner: Callable[[], Learner], field: Tensor, members: Tensor, labels: NDArray[np.str_], seed: int
-) -> Learner:
+def fitted(make_learner: Callable[[], Learner], field: Tensor, members: Tensor, clusters: Labels, seed: int) -> Learner:
+    """A fresh learner fitted on field (F, K) and members (M, K) with their M labels, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner = make_learner()
-        learner.initialise(field, members, labels)
+        learner.initialise(field, members, clusters)
     return learner.eval()
 
 
 @torch.no_grad()
-def _judge(learner: Learner, field: Tensor, members: Tensor, allowed: Tensor) -> tuple[float, int, float]:
-    """(rate, allowed pairs, median sibling distance) of one cluster; only field stars of an allowed pair are mapped."""
+def _distances(learner: Learner, field: Tensor, members: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one cluster: siblings' distances and allowed strangers'; only field stars of an allowed pair are mapped."""
     compared = allowed.any(0)
     embedded = learner(members)
-    median = float(np.median(sibling_distances(embedded).numpy()))
-    close, pairs = count_doppelgangers(embedded, learner(field[compared]), median, allowed[:, compared])
-    return (close / pairs if pairs else float("nan")), pairs, median
+    return sibling_distances(embedded), stranger_distances(embedded, learner(field[compared]), allowed[:, compared])
 
 
 def _resampled_means(

@@ -37,7 +37,7 @@ class Spectra:
     valid: Tensor = None  # type: ignore[assignment]  # None is replaced in __post_init__
     sigma: Tensor | None = None
     wavelength: Tensor = None  # type: ignore[assignment]  # None is replaced in __post_init__
-    stars: Table = field(default=None, repr=False)  # type: ignore[assignment]  # None is replaced in __post_init__
+    stars: Table = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         flux = torch.as_tensor(self.flux)

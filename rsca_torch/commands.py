@@ -1,0 +1,240 @@
+"""What each command does, from its composed configuration; `rsca_torch.cli` calls these."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from astropy.table import Table
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from rsca_torch.comparison import Comparison, abundances, represent
+from rsca_torch.comparison import compare as compare_learners
+from rsca_torch.errors import InputError
+from rsca_torch.learners import Learner, ScaledComponents
+from rsca_torch.loco import fitted
+from rsca_torch.report import (
+    draw_features,
+    draw_histograms,
+    draw_rates,
+    draw_weights,
+    save_figure,
+    summary_table,
+    write_csv,
+    write_json,
+)
+from rsca_torch.rsca import RSCA
+from rsca_torch.survey.ingest import ingest as ingest_survey
+from rsca_torch.survey.store import Store
+
+__all__ = ["compare", "embed", "fit", "ingest", "simulate"]
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_AT_ONCE = 1024  # stars
+
+
+def simulate(config: DictConfig) -> None:
+    """Write a simulated survey as an archive's tree."""
+    root = Path(config.root)
+    hydra.utils.instantiate(config.simulation).write(root, config.seed)
+    log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)
+
+
+def ingest(config: DictConfig) -> None:
+    """Survey files to a store."""
+    store = ingest_survey(hydra.utils.instantiate(config.survey), config.store)
+    log.info("store in %s; next: rsca compare store=%s", store.path, store.path)
+
+
+def compare(config: DictConfig) -> None:
+    """Doppelganger rates of the learners on spectra and abundances, as table, files and pictures."""
+    out = Path(config.out)
+    learners = [partial(hydra.utils.instantiate, each) for each in (config.learner, *config.baselines.values())]
+    with _whole(out) as folder:
+        store = _store(config)
+        field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
+        _require_clusters(store)
+        with _progress() as bar:
+            compressor = hydra.utils.instantiate(config.compressor, progress=_iterations(bar))
+            representations = [represent(field, members, compressor)]
+            representations += [
+                abundances(str(name), field.stars, members.stars, **settings)
+                for name, settings in config.abundances.items()
+            ]
+            pairs = hydra.utils.instantiate(config.pairs)
+            comparison = compare_learners(representations, learners, pairs, config.seed, _folds(bar))
+        _write(folder, comparison, store, config)
+        if config.figures:
+            on = representations[0]
+            _draw(folder, comparison, fitted(learners[0], on.field, on.members, on.clusters, config.seed), store)
+    Console().print(summary_table(comparison))
+    log.info("results.json, results.csv and pictures in %s", out)
+
+
+def fit(config: DictConfig) -> None:
+    """Fit RSCA on all clusters of a store and save it."""
+    out = Path(config.out)
+    _require_free(out)
+    store = _store(config)
+    _require_clusters(store)
+    field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
+    if hydra.utils.get_class(config.learner._target_) is not ScaledComponents:
+        raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
+    settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
+    with _progress() as bar:
+        model = RSCA.fit(field, members, **settings, **switches, progress=_iterations(bar))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model.save(out)
+    telling = int(model.sigma_r.isfinite().sum())
+    log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)
+
+
+def embed(config: DictConfig) -> None:
+    """Features of every star of a store, as a FITS table."""
+    out = Path(config.out)
+    _require_free(out)
+    model = RSCA.load(config.model)
+    store = Store.open(config.store)
+    features, valid_bins = [], []
+    with _progress() as bar:
+        task = bar.add_task("embedding", total=len(store))
+        for first in range(0, len(store), EMBEDDED_AT_ONCE):
+            spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
+            features.append(model.embed(spectra))
+            valid_bins.append(spectra.valid.sum(1))
+            bar.advance(task, len(spectra))
+    table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
+    table["VALID_BINS"] = torch.cat(valid_bins).numpy().astype(np.int32)
+    table["FEATURES"] = torch.cat(features).double().numpy()
+    table.meta = {"STORE": store.checksum[:16]}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole = out.with_name(out.name + ".partial")
+    table.write(whole, format="fits", overwrite=True)
+    whole.replace(out)
+    log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)
+
+
+def _store(config: DictConfig) -> Store:
+    """The store that was named; else that of a simulated survey, made first if it is not there."""
+    if config.store is not None:
+        return Store.open(config.store)
+    folder = Path(config.simulated)
+    settings = {"seed": config.seed, "simulation": OmegaConf.to_container(config.simulation, resolve=True)}
+    note = folder / "simulation.json"
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
+        raise InputError(f"{folder} holds another simulated survey: choose another with simulated=DIR, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    archive, store = folder / "archive", folder / "store"
+    if not (store / "manifest.json").exists():
+        if not archive.exists():
+            log.info("no store given: simulating a survey in %s", folder)
+            hydra.utils.instantiate(config.simulation).write(archive, config.seed)
+        ingest_survey(hydra.utils.instantiate(config.survey, root=str(archive)), store)
+    return Store.open(store)
+
+
+def _arguments(config: DictConfig) -> dict[str, Any]:
+    return {str(name): value for name, value in config.items() if not str(name).startswith("_")}
+
+
+def _require_clusters(store: Store) -> None:
+    _, sizes = np.unique(np.asarray(store.stars["CLUSTER"])[store.is_member], return_counts=True)
+    if (sizes > 1).sum() < 2:
+        raise InputError(
+            f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "
+            "ingest with a list of members (survey.members=FILE)"
+        )
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` at the end, and vanishes if the end is not reached."""
+    _require_free(out)
+    folder = out.with_name(out.name + ".partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if out.exists():
+        out.rmdir()  # empty, as _require_free saw
+    folder.replace(out)
+
+
+def _require_free(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"{out} holds another run: choose another with out=PATH, or remove it")
+
+
+def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:
+    counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]  # string keys
+    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
+    write_json(folder / "results.json", comparison, source, config.seed, settings)
+    write_csv(folder / "results.csv", comparison)
+
+
+def _draw(folder: Path, comparison: Comparison, learner: Learner, store: Store) -> None:
+    """Pictures of the comparison and of `learner`, the judged one fitted on all clusters."""
+    judged = comparison.results[0]
+    on = judged.representation
+    save_figure(draw_rates(comparison), folder, "rates")
+    for result in comparison.results:
+        if result.loco.held_out and result.learner == judged.learner:
+            save_figure(draw_histograms(result), folder, f"distances_{result.representation.name}")
+    if isinstance(learner, ScaledComponents) and on.ppca is not None:
+        model = RSCA(on.ppca, learner.weight, learner.centre, learner.sigma_r, torch.from_numpy(store.wavelength))
+        model.save(folder / "rsca.safetensors")
+        save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
+        field, members = (((z - model.centre) @ model.rotation.T) for z in (on.field, on.members))
+    else:
+        with torch.no_grad():
+            field, members = learner(on.field), learner(on.members)
+    save_figure(draw_features(on, field, members), folder, "features")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Bars on the terminal; plain lines where there is none."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def _iterations(bar: Progress) -> Callable[[int, float], None]:
+    task = bar.add_task("masked PPCA", total=None)
+    reached: list[float] = []
+
+    def report(iteration: int, log_likelihood: float) -> None:
+        gain = f", gain {log_likelihood - reached[-1]:.1e}" if reached else ""
+        reached.append(log_likelihood)
+        bar.update(task, completed=iteration, description=f"masked PPCA: {log_likelihood:.6f} nats a bin{gain}")
+
+    return report
+
+
+def _folds(bar: Progress) -> Callable[[str, int, int], None]:
+    task = bar.add_task("leave one cluster out", total=None)
+    return lambda what, done, folds: bar.update(task, description=what, completed=done, total=folds)

@@ -1,0 +1,182 @@
+"""Learners side by side: the same stars, folds and pairs for every representation and learner (paper, Figure 4)."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from astropy.table import Table
+from torch import Tensor
+
+from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners.learner import Learner
+from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.spectra import Spectra
+
+__all__ = ["Comparison", "Representation", "Result", "abundances", "compare", "learner_name", "represent"]
+
+MakeLearner = Callable[[], Learner]
+Compressor = Callable[[Spectra, Spectra], MaskedPPCA]
+AllowedPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What a learner sees: field (F, K) and members (M, K) with their star tables, and step 1 where there was one."""
+
+    name: str
+    field: Tensor
+    members: Tensor
+    field_stars: Table
+    member_stars: Table
+    ppca: MaskedPPCA | None = None
+    seconds: float = 0.0  # that step 1 took
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """(M,) labels."""
+        return np.asarray(self.member_stars["CLUSTER"], dtype=str)
+
+    def allowed(self, pairs: AllowedPairs) -> Tensor:
+        """(M, F) bool: the pairs that may be compared."""
+        velocity, extinction = (
+            [torch.from_numpy(np.asarray(stars[name], dtype=float)) for stars in (self.member_stars, self.field_stars)]
+            for name in ("VHELIO_AVG", "AK_TARG")
+        )
+        return pairs(*velocity, *extinction)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rates of one learner on one representation, and the wall time of its folds."""
+
+    representation: Representation
+    learner: str
+    loco: LOCOResult
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All results; the first of a representation is the judged learner's, the others are its baselines."""
+
+    results: list[Result]
+
+    def of(self, representation: str, learner: str, held_out: bool = True) -> Result:
+        """The result of that name."""
+        for result in self.results:
+            if (result.representation.name, result.learner, result.loco.held_out) == (
+                representation,
+                learner,
+                held_out,
+            ):
+                return result
+        raise KeyError(f"no result of {learner} on {representation}")
+
+    def differences(self) -> dict[tuple[str, str], Difference]:
+        """(representation, learner) -> its rate less that of the judged learner on spectra, over the same clusters."""
+        judged, *others = [result for result in self.results if result.loco.held_out]
+        return {(o.representation.name, o.learner): paired_difference(o.loco, judged.loco) for o in others}
+
+
+def compare(
+    representations: Sequence[Representation],
+    learners: Sequence[MakeLearner],
+    pairs: AllowedPairs,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Leave-one-cluster-out rates of every learner on every representation, and of the first without cross-validation.
+
+    Args:
+        representations: the first is the one that matters (spectra).
+        learners: each gives a fresh learner; the first is the judged one, the others are baselines.
+        pairs: (member velocity, field velocity, member extinction, field extinction) -> allowed (M, F).
+        seed: of torch's random numbers in every fold.
+        progress: called with (what runs, folds done, folds).
+
+    Raises:
+        InputError: as `leave_one_cluster_out` does.
+    """
+    results = []
+    for representation in representations:
+        allowed = representation.allowed(pairs)
+        results += [_judge(learner, representation, allowed, True, seed, progress) for learner in learners]
+        if representation is representations[0]:
+            results.append(_judge(learners[0], representation, allowed, False, seed, progress))
+    return Comparison(results)
+
+
+def _judge(
+    make_learner: MakeLearner,
+    on: Representation,
+    allowed: Tensor,
+    held_out: bool,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Result:
+    name = learner_name(make_learner())
+    started = time.perf_counter()
+    loco = leave_one_cluster_out(
+        make_learner,
+        on.field,
+        on.members,
+        on.clusters,
+        allowed,
+        held_out,
+        seed,
+        keep_distances=True,
+        progress=None if progress is None else lambda done, folds: progress(f"{name} on {on.name}", done, folds),
+    )
+    return Result(on, name, loco, time.perf_counter() - started)
+
+
+def learner_name(learner: Learner) -> str:
+    """What tables call it: its `name`, else its class."""
+    return getattr(learner, "name", "") or type(learner).__name__
+
+
+def represent(field: Spectra, members: Spectra, compressor: Compressor) -> Representation:
+    """Spectra as latents of masked PPCA (step 1)."""
+    started = time.perf_counter()
+    ppca = compressor(field, members)
+    field_latents, member_latents = (ppca(part.flux, part.valid, part.sigma) for part in (field, members))
+    seconds = time.perf_counter() - started
+    return Representation("spectra", field_latents, member_latents, field.stars, members.stars, ppca, seconds)
+
+
+def abundances(
+    name: str, field: Table, members: Table, elements: Sequence[str], relative_to_iron: bool = False
+) -> Representation:
+    """The survey's own abundances, dex: [X/H], or [X/Fe] with iron as [Fe/H] (paper, section 4.5).
+
+    Raises:
+        InputError: where an element has no column.
+
+    Warns:
+        NumericalWarning: where stars without one of the abundances are left out.
+    """
+    absent = [element for element in elements if f"{element.upper()}_H" not in field.colnames]
+    if absent:
+        raise InputError(f"the star table has no abundances of {', '.join(absent)}: columns are named e.g. FE_H")
+    parts = []
+    for stars in (field, members):
+        values = np.stack([np.asarray(stars[f"{element.upper()}_H"], dtype=float) for element in elements], axis=1)
+        if relative_to_iron:
+            others = [column for column, element in enumerate(elements) if element != "Fe"]
+            values[:, others] -= np.asarray(stars["FE_H"], dtype=float)[:, None]
+        known = np.isfinite(values).all(axis=1)
+        if not known.all():
+            warnings.warn(
+                f"{name}: {(~known).sum()} of {len(known)} stars lack an abundance and are left out",
+                NumericalWarning,
+                stacklevel=2,
+            )
+        parts.append((torch.from_numpy(values[known]), stars[known]))
+    (field_values, field_stars), (member_values, member_stars) = parts
+    return Representation(name, field_values, member_values, field_stars, member_stars)

@@ -1,0 +1,102 @@
+"""A folder of aspcapStar files without a catalogue: the star table comes from each file's own HDU 4."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, abundance_column
+from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
+
+__all__ = ["read_folder"]
+
+log = logging.getLogger(__name__)
+
+#: The reduction's name in a file name (aspcapStar-r12-<id>.fits) tells the release.
+RELEASES = {"r6": "dr13", "r8": "dr14", "r12": "dr16", "dr17": "dr17"}
+
+#: Where HDU 4 of the older releases keeps what allStar has under a name of its own.
+OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", None)} | {
+    name: ("PARAM", index) for name, index in {"TEFF": 0, "LOGG": 1, "M_H": 3, "ALPHA_M": 6}.items()
+}
+
+WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H"}
+
+
+def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, list[tuple[str, str]]]:
+    """The star table of a folder of aspcapStar files, in the order of the files' names.
+
+    Args:
+        root: the folder, searched with all below it.
+        pattern: which file names are spectra, e.g. ``aspcapStar-*.fits``.
+        release: dr13, dr14, dr16 or dr17; None: told from each file's name.
+
+    Returns:
+        One row a star (`STAR_COLUMNS`, FILE relative to root, the abundances), and (file, problem) of what cannot be
+        used. Where two files hold the same star, the first counts.
+
+    Raises:
+        InputError: no such folder, no such files, or none of them can be used.
+    """
+    if not root.is_dir():
+        raise InputError(f"survey.root={root} must be a folder of spectra; there is no such folder")
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob(pattern) if not path.is_dir())
+    if not files:
+        raise InputError(f"no file named {pattern} in survey.root={root} or below; set survey.spectrum to their names")
+    log.info("reading the star tables of %d files", len(files))
+    stars: dict[str, dict[str, Any]] = {}
+    problems = []
+    for file in files:
+        try:
+            star = _read_star(root / file, release) | {"FILE": file}
+            if star["APOGEE_ID"] in stars:
+                raise UnusableFileError(f"duplicate of star {star['APOGEE_ID']}")
+            stars[star["APOGEE_ID"]] = star
+        except UnusableFileError as error:
+            problems.append((file, str(error)))
+    if not stars:
+        raise InputError(f"none of the {len(files)} files in survey.root={root} can be used; the first: {problems[0]}")
+    return _table(list(stars.values())), problems
+
+
+def _read_star(path: Path, release: str | None) -> dict[str, Any]:
+    release = release or RELEASES.get(path.name.split("-")[1] if "-" in path.name else "")
+    if release not in ELEMENTS:
+        raise UnusableFileError("release not told by the file's name; set survey.release")
+    with open_fits(path) as hdus:
+        hdu = require_table(hdus, 4, "star table", "APOGEE_ID")
+        row = {name: hdu.data.field(name) for name in hdu.columns.names if name in WANTED}
+    star = {name: _value(row, name, missing) for name, missing in STAR_COLUMNS.items()}
+    if "VISITS" not in row:
+        del star["VISITS"]
+    if not star["APOGEE_ID"]:
+        raise UnusableFileError("APOGEE_ID is empty in HDU 4 (star table)")
+    return star | _abundances(row, ELEMENTS[release])
+
+
+def _value(row: dict[str, Any], name: str, missing: Any) -> Any:  # noqa: ANN401  (text, integer or float)
+    older, index = OLDER_NAMES.get(name, (name, None))
+    if name in row:
+        older, index = name, None
+    if older not in row or not np.size(row[older]):
+        return missing
+    return native(row[older]).ravel()[index or 0]
+
+
+def _abundances(row: dict[str, NDArray[Any]], elements: list[str]) -> dict[str, float]:
+    x_h = native(row["X_H"]).ravel() if "X_H" in row else np.full(len(elements), np.nan)
+    if len(x_h) != len(elements):
+        raise UnusableFileError(f"X_H has {len(x_h)} values, not {len(elements)}; survey.release may be another")
+    return {abundance_column(element): value for element, value in zip(elements, x_h, strict=True)}
+
+
+def _table(stars: list[dict[str, Any]]) -> Table:
+    """Columns from values: the text columns of HDU 4 differ in width from file to file, so rows cannot be stacked."""
+    names = list(dict.fromkeys(name for star in stars for name in star))
+    return Table({name: [star.get(name, STAR_COLUMNS.get(name, np.nan)) for star in stars] for name in names})

@@ -1,0 +1,143 @@
+"""Survey files in, a store out: choose the stars, censor their bins, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import rich.table
+from astropy.table import Table
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.apogee import read_spectrum
+from rsca_torch.survey.fits_files import UnusableFileError
+from rsca_torch.survey.occam import lone_members
+from rsca_torch.survey.partial import Partial, require_free
+from rsca_torch.survey.sample import Survey, choose_stars
+from rsca_torch.survey.selection import CutFlow
+from rsca_torch.survey.store import Store
+
+__all__ = ["ingest"]
+
+log = logging.getLogger(__name__)
+
+NO_VALID_BIN = "no valid bin"
+
+
+def ingest(survey: Survey, store: str | Path, block: int = 256) -> Store:
+    """Build a store from a survey's files: select and censor, then read, block by block.
+
+    An interrupted call, repeated, goes on after the last finished block; a file that cannot be used is noted and left
+    out. Prints the cut flow and a summary.
+
+    Args:
+        survey: where the files are and which of them to use.
+        store: the folder to make.
+        block: stars read between two entries of the journal; bounds the memory, about 130 kB a star.
+
+    Raises:
+        InputError: something given cannot be used, or no star is left.
+    """
+    store = Path(store)
+    require_free(store)
+    stars, flow, problems = choose_stars(survey)
+    trusted = np.flatnonzero(survey.censoring.trusted_bins())
+    partial = Partial(store, _fingerprint(survey, stars), trusted)
+    _read_spectra(survey, stars, partial, block)
+    stars = _usable(stars, partial, flow, problems)
+    lone = lone_members(np.asarray(stars["CLUSTER"]))
+    stars["CLUSTER"][np.isin(stars["CLUSTER"], lone)] = ""
+    counts = _counts(stars, int(partial.seen.sum()), len(problems))
+    manifest = {"release": survey.release, "survey": survey.config(), "counts": counts, "lone_members": lone}
+    partial.finish(stars, flow.steps, problems, manifest)
+    _summarise(flow, counts, lone, store)
+    return Store.open(store)
+
+
+def _read_spectra(survey: Survey, stars: Table, partial: Partial, block: int) -> None:
+    files = [str(file) for file in stars["FILE"]]
+    if partial.done:
+        log.info("going on after %d of %d spectra", partial.done, len(files))
+    console = Console(stderr=True)
+    firsts = range(partial.done, len(files), block)
+    for first in track(firsts, "reading spectra", console=console, disable=not console.is_terminal):
+        partial.append(*_read_block(survey, files, range(first, min(first + block, len(files))), partial.bins))
+    log.info("%d spectra read", len(files))
+
+
+def _read_block(
+    survey: Survey, files: Sequence[str], rows: range, bins: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], dict[int, str]]:
+    """Flux, error and validity (n, P) of the n usable spectra among the rows, and why the others are not."""
+    flux = np.empty((len(rows), len(bins)), dtype=np.float32)
+    error, valid, failed = np.empty_like(flux), np.zeros(flux.shape, dtype=bool), dict[int, str]()
+    for place, row in enumerate(rows):
+        try:
+            flux[place], error[place] = (values[bins] for values in read_spectrum(survey.root / files[row]))
+        except UnusableFileError as problem:
+            failed[row] = str(problem)
+            continue
+        valid[place] = survey.censoring.valid(flux[place], error[place])
+        if not valid[place].any():
+            failed[row] = NO_VALID_BIN
+    usable = valid.any(axis=1)
+    return flux[usable], error[usable], valid[usable], failed
+
+
+def _usable(stars: Table, partial: Partial, flow: CutFlow, problems: list[tuple[str, str]]) -> Table:
+    """The stars whose spectra were kept; the others are accounted for."""
+    failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
+    if len(failed) == len(stars):
+        partial.discard()  # or the next try would remember that nothing was there
+        raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
+    problems += failed
+    blank = sum(problem == NO_VALID_BIN for _, problem in failed)
+    flow.record("spectrum missing or unreadable", len(stars) - len(failed) + blank)
+    flow.record(NO_VALID_BIN, len(stars) - len(failed))
+    return stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
+
+
+def _fingerprint(survey: Survey, stars: Table) -> str:
+    """One SHA-256 of the settings and of the stars they chose."""
+    total = hashlib.sha256(json.dumps(survey.config(), sort_keys=True).encode())
+    for name in stars.colnames:
+        total.update(name.encode() + np.ascontiguousarray(stars[name]).tobytes())
+    return total.hexdigest()
+
+
+def _counts(stars: Table, bins: int, problems: int) -> dict[str, int]:
+    members = stars["CLUSTER"] != ""
+    return {
+        "stars": len(stars),
+        "field": int((~members).sum()),
+        "members": int(members.sum()),
+        "clusters": len(np.unique(stars["CLUSTER"][members])),
+        "bins": bins,
+        "problems": problems,
+    }
+
+
+def _summarise(flow: CutFlow, counts: Mapping[str, int], lone: Sequence[str], store: Path) -> None:
+    console = Console()
+    table = rich.table.Table("cut", box=None)
+    for name in ("removed", "kept"):
+        table.add_column(name, justify="right")
+    for step in flow.steps:
+        table.add_row(step["cut"], f"{step['removed']:,}", f"{step['kept']:,}")
+    console.print(table)
+    lines = [
+        f"{counts['field']:,} field stars, {counts['members']:,} members in {counts['clusters']} clusters, "
+        f"{counts['bins']:,} bins kept"
+    ]
+    if lone:
+        lines.append(f"left out as clusters, one member each (the star stays in the field): {', '.join(lone)}")
+    if counts["problems"]:
+        lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store} lists them and why")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,182 @@
+"""A store in the making: blocks of spectra and a journal, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
+
+__all__ = ["Partial", "require_free"]
+
+FLOAT = np.dtype("<f4")
+
+
+def require_free(store: Path) -> None:
+    """Check that a store may be written there.
+
+    Raises:
+        InputError: something is there already.
+    """
+    if store.exists() and not (store.is_dir() and next(store.iterdir(), None) is None):
+        raise InputError(f"store={store} exists already; choose another, or remove it")
+
+
+class Partial:
+    """``<store>.partial``: the usable spectra so far, row after row, and a journal of what was read.
+
+    The journal is replaced in one step after the data are on the disk, so whatever the moment of an interruption, the
+    rows it counts are there and what comes after them is overwritten.
+
+    Attributes:
+        done: stars read, usable or not.
+        failed: number of the star -> why its spectrum is not used.
+        seen: (P,) True for the bins that are valid in at least one star.
+
+    Raises:
+        InputError: the partial belongs to a run with other settings or data, or cannot be written.
+    """
+
+    def __init__(self, store: Path, fingerprint: str, bins: NDArray[np.int64]) -> None:
+        self.store, self.path, self.bins = store, partial_path(store), bins
+        self.fingerprint = fingerprint
+        self.done = 0
+        self.failed: dict[int, str] = {}
+        self.seen = np.zeros(len(bins), dtype=bool)
+        self._journal = self.path / "journal.json"
+        if self._journal.exists():
+            self._resume()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)  # stopped before its first block: nothing to keep
+            self.path.mkdir(parents=True)
+            for name in ("flux", "error"):
+                (self.path / f"{name}.raw").touch()
+        except OSError as error:
+            raise InputError(f"store={self.store} cannot be written: {error.strerror}; choose another place") from error
+
+    def _resume(self) -> None:
+        try:
+            journal = json.loads(self._journal.read_text(encoding="utf-8"))
+        except ValueError:
+            journal = {}
+        if journal.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{self.path} was begun with other settings or another catalogue; "
+                "remove it, choose another store, or go back to those settings"
+            )
+        self.done = journal["done"]
+        self.failed = {int(star): problem for star, problem in journal["failed"].items()}
+        packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
+        self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
+
+    def append(
+        self,
+        flux: NDArray[np.float32],  # (n, P)
+        error: NDArray[np.float32],  # (n, P)
+        valid: NDArray[np.bool_],  # (n, P)
+        failed: Mapping[int, str],
+    ) -> None:
+        """Add the next block: the n usable spectra of its stars, and why the others are not."""
+        start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
+        for name, block in (("flux", flux), ("error", error)):
+            with (self.path / f"{name}.raw").open("r+b") as file:
+                file.seek(start)
+                file.write(block.astype(FLOAT).tobytes())
+                _flush(file)
+        self.done += len(flux) + len(failed)
+        self.failed.update(failed)
+        self.seen |= valid.any(axis=0)
+        _write_json(
+            self._journal,
+            {
+                "fingerprint": self.fingerprint,
+                "done": self.done,
+                "failed": self.failed,
+                "seen": np.packbits(self.seen).tobytes().hex(),
+            },
+        )
+
+    def finish(
+        self,
+        stars: Table,
+        selection: Sequence[Mapping[str, Any]],
+        problems: Sequence[tuple[str, str]],
+        manifest: Mapping[str, Any],
+    ) -> None:
+        """Write the whole store beside the blocks, then move it into place in one step.
+
+        Args:
+            stars: one row a usable spectrum, in their order.
+            selection: the cut flow.
+            problems: (file, problem) of what was not used.
+            manifest: what is to be told besides schema and checksums; must hold ``survey.censoring``.
+        """
+        whole = self.path / "store"
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir()
+        for name in ("flux", "error"):
+            self._write_array(whole, name, len(stars))
+        np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
+        _write_stars(whole / "stars.fits", stars)
+        _write_json(whole / "selection.json", list(selection))
+        with (whole / "problems.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("file", "problem"), *problems])
+        files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in FILES}
+        total = checksum(files, manifest["survey"]["censoring"])
+        _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": total, **manifest, "files": files})
+        for name in FILES:
+            with (whole / name).open("rb") as file:
+                _flush(file)
+        whole.rename(self.store)
+        shutil.rmtree(self.path)
+
+    def _write_array(self, whole: Path, name: str, n_stars: int, block: int = 256) -> None:
+        raw = np.memmap(self.path / f"{name}.raw", FLOAT, mode="r", shape=(n_stars, len(self.bins)))
+        header = {"descr": FLOAT.str, "fortran_order": False, "shape": (n_stars, int(self.seen.sum()))}
+        with (whole / f"{name}.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in range(0, n_stars, block):
+                file.write(raw[first : first + block, self.seen].tobytes())
+
+    def discard(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.path)
+
+
+def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+    """Replace a JSON file in one step, after the new one is on the disk."""
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        _flush(file)
+    new.replace(path)
+
+
+def _write_stars(path: Path, stars: Table) -> None:
+    """Plain columns, without the units and masks that a round trip of a Table adds."""
+    columns = []
+    for name in stars.colnames:
+        values = np.asarray(stars[name])
+        code = {"f": "D", "i": "K"}.get(values.dtype.kind)
+        columns.append(fits.Column(name, code or f"{max(1, np.char.str_len(values).max())}A", array=values))
+    fits.BinTableHDU.from_columns(columns).writeto(path)

@@ -1,0 +1,160 @@
+"""Which stars: cuts as data, the rows they keep, and the account of what each removed (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.apogee import abundance_column
+
+__all__ = ["Cut", "CutFlow", "main_rows", "select"]
+
+#: EXTRATARG: not the observation of this star with the highest signal-to-noise.
+DUPLICATE_BIT = 4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One named condition on one column; a star is kept where all that is given holds. Missing values never pass.
+
+    Attributes:
+        name: what the cut flow calls it.
+        column: the catalogue's column.
+        above: kept where the value is strictly larger.
+        below: kept where the value is strictly smaller.
+        without_bit: kept where this bit of an integer flag is not set.
+        defined: kept where the abundances of all these elements are known (column X_H).
+        none_of: kept where the text is none of these.
+
+    Raises:
+        InputError: no condition, or two of different kinds.
+    """
+
+    name: str
+    column: str
+    above: float | None = None
+    below: float | None = None
+    without_bit: int | None = None
+    defined: Sequence[str] | None = None
+    none_of: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        kinds = [self.above is not None or self.below is not None]
+        kinds += [condition is not None for condition in (self.without_bit, self.defined, self.none_of)]
+        if sum(kinds) != 1:
+            raise InputError(
+                f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined or none_of"
+            )
+
+    @classmethod
+    def of(cls, options: Cut | Mapping[str, Any]) -> Cut:
+        """A cut from its YAML mapping (a cut is returned as it is).
+
+        Raises:
+            InputError: an unknown or missing key.
+        """
+        if isinstance(options, Cut):
+            return options
+        known = cls.__dataclass_fields__
+        if unknown := set(options) - set(known):
+            raise InputError(f"a cut has keys {', '.join(known)}, got {', '.join(sorted(unknown))} in {dict(options)}")
+        if missing := {"name", "column"} - set(options):
+            raise InputError(f"a cut needs a name and a column; {', '.join(sorted(missing))} not in {dict(options)}")
+        return cls(**options)
+
+    def mask(self, stars: Table) -> NDArray[np.bool_]:
+        """(N,) True where the star is kept.
+
+        Raises:
+            InputError: the table has no such column or element, or the column is of another kind.
+        """
+        if self.defined is not None:
+            abundances = [self._values(stars, abundance_column(element), "f") for element in self.defined]
+            return np.asarray(np.isfinite(abundances).all(axis=0))
+        if self.none_of is not None:
+            return ~np.isin(self._values(stars, self.column, "U"), [str(text) for text in self.none_of])
+        if self.without_bit is not None:
+            return self._bit_unset(self._values(stars, self.column, "iu"), self.without_bit)
+        # A Python number takes the column's own precision: a float32 column of 0.8 is not above 0.8.
+        values = self._values(stars, self.column, "fiu")
+        kept = np.ones(len(stars), dtype=bool)
+        if self.above is not None:
+            kept &= values > self.above
+        if self.below is not None:
+            kept &= values < self.below
+        return kept
+
+    def _values(self, stars: Table, column: str, kinds: str) -> NDArray[Any]:
+        if column not in stars.colnames:
+            raise InputError(f"cut {self.name!r}: there is no column {column}; there are {', '.join(stars.colnames)}")
+        values = np.asarray(stars[column])
+        if values.ndim != 1 or values.dtype.kind not in kinds:
+            raise InputError(
+                f"cut {self.name!r} cannot be made on {column}: {values.dtype} with {values.ndim - 1} more axes; "
+                "above/below need a number a star, without_bit an integer, defined an abundance, none_of a text"
+            )
+        return values
+
+    def _bit_unset(self, flags: NDArray[Any], bit: int) -> NDArray[np.bool_]:
+        width = 8 * flags.dtype.itemsize
+        if not 0 <= bit < width:
+            raise InputError(f"cut {self.name!r}: {self.column} has bits 0 to {width - 1}, got without_bit={bit}")
+        return np.asarray((flags >> bit) & 1 == 0)  # by bit, never by sign: bit 31 makes an int32 negative
+
+
+class CutFlow:
+    """What each step removed and kept, in order: ``steps`` is what selection.json holds."""
+
+    def __init__(self, first: str, total: int) -> None:
+        self.steps: list[dict[str, Any]] = [{"cut": first, "removed": 0, "kept": total}]
+
+    def record(self, cut: str, kept: int) -> None:
+        """Note a step.
+
+        Raises:
+            InputError: it leaves no star.
+        """
+        before = self.steps[-1]["kept"]
+        self.steps.append({"cut": cut, "removed": before - kept, "kept": kept})
+        if kept == 0:
+            raise InputError(
+                f"no star is left after {cut!r}, which removed the last {before}; loosen it, or give other data"
+            )
+
+
+def select(stars: Table, cuts: Iterable[Cut], flow: CutFlow) -> NDArray[np.intp]:
+    """Apply the cuts in order and note each in the flow.
+
+    Returns:
+        The rows that are kept, ascending.
+
+    Raises:
+        InputError: a cut cannot be made, or leaves no star.
+    """
+    kept = np.ones(len(stars), dtype=bool)
+    for cut in cuts:
+        kept &= cut.mask(stars)
+        flow.record(cut.name, int(kept.sum()))
+    return np.flatnonzero(kept)
+
+
+def main_rows(stars: Table) -> NDArray[np.bool_]:
+    """(N,) True for the one row that stands for its star: not marked a duplicate, else the highest S/N, else the first.
+
+    Args:
+        stars: APOGEE_ID, SNR and, where there, EXTRATARG.
+    """
+    ids = np.asarray(stars["APOGEE_ID"])
+    flags = np.asarray(stars["EXTRATARG"]) if "EXTRATARG" in stars.colnames else np.zeros(len(stars), dtype=int)
+    order = np.lexsort((-np.asarray(stars["SNR"]), (flags >> DUPLICATE_BIT) & 1, ids))
+    first = np.ones(len(stars), dtype=bool)
+    first[1:] = ids[order][1:] != ids[order][:-1]
+    main = np.zeros(len(stars), dtype=bool)
+    main[order[first]] = True
+    return main

@@ -1,0 +1,166 @@
+"""The store: trusted spectra on disk, memory-mapped, with their star table and where they come from (docs/data.md).
+
+A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``bins.npy`` (their P pixels of the
+8,575), ``stars.fits``, ``selection.json``, ``problems.csv`` and ``manifest.json``. Which measurements are valid is not
+stored: the manifest's censoring says it of flux and error.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.spectra import Spectra
+from rsca_torch.survey.apogee import wavelength
+from rsca_torch.survey.censoring import Censoring
+
+__all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
+
+SCHEMA = 1
+FILES = ("flux.npy", "error.npy", "bins.npy", "stars.fits", "selection.json", "problems.csv")
+
+
+def partial_path(store: Path) -> Path:
+    """Where a store grows until it is whole."""
+    return store.with_name(f"{store.name}.partial")
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def checksum(files: Mapping[str, Mapping[str, Any]], censoring: Mapping[str, Any]) -> str:
+    """One SHA-256 for what a store gives: its files' checksums and the rule that makes bins valid."""
+    content = {"files": {name: files[name]["sha256"] for name in FILES}, "censoring": censoring}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Store:
+    """Spectra on disk; made by `rsca_torch.survey.ingest.ingest`, opened by `Store.open`.
+
+    Attributes:
+        path: the folder.
+        stars: N rows: APOGEE_ID, CLUSTER ('' for a field star), TELESCOPE, FIELD, LOCATION_ID, SNR, VHELIO_AVG (km/s),
+            AK_TARG (mag), TEFF (K), LOGG, M_H, ALPHA_M, FILE, [X/H] of each element as e.g. FE_H; missing is NaN.
+        bins: (P,) the pixels of the 8,575 that are stored.
+        wavelength: (P,) float64, vacuum Angstrom.
+        censoring: which measurements are valid.
+        manifest: schema, release, configuration, counts and checksums.
+        selection: the cut flow, ``[{"cut", "removed", "kept"}]`` in order.
+        problems: ``(file, problem)`` of every file that was not used.
+        checksum: one SHA-256 for all of it.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.checksum: str = manifest["checksum"]
+        self.censoring = Censoring(**manifest["survey"]["censoring"])
+        self.stars = _read_stars(path / "stars.fits")
+        self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
+        self.wavelength = wavelength()[self.bins]
+        self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
+        with (path / "problems.csv").open(newline="", encoding="utf-8") as file:
+            self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
+        self._flux: NDArray[np.float32] = np.load(path / "flux.npy", mmap_mode="r", allow_pickle=False)
+        self._error: NDArray[np.float32] = np.load(path / "error.npy", mmap_mode="r", allow_pickle=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a store for reading.
+
+        Raises:
+            InputError: no store there, one that is not finished or not complete, or one of a newer program.
+        """
+        path = Path(path)
+        if not (path / "manifest.json").is_file():
+            raise InputError(_no_store(path))
+        try:
+            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["schema"] > SCHEMA:
+                raise InputError(
+                    f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}; update rsca_torch"
+                )
+            for name in FILES:
+                _check_size(path / name, manifest["files"][name]["bytes"])
+            return cls(path, manifest)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"store {path} is damaged ({error!r}); remove it and ingest again") from error
+
+    def __len__(self) -> int:
+        return len(self.stars)
+
+    @property
+    def is_member(self) -> NDArray[np.bool_]:
+        """(N,) True for the members of clusters."""
+        return np.asarray(self.stars["CLUSTER"] != "")
+
+    def spectra(self, rows: Any = None) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
+        """Read the spectra of some stars into memory.
+
+        Args:
+            rows: a bool mask, integers or a slice; None: all stars.
+        """
+        chosen = np.arange(len(self))[slice(None) if rows is None else rows]
+        flux, error = np.asarray(self._flux[chosen]), np.asarray(self._error[chosen])
+        return Spectra(
+            flux=torch.from_numpy(flux),
+            sigma=torch.from_numpy(error),
+            valid=torch.from_numpy(self.censoring.valid(flux, error)),
+            wavelength=torch.from_numpy(self.wavelength),
+            stars=self.stars[chosen],
+        )
+
+    def verify(self) -> None:
+        """Recompute every checksum.
+
+        Raises:
+            InputError: a file, or the manifest's account of them, is not what was written.
+        """
+        recorded = self.manifest["files"]
+        changed = [name for name in FILES if digest(self.path / name) != recorded[name]["sha256"]]
+        if checksum(recorded, self.manifest["survey"]["censoring"]) != self.checksum:
+            changed.append("manifest.json")
+        if changed:
+            raise InputError(f"store {self.path}: {', '.join(changed)} changed since it was written; ingest again")
+
+
+def _no_store(path: Path) -> str:
+    if partial_path(path).exists():
+        return (
+            f"store {path} is not finished: only {partial_path(path).name} is there; "
+            "run rsca ingest again with the same settings to finish it"
+        )
+    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest store={path}"
+
+
+def _check_size(file: Path, expected: int) -> None:
+    if not file.is_file():
+        raise InputError(f"store {file.parent} is not complete: {file.name} is missing; remove it and ingest again")
+    if (size := file.stat().st_size) != expected:
+        raise InputError(
+            f"store {file.parent} is damaged: {file.name} has {size} bytes, expected {expected}; "
+            "remove it and ingest again"
+        )
+
+
+def _read_stars(path: Path) -> Table:
+    with fits.open(path, memmap=False) as hdus:
+        data = hdus[1].data
+        columns = {name: np.asarray(data[name]) for name in data.names}
+    return Table({name: values.astype(values.dtype.newbyteorder("=")) for name, values in columns.items()})

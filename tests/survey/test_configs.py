@@ -1,0 +1,64 @@
+"""Every survey of conf/ composes and instantiates; its numbers are the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from mini_archive import PAPER
+from omegaconf.errors import MissingMandatoryValue
+
+from rsca_torch.survey.apogee import ELEMENTS
+from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.ingest import ingest
+from rsca_torch.survey.sample import Survey
+
+CONF = Path(__file__).parents[2] / "conf"
+RELEASES = ("dr13", "dr14", "dr16", "dr17")
+
+
+def composed(name, *overrides):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose(overrides=[f"+survey={name}", *overrides]).survey
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "survey").glob("a*.yaml")))
+def test_every_survey_instantiates(name):
+    survey = instantiate(composed(name, "survey.root=somewhere"))
+    assert isinstance(survey, Survey)
+    assert survey.censoring == Censoring(
+        interstellar_pixels=[[720, 910], [2370, 2470], [2600, 2750], [4300, 4600]], interstellar_angstrom=[]
+    )
+    assert survey.config()["root"] == "somewhere"
+    with pytest.raises(MissingMandatoryValue, match="root"):
+        _ = composed(name).root
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_paper_s_cuts_with_the_elements_that_the_release_has(release):
+    survey = instantiate(composed(f"apogee_{release}", "survey.root=x"))
+    cuts = {cut.column: cut for cut in survey.cuts if cut.column != "ASPCAPFLAG"}
+    assert (cuts["TEFF"].above, cuts["TEFF"].below) == (4000, 5000)
+    assert (cuts["LOGG"].above, cuts["LOGG"].below) == (1.5, 3.0)
+    assert len(cuts["APOGEE_ID"].none_of) == 4
+    defined = set(cuts["X_H"].defined)
+    assert defined <= set(ELEMENTS[release])
+    assert set(PAPER) - defined == {"dr13": {"Ce"}, "dr14": {"Ce"}, "dr16": set(), "dr17": {"Cu"}}[release]
+    assert f"{len(defined)} abundances" == cuts["X_H"].name
+    assert all(release in path for path in (*survey.catalogue, survey.spectrum))
+
+
+def test_overrides():
+    survey = instantiate(
+        composed("apogee_dr16", "survey.root=x", "survey.censoring.max_error=0.1", "survey.members=null")
+    )
+    assert survey.censoring.max_error == 0.1
+    assert survey.members is None
+
+
+def test_the_dr16_survey_reads_the_miniature_archive(archive, tmp_path):
+    store = ingest(instantiate(composed("apogee_dr16", f"survey.root={archive}")), tmp_path / "store")
+    assert len(store) == 13  # star 99999999 is not on the authors' list
+    assert store.manifest["release"] == "dr16"
