@@ -132,7 +132,9 @@ def _escaped(message: str) -> str:
 
 
 def _log_to_terminal() -> None:
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, show_level=False)
+    handler = RichHandler(
+        console=Console(stderr=True, soft_wrap=True), show_time=False, show_path=False, show_level=False
+    )
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)

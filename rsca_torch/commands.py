@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from rsca_torch.comparison import Comparison, abundances, represent
+from rsca_torch.comparison import Comparison, Representation, abundances, represent
 from rsca_torch.comparison import compare as compare_learners
-from rsca_torch.errors import InputError
+from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.loco import fitted
 from rsca_torch.report import (
@@ -77,8 +78,7 @@ def compare(config: DictConfig) -> None:
             comparison = compare_learners(representations, learners, pairs, config.seed, _folds(bar))
         _write(folder, comparison, store, config)
         if config.figures:
-            on = representations[0]
-            _draw(folder, comparison, fitted(learners[0], on.field, on.members, on.clusters, config.seed), store)
+            _draw(folder, comparison, _fitted_on_all(learners[0], representations[0], config.seed), store)
     Console().print(summary_table(comparison))
     log.info("results.json, results.csv and pictures in %s", out)
 
@@ -187,6 +187,12 @@ def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfi
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_json(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
+
+
+def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int) -> Learner:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
+        return fitted(make_learner, on.field, on.members, on.clusters, seed)
 
 
 def _draw(folder: Path, comparison: Comparison, learner: Learner, store: Store) -> None:

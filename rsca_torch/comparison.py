@@ -121,18 +121,23 @@ def _judge(
     progress: Callable[[str, int, int], None] | None,
 ) -> Result:
     name = learner_name(make_learner())
+    what = f"{name} on {on.name}{'' if held_out else ', in-sample'}"
     started = time.perf_counter()
-    loco = leave_one_cluster_out(
-        make_learner,
-        on.field,
-        on.members,
-        on.clusters,
-        allowed,
-        held_out,
-        seed,
-        keep_distances=True,
-        progress=None if progress is None else lambda done, folds: progress(f"{name} on {on.name}", done, folds),
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loco = leave_one_cluster_out(
+            make_learner,
+            on.field,
+            on.members,
+            on.clusters,
+            allowed,
+            held_out,
+            seed,
+            keep_distances=True,
+            progress=None if progress is None else lambda done, folds: progress(what, done, folds),
+        )
+    for warning in caught:
+        warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
     return Result(on, name, loco, time.perf_counter() - started)
 
 

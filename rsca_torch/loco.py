@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,13 +137,14 @@ def leave_one_cluster_out(
     allowed = torch.ones(len(members), len(field), dtype=torch.bool) if allowed is None else torch.as_tensor(allowed)
     sizes = {cluster: int((labels == cluster).sum()) for cluster in judged}
     distances: dict[str, tuple[Tensor, Tensor]] = {}
-    learner = None if held_out else fitted(make_learner, field, members, labels, seed)
-    for done, cluster in enumerate(judged, start=1):
-        inside = torch.from_numpy(labels == cluster)
-        judge = learner or fitted(make_learner, field, members[~inside], labels[labels != cluster], seed)
-        distances[cluster] = _distances(judge, field, members[inside], allowed[inside])
-        if progress is not None:
-            progress(done, len(judged))
+    with _gathered(len(judged) if held_out else 1):
+        learner = None if held_out else fitted(make_learner, field, members, labels, seed)
+        for done, cluster in enumerate(judged, start=1):
+            inside = torch.from_numpy(labels == cluster)
+            judge = learner or fitted(make_learner, field, members[~inside], labels[labels != cluster], seed)
+            distances[cluster] = _distances(judge, field, members[inside], allowed[inside])
+            if progress is not None:
+                progress(done, len(judged))
     pairs = {cluster: len(strangers) for cluster, (_, strangers) in distances.items()}
     _warn_named("with no allowed pair (rate NaN, left out of the mean)", [c for c in judged if pairs[c] == 0])
     medians = {cluster: median_distance(siblings) for cluster, (siblings, _) in distances.items()}
@@ -166,7 +168,25 @@ def _judged_clusters(labels: NDArray[np.str_]) -> list[str]:
 
 def _warn_named(what: str, clusters: list[str]) -> None:
     if clusters:
-        warnings.warn(f"{len(clusters)} clusters {what}: {', '.join(clusters)}", NumericalWarning, stacklevel=3)
+        _warn(f"{len(clusters)} clusters {what}: {', '.join(clusters)}")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, NumericalWarning, stacklevel=3)
+
+
+@contextmanager
+def _gathered(folds: int) -> Iterator[None]:
+    """Say once what the folds' numerical warnings say, and of how many folds; other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    numerical = [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)]
+    for warning in caught:
+        if not issubclass(warning.category, NumericalWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if numerical:
+        warnings.warn(f"in {len(numerical)} of {folds} folds, first: {numerical[0]}", NumericalWarning, stacklevel=4)
 
 
 def fitted(make_learner: Callable[[], Learner], field: Tensor, members: Tensor, clusters: Labels, seed: int) -> Learner:

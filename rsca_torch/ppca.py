@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ Array = Tensor | NDArray[Any]
 Noise = Literal["isotropic", "measured"]
 
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
+KEPT_ELEMENTS = 40_000_000  # spectra of no more stars x bins stay in memory in float64 between passes: 640 MB
 OVERSAMPLING = 10  # of the range finder that gives the start
 START_PASSES = 4
 
@@ -151,12 +153,13 @@ def fit_ppca(
             f"n_components={n_components}, but {blocks.n_stars} stars with {blocks.n_bins} bins "
             f"can carry between 1 and {max(limit, 0)}"
         )
+    blocks.keep()
     sums = _bin_sums(blocks)
     unseen = int((sums.count == 0).sum())
     if unseen:
         _warn(f"{unseen} of {blocks.n_bins} bins have no valid star: left out (loading 0, mean NaN)")
     theta = _start(blocks, sums, n_components)
-    theta, history, converged = _maximise(blocks, theta, tolerance, max_iterations, progress)
+    theta, history, converged = _maximise(blocks, sums, theta, tolerance, max_iterations, progress)
     if not converged:
         _warn(f"PPCA has not converged in {len(history)} iterations (tolerance {tolerance:g}): raise max_iterations")
     seen = sums.count > 0
@@ -183,6 +186,12 @@ class _Parameters:
     mean: Tensor  # (P,)
     variance: float
 
+    @cached_property
+    def outer(self) -> Tensor:
+        """(P, K (K + 1) / 2) packed w_p w_p^T / variance, the same for every block of a pass."""
+        symmetric = _Symmetric(self.loadings.shape[1])
+        return self.loadings[:, symmetric.row] * (self.loadings[:, symmetric.column] / self.variance)
+
     def vector(self) -> Tensor:
         """All of them in one (P K + P + 1,) vector, the variance as its logarithm."""
         return torch.cat([self.loadings.flatten(), self.mean, self.mean.new_tensor([math.log(self.variance)])])
@@ -202,9 +211,17 @@ class _Block:
     flux: Tensor
     weight: Tensor
 
+    def log_weight(self) -> float:
+        """Sum over the valid bins."""
+        return float(torch.where(self.weight > 0, self.weight, 1).log().sum())
+
+    def n_valid(self) -> int:
+        """How many valid bins."""
+        return int(torch.count_nonzero(self.weight))
+
 
 class _Blocks:
-    """The spectra as blocks of stars, read anew on every pass."""
+    """The spectra as blocks of stars, read anew on every pass unless they are few."""
 
     def __init__(self, flux: Array, valid: Array | None, sigma: Array | None, noise: Noise) -> None:
         if flux.ndim != 2:
@@ -221,8 +238,17 @@ class _Blocks:
         self.n_stars: int = flux.shape[0]
         self.n_bins: int = flux.shape[1]
         self.rows = max(1, BLOCK_ELEMENTS // max(1, self.n_bins))
+        self.kept: list[_Block] = []
+
+    def keep(self) -> None:
+        """Hold the blocks in memory where that is little."""
+        if self.n_stars * self.n_bins <= KEPT_ELEMENTS:
+            self.kept = list(self)
 
     def __iter__(self) -> Iterator[_Block]:
+        if self.kept:
+            yield from self.kept
+            return
         for first in range(0, self.n_stars, self.rows):
             yield self._block(slice(first, first + self.rows))
 
@@ -237,30 +263,33 @@ class _Blocks:
         weight = valid.double()
         if sigma is not None:
             sigma = torch.where(valid, sigma, 1).double()
-            weight = weight / sigma.square()
-            if not ((sigma > 0) & sigma.isfinite()).all():
+            weight /= sigma.square()
+            if not (sigma.min() > 0 and sigma.max() < torch.inf):  # false for NaN too
                 raise InputError("some valid bins have an error that is not positive and finite: mark them invalid")
-        if not flux.isfinite().all():
+        if not flux.sum().isfinite():
             raise InputError("some valid bins have a flux that is not finite: mark them invalid")
         return _Block(flux, weight)
 
 
 @dataclass(frozen=True)
 class _BinSums:
-    """Sums over the stars that have a bin valid, each (P,): how many they are, their weights, their flux."""
+    """What EM never changes: sums over the stars that have a bin valid, and over all valid bins."""
 
-    count: Tensor
-    weight: Tensor
-    flux: Tensor
+    count: Tensor  # (P,) how many stars
+    weight: Tensor  # (P,)
+    flux: Tensor  # (P,)
+    log_weight: float
 
 
 def _bin_sums(blocks: _Blocks) -> _BinSums:
     count = weight = flux = torch.zeros(blocks.n_bins, dtype=torch.float64)
+    log_weight = 0.0
     for block in blocks:
         count = count + (block.weight > 0).sum(0)
         weight = weight + block.weight.sum(0)
         flux = flux + block.flux.sum(0)
-    return _BinSums(count, weight, flux)
+        log_weight += block.log_weight() if blocks.measured else 0.0
+    return _BinSums(count, weight, flux, log_weight)
 
 
 def _start(blocks: _Blocks, sums: _BinSums, n_components: int) -> _Parameters:
@@ -302,9 +331,8 @@ class _Posterior:
         self.block, self.theta = block, theta
         residual = block.flux - theta.mean
         self.weighted = block.weight * residual  # (n, P)
-        self.squares = (self.weighted * residual).sum()
-        outer = _Symmetric(theta.loadings.shape[1])
-        precision = outer.unpack(block.weight @ outer.pack_product(theta.loadings)) / theta.variance
+        self.squares = torch.dot(self.weighted.flatten(), residual.flatten())
+        precision = _Symmetric(theta.loadings.shape[1]).unpack(block.weight @ theta.outer)
         precision.diagonal(dim1=1, dim2=2).add_(1)
         self.cholesky = torch.linalg.cholesky(precision)
         self.projection = self.weighted @ theta.loadings / theta.variance  # (n, K)
@@ -315,13 +343,16 @@ class _Posterior:
         return torch.cholesky_inverse(self.cholesky)
 
     def log_likelihood(self) -> float:
-        """Of the valid bins of these stars together, nats."""
-        valid = self.block.weight > 0
-        log_variance = math.log(2 * math.pi * self.theta.variance) * int(valid.sum())
-        log_weight = torch.where(valid, self.block.weight, 1).log().sum()
+        """Of the valid bins of these stars together, nats, eq. 1.5."""
+        return self.log_density() - 0.5 * (
+            math.log(2 * math.pi * self.theta.variance) * self.block.n_valid() - self.block.log_weight()
+        )
+
+    def log_density(self) -> float:
+        """The part of it that depends on the latents: all but sum_p log(2 pi s^2 / a_np)."""
         log_det = 2 * self.cholesky.diagonal(dim1=1, dim2=2).log().sum()
         misfit = self.squares / self.theta.variance - (self.projection * self.mean).sum()
-        return -0.5 * float(log_variance - log_weight + log_det + misfit)
+        return -0.5 * float(log_det + misfit)
 
 
 class _Symmetric:
@@ -335,10 +366,6 @@ class _Symmetric:
     def pack(self, matrices: Tensor) -> Tensor:
         """(..., K, K) -> (..., K (K + 1) / 2)."""
         return matrices[..., self.row, self.column]
-
-    def pack_product(self, vectors: Tensor) -> Tensor:
-        """(n, K) -> packed outer products (n, K (K + 1) / 2)."""
-        return vectors[:, self.row] * vectors[:, self.column]
 
     def unpack(self, packed: Tensor) -> Tensor:
         """(..., K (K + 1) / 2) -> (..., K, K)."""
@@ -354,8 +381,7 @@ class _Moments:
         self.normal = zeros(n_bins, len(self.symmetric.row), dtype=torch.float64)  # packed sum w E[(z,1)(z,1)^T]
         self.right = zeros(n_bins, n_components + 1, dtype=torch.float64)  # sum w (x - mean) E[(z,1)]
         self.latent = zeros(n_components + 1, n_components + 1, dtype=torch.float64)  # sum E[(z,1)(z,1)^T]
-        self.squares = self.log_likelihood = 0.0
-        self.n_valid = 0
+        self.squares = self.log_density = 0.0
 
     def add(self, posterior: _Posterior) -> None:
         z = torch.nn.functional.pad(posterior.mean, (0, 1), value=1.0)
@@ -364,16 +390,15 @@ class _Moments:
         self.right += posterior.weighted.T @ z
         self.latent += second.sum(0)
         self.squares += float(posterior.squares)
-        self.log_likelihood += posterior.log_likelihood()
-        self.n_valid += int(torch.count_nonzero(posterior.block.weight))
+        self.log_density += posterior.log_density()
 
-    def maximise(self, mean: Tensor, measured: bool) -> _Parameters:
+    def maximise(self, mean: Tensor, n_valid: float, measured: bool) -> _Parameters:
         """The M-step, eqs. 1.6 and 1.7, then the expanded latents' mean and covariance folded in, eq. 1.8."""
         normal = self.symmetric.unpack(self.normal)
         normal[self.normal[:, -1] == 0] = torch.eye(normal.shape[-1], dtype=torch.float64)  # unseen bins: solution 0
         solution = torch.cholesky_solve(self.right[..., None], torch.linalg.cholesky(normal))[..., 0]
-        variance = 1.0 if measured else (self.squares - float((solution * self.right).sum())) / self.n_valid
-        _refuse_noiseless(variance, 1.0 if measured else self.squares / self.n_valid)
+        variance = 1.0 if measured else (self.squares - float((solution * self.right).sum())) / n_valid
+        _refuse_noiseless(variance, 1.0 if measured else self.squares / n_valid)
         moments = self.latent / self.latent[-1, -1]
         centre = moments[:-1, -1]
         spread = torch.linalg.cholesky(moments[:-1, :-1] - torch.outer(centre, centre))
@@ -381,16 +406,20 @@ class _Moments:
         return _Parameters(loadings @ spread, mean + solution[:, -1] + loadings @ centre, variance)
 
 
-def _em_step(blocks: _Blocks, theta: _Parameters) -> tuple[float, _Parameters]:
+def _em_step(blocks: _Blocks, sums: _BinSums, theta: _Parameters) -> tuple[float, _Parameters]:
     """(mean log-likelihood per valid bin of theta, the parameters after one EM iteration): one pass."""
     moments = _Moments(*theta.loadings.shape)
     for block in blocks:
         moments.add(_Posterior(block, theta))
-    return moments.log_likelihood / moments.n_valid, moments.maximise(theta.mean, blocks.measured)
+    n_valid = float(sums.count.sum())
+    constant = n_valid * math.log(2 * math.pi * theta.variance) - sums.log_weight
+    log_likelihood = (moments.log_density - 0.5 * constant) / n_valid
+    return log_likelihood, moments.maximise(theta.mean, n_valid, blocks.measured)
 
 
 def _maximise(
     blocks: _Blocks,
+    sums: _BinSums,
     theta: _Parameters,
     tolerance: float,
     max_iterations: int,
@@ -406,17 +435,17 @@ def _maximise(
 
     while len(history) < max_iterations:
         reached = history[-1] if history else -math.inf
-        at_start, first = _em_step(blocks, theta)
+        at_start, first = _em_step(blocks, sums, theta)
         if not at_start >= reached:  # rounding is all that is left
             return theta, history, True
         record(at_start)
-        at_first, second = _em_step(blocks, first)
+        at_first, second = _em_step(blocks, sums, first)
         if not at_first >= at_start:
             return theta, history, True
         record(at_first)
-        at_jump, after = _em_step(blocks, _extrapolate(theta, first, second))
+        at_jump, after = _em_step(blocks, sums, _extrapolate(theta, first, second))
         if not at_jump >= at_first:
-            at_jump, after = _em_step(blocks, second)
+            at_jump, after = _em_step(blocks, sums, second)
         if not at_jump >= at_first:
             return first, history, True
         record(at_jump)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from torch import Tensor
 
@@ -127,7 +126,7 @@ def summary_table(comparison: Comparison) -> RichTable:
     """The rates with their intervals, and how much higher each is than the judged learner's on spectra."""
     judged = comparison.results[0]
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
-    table = RichTable(title=title, title_style="", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = RichTable(title=title, title_style="", title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("representation", no_wrap=True)
     table.add_column("learner", no_wrap=True)
     table.add_column("rate", justify="right", no_wrap=True)
@@ -150,6 +149,7 @@ def summary_table(comparison: Comparison) -> RichTable:
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """PNG to look at and PDF to publish, without the date of the day in either."""
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")  # laid out already
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
