@@ -204,10 +204,12 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, store: Store) 
         if result.loco.held_out and result.learner == judged.learner:
             save_figure(draw_histograms(result), folder, f"distances_{result.representation.name}")
     if isinstance(learner, ScaledComponents) and on.ppca is not None:
-        model = RSCA(on.ppca, learner.weight, learner.centre, learner.sigma_r, torch.from_numpy(store.wavelength))
+        scales = on.ppca.scales  # from units of flux back to latents
+        bins = torch.from_numpy(store.wavelength)
+        model = RSCA(on.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, bins)
         model.save(folder / "rsca.safetensors")
         save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
-        field, members = (((z - model.centre) @ model.rotation.T) for z in (on.field, on.members))
+        field, members = ((z / scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
     else:
         with torch.no_grad():
             field, members = learner(on.field), learner(on.members)

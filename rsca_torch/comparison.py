@@ -147,10 +147,14 @@ def learner_name(learner: Learner) -> str:
 
 
 def represent(field: Spectra, members: Spectra, compressor: Compressor) -> Representation:
-    """Spectra as latents of masked PPCA (step 1)."""
+    """Spectra in the principal coordinates of masked PPCA (step 1), in units of flux.
+
+    The latents times `MaskedPPCA.scales`, so that raw distances are those of the model spectra, as the authors' are
+    (docs/maths.md, section 4). RSCA does not depend on the units.
+    """
     started = time.perf_counter()
     ppca = compressor(field, members)
-    field_latents, member_latents = (ppca(part.flux, part.valid, part.sigma) for part in (field, members))
+    field_latents, member_latents = (ppca(part.flux, part.valid, part.sigma) * ppca.scales for part in (field, members))
     seconds = time.perf_counter() - started
     return Representation("spectra", field_latents, member_latents, field.stars, members.stars, ppca, seconds)
 

@@ -68,6 +68,12 @@ class MaskedPPCA(nn.Module):
         """K."""
         return self.loadings.shape[1]
 
+    @property
+    def scales(self) -> Tensor:
+        """(K,) lengths of the loadings' columns: |scales * (z - z')| is the distance of two stars' model spectra."""
+        lengths: Tensor = self.loadings.norm(dim=0)
+        return lengths
+
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) float64 posterior mean of the latents, eq. 1.4; 0, the prior's, for a star with no valid bin.
 

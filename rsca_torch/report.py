@@ -232,6 +232,8 @@ def _scatter(panel: Axes, on: Representation, field: Tensor, members: Tensor, la
     panel.plot(column(on.field_stars), field.numpy(), ".", ms=2, color="0.6", rasterized=True, label="field")
     panel.plot(column(on.member_stars), members.numpy(), ".", ms=4, color=COLOURS[4], label="cluster members")
     panel.set_xlabel(LABELS[label])
+    low, high = np.quantile(np.concatenate([field.numpy(), members.numpy()]), [0.002, 0.998])
+    panel.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))  # or a few outliers hide all the others
 
 
 def draw_weights(weight: Tensor, wavelengths: Tensor) -> Figure:

@@ -36,13 +36,17 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(root):
-    return Table.read(root / "truth.fits")
+    return read_truth(root)
 
 
 @pytest.fixture(scope="module")
 def catalogue(root):
     with fits.open(root / DR16.catalogue, character_as_bytes=True) as hdus:
         yield hdus
+
+
+def read_truth(root):
+    return Table.read(root / "truth.fits").filled("")
 
 
 def path_of(root, star, release=DR16):
@@ -117,7 +121,10 @@ def test_the_same_seed_gives_the_same_bytes(root, tmp_path):
     SMALL.write(tmp_path / "other", seed=2)
     first = digest(root)
     assert first == digest(tmp_path / "again")
-    assert not set(first.values()) & set(digest(tmp_path / "other").values())
+    other = digest(tmp_path / "other")
+    assert [name for name, content in first.items() if other.get(name) == content] == [
+        DR16.clusters
+    ]  # published figures
 
 
 def test_a_place_that_holds_something_is_refused(root, tmp_path):
@@ -220,11 +227,9 @@ def test_all_star_has_its_four_hdus_and_the_index_of_right_ascension(catalogue):
 
 def test_text_is_padded_with_blanks_and_flags_wear_their_sign(root, catalogue):
     stars = catalogue[1].data
-    row = catalogue[1].columns["FIELD"].array[0]
     assert catalogue[1].columns["FIELD"].format == "16A"
-    assert len(bytes(row)) <= 16
     start = catalogue[1].fileinfo()["datLoc"]
-    raw = (root / DR16.catalogue).read_bytes()[start : start + 45]
+    raw = (root / DR16.catalogue).read_bytes()[start : start + 64]
     assert raw.startswith(b"apogee.")
     assert raw.endswith(b" ")
     assert b"\0" not in raw
@@ -312,7 +317,8 @@ def test_members_share_their_birth_but_not_their_surface(truth):
     iron, carbon = (ELEMENTS["dr16"].index(name) for name in ("Fe", "C"))
     inside = np.concatenate(
         [
-            members["BIRTH_X_H"][members["CLUSTER"] == name] - members["BIRTH_X_H"][members["CLUSTER"] == name].mean(axis=0)
+            members["BIRTH_X_H"][members["CLUSTER"] == name]
+            - members["BIRTH_X_H"][members["CLUSTER"] == name].mean(axis=0)
             for name in CLUSTERS["cluster"]
         ]
     )
@@ -326,7 +332,9 @@ def test_members_share_their_birth_but_not_their_surface(truth):
     np.testing.assert_array_equal(changed[:, iron], 0)
 
 
-@pytest.mark.parametrize(("sn", "low", "high"), [(30, 0.30, 0.43), (70, 0.13, 0.21), (100, 0.12, 0.17), (200, 0.09, 0.17)])
+@pytest.mark.parametrize(
+    ("sn", "low", "high"), [(30, 0.30, 0.43), (70, 0.13, 0.21), (100, 0.12, 0.17), (200, 0.09, 0.17)]
+)
 def test_the_censored_share_falls_with_signal_to_noise(sn, low, high):
     stars = observation(SNR=float(sn))
     flux = np.ones((len(stars), 8575), dtype=np.float32)
@@ -386,7 +394,7 @@ def test_an_element_deepens_its_own_lines_and_no_others():
 def test_dr17_has_its_own_dtypes_sentinels_and_paths(tmp_path):
     dr17 = RELEASES["dr17"]
     replace(SMALL, release="dr17").write(tmp_path / "sas", seed=1)
-    truth = Table.read(tmp_path / "sas" / "truth.fits")
+    truth = read_truth(tmp_path / "sas")
     with fits.open(tmp_path / "sas" / dr17.catalogue) as hdus:
         names, stars = hdus[1].columns.names, hdus[1].data
         assert stars["ASPCAPFLAG"].dtype == ">i8"
@@ -407,8 +415,8 @@ def test_dr17_has_its_own_dtypes_sentinels_and_paths(tmp_path):
 
 def test_faults_damage_six_files_in_six_ways(tmp_path):
     replace(SMALL, faults=True).write(tmp_path / "sas", seed=1)
-    truth = Table.read(tmp_path / "sas" / "truth.fits")
-    path = {str(star["FAULT"]): path_of(tmp_path / "sas", star) for star in truth if str(star["FAULT"]).strip()}
+    truth = read_truth(tmp_path / "sas")
+    path = {str(star["FAULT"]): path_of(tmp_path / "sas", star) for star in truth if star["FAULT"]}
     assert set(path) == {"truncated", "web_page", "missing", "all_zero", "wrong_grid", "long_id"}
     assert path["truncated"].stat().st_size == 135_360 // 3
     assert path["web_page"].read_bytes().startswith(b"<!DOCTYPE html>")

@@ -1,0 +1,9 @@
+"""A simulated survey, written as the same FITS products as the real one (docs/data.md says how true to life it is)."""
+
+from rsca_torch.survey.simulated.catalogue import Pipeline
+from rsca_torch.survey.simulated.detector import Detector
+from rsca_torch.survey.simulated.spectra import Synthesis
+from rsca_torch.survey.simulated.stars import Population
+from rsca_torch.survey.simulated.survey import SimulatedSurvey
+
+__all__ = ["Detector", "Pipeline", "Population", "SimulatedSurvey", "Synthesis"]

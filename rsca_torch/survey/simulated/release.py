@@ -1,0 +1,98 @@
+"""What differs between the data releases that can be simulated: paths, dtypes, sentinels and marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsca_torch.survey.apogee import ELEMENTS
+
+__all__ = ["RELEASES", "Release"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One data release.
+
+    Attributes:
+        name: dr16 or dr17.
+        catalogue: the allStar file; lite: the same without its widest columns. Paths count from the root.
+        spectrum: aspcapStar files, with {TELESCOPE}, {FIELD} and {APOGEE_ID}.
+        members, clusters: the OCCAM catalogue.
+        image: dtype of the images in the files.
+        missing: what stands for an unknown value; missing_error: for an unknown error.
+        flag: dtype of ASPCAPFLAG.
+        bad_flux, bad_error: what stands in a bad bin.
+        highest_flux: the pipeline distrusts what is above.
+        sky_peak: the error under a sky line's peak is so many times larger.
+        gaussian: whether that falls off to the sides.
+    """
+
+    name: str
+    catalogue: str
+    lite: str
+    spectrum: str
+    members: str
+    clusters: str
+    image: str
+    missing: float
+    missing_error: float
+    flag: Any
+    bad_flux: float
+    bad_error: float
+    highest_flux: float
+    sky_peak: float
+    gaussian: bool
+
+    @property
+    def elements(self) -> list[str]:
+        """The species of X_H, in order."""
+        return ELEMENTS[self.name]
+
+    def sky_error(self, sky: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What sky lines multiply the error with; ``sky`` is 1 at a line's peak and 0 away from lines."""
+        return 1 + np.float32(self.sky_peak) * (sky if self.gaussian else (sky > 0).astype(np.float32))
+
+
+_DR16 = "dr16/apogee/spectro/aspcap/r12/l33"
+_DR17 = "dr17/apogee/spectro/aspcap/dr17/synspec_rev1"
+
+RELEASES = {
+    "dr16": Release(
+        name="dr16",
+        catalogue=f"{_DR16}/allStar-r12-l33.fits",
+        lite=f"{_DR16}/allStarLite-r12-l33.fits",
+        spectrum=_DR16 + "/{TELESCOPE}/{FIELD}/aspcapStar-r12-{APOGEE_ID}.fits",
+        members="dr16/apogee/vac/apogee-occam/occam_member-DR16.fits",
+        clusters="dr16/apogee/vac/apogee-occam/occam_cluster-DR16.fits",
+        image=">f4",
+        missing=-9999.99,
+        missing_error=-999.99,
+        flag=np.int32,
+        bad_flux=0.0,
+        bad_error=10.0,
+        highest_flux=2.0,
+        sky_peak=1000.0,
+        gaussian=True,
+    ),
+    "dr17": Release(
+        name="dr17",
+        catalogue=f"{_DR17}/allStar-dr17-synspec_rev1.fits",
+        lite=f"{_DR17}/allStarLite-dr17-synspec_rev1.fits",
+        spectrum=_DR17 + "/{TELESCOPE}/{FIELD}/aspcapStar-dr17-{APOGEE_ID}.fits",
+        members="dr17/apogee/vac/apogee-occam/occam_member-DR17.fits",
+        clusters="dr17/apogee/vac/apogee-occam/occam_cluster-DR17.fits",
+        image=">f8",
+        missing=np.nan,
+        missing_error=np.nan,
+        flag=np.int64,
+        bad_flux=1e-4,
+        bad_error=1e10,
+        highest_flux=np.inf,
+        sky_peak=99.0,
+        gaussian=False,
+    ),
+}

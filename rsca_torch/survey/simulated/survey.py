@@ -1,0 +1,190 @@
+"""The simulated survey: everything drawn, written and moved into place in one step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
+from rsca_torch.survey.simulated.detector import Detector, on_chips
+from rsca_torch.survey.simulated.files import (
+    FAULTS,
+    damage,
+    spectrum_file,
+    spectrum_path,
+    write_catalogue,
+    write_memberships,
+)
+from rsca_torch.survey.simulated.release import RELEASES, Release
+from rsca_torch.survey.simulated.spectra import LOG_START, Synthesis
+from rsca_torch.survey.simulated.stars import Population
+
+__all__ = ["SimulatedSurvey"]
+
+Flux = NDArray[np.float32]
+
+#: Spectra that are made at once: 40 MB of them.
+BLOCK = 128
+
+_MARKER = "being-simulated"
+
+
+@dataclass(frozen=True)
+class SimulatedSurvey:
+    """A survey of giants in the field and in 22 open clusters, written as the archive's own files.
+
+    Attributes:
+        n_field: field stars that pass the paper's cuts (about: faint cerium costs a few); at least 1.
+        release: dr16 or dr17.
+        faults: damage six files in six ways.
+        stars: who is observed.
+        pipeline: how well they are measured.
+        synthesis: how labels become flux.
+        detector: noise and censoring.
+
+    Raises:
+        InputError: an unknown release or no field stars.
+    """
+
+    n_field: int = 3000
+    release: str = "dr16"
+    faults: bool = False
+    stars: Population = field(default_factory=Population)
+    pipeline: Pipeline = field(default_factory=Pipeline)
+    synthesis: Synthesis = field(default_factory=Synthesis)
+    detector: Detector = field(default_factory=Detector)
+
+    def __post_init__(self) -> None:
+        if self.release not in RELEASES:
+            raise InputError(f"release must be one of {', '.join(RELEASES)}, got {self.release!r}")
+        if self.n_field < len(FAULTS):
+            raise InputError(f"n_field must be at least {len(FAULTS)}, got {self.n_field}")
+
+    def write(self, root: str | Path, seed: int) -> Table:
+        """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
+
+        The tree is written to ``<root>.partial`` and renamed at the end: a tree that is there is whole. The same seed
+        gives the same bytes.
+
+        Args:
+            root: a directory that is not there yet, or is empty.
+            seed: of every draw; not negative.
+
+        Returns:
+            The truth, one row an observation in the order of the catalogue.
+
+        Raises:
+            InputError: something is in ``root`` already, or it cannot be written.
+        """
+        root = Path(root)
+        partial = _begin(root)
+        release = RELEASES[self.release]
+        seeds = np.random.SeedSequence(seed).spawn(4)
+        drawing, measuring, belonging = (np.random.default_rng(s) for s in seeds[:3])
+        stars = self.stars.draw(self.n_field, drawing)
+        stars["FAULT"] = _faults(stars) if self.faults else np.full(len(stars), "", dtype="U10")
+        measured = self.pipeline.measure(stars, release, measuring)
+        columns = all_star(stars, measured, release)
+        write_catalogue(partial, columns, release)
+        write_memberships(partial, stars, measured, release, belonging)
+        self._write_spectra(partial, stars, columns, release, seeds[3])
+        stars.meta.clear()
+        stars.write(partial / "truth.fits")
+        _finish(partial, root)
+        return stars
+
+    def observe(
+        self,
+        stars: Table,
+        seed: np.random.SeedSequence,
+    ) -> Iterator[tuple[NDArray[np.int64], Flux, Flux, Flux]]:
+        """Spectra block by block.
+
+        Args:
+            stars: N observations, from `Population.draw`.
+            seed: of the noise and of everything else that is not in ``stars``.
+
+        Yields:
+            (n,) rows of ``stars``, then the stars' flux without noise, the observed flux and the quoted error, each
+            (n, 8575) float32.
+        """
+        shared, *own = seed.spawn(1 + _n_blocks(stars))
+        nights = self.synthesis.draw_nights(int(stars["NIGHT"].max()) + 1, np.random.default_rng(shared))
+        for block, block_seed in enumerate(own):
+            rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(stars)))
+            rng = np.random.default_rng(block_seed)
+            model = self.synthesis.stellar(stars[rows], rng)
+            flux = model * self.synthesis.systematic(stars[rows], nights, rng)
+            yield rows, model, *self.detector.expose(flux, stars[rows], RELEASES[self.release], rng)
+
+    def _write_spectra(
+        self, root: Path, stars: Table, columns: Columns, release: Release, seed: np.random.SeedSequence
+    ) -> None:
+        paths = [root / spectrum_path(release, star) for star in stars]
+        for folder in {path.parent for path in paths}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            blocks = self.observe(stars, seed)
+            for rows, model, flux, error in progress.track(blocks, _n_blocks(stars), description="Simulating spectra"):
+                model *= on_chips((1, 1, 1)).astype(np.float32)
+                for n, row in enumerate(rows):
+                    if stars["ROLE"][row] != "failed":  # no result, no file
+                        spectrum = np.stack([flux[n], error[n], model[n]])
+                        _write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
+
+
+def _n_blocks(stars: Table) -> int:
+    return -(-len(stars) // BLOCK)
+
+
+def _write_spectrum(
+    path: Path,
+    spectrum: Flux,  # (3, 8575): flux, error, best fit
+    columns: Columns,
+    row: int,
+    release: Release,
+    fault: str,
+) -> None:
+    if fault == "all_zero":
+        spectrum = np.zeros_like(spectrum)
+    start = LOG_START + 0.001 if fault == "wrong_grid" else LOG_START
+    content, path = damage(spectrum_file(spectrum, columns, row, release, start), fault, path)
+    if content is not None:
+        path.write_bytes(content)
+
+
+def _faults(stars: Table) -> NDArray[np.str_]:
+    fault = np.full(len(stars), "", dtype="U10")
+    fault[np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
+    return fault
+
+
+def _begin(root: Path) -> Path:
+    if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
+        raise InputError(f"{root} holds something already; choose another place for the simulated survey, or remove it")
+    partial = root.with_name(f"{root.name}.partial")
+    if partial.exists() and not (partial / _MARKER).exists():
+        raise InputError(f"{partial} is in the way and not the simulator's own; move it, or choose another root")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / _MARKER).touch()
+    except OSError as error:
+        raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
+    return partial
+
+
+def _finish(partial: Path, root: Path) -> None:
+    (partial / _MARKER).unlink()
+    if root.exists():
+        root.rmdir()
+    partial.rename(root)
