@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.errors import InputError
-from rsca_torch.ppca import Array
 
 __all__ = [
     "DoppelgangerRate",
@@ -44,7 +44,7 @@ def allowed_pairs(
     """
 
     def close(member: Array, field: Array, limit: float) -> Tensor:
-        return (torch.as_tensor(member).double()[:, None] - torch.as_tensor(field).double()).abs() < limit
+        return (as_tensor(member).double()[:, None] - as_tensor(field).double()).abs() < limit
 
     return close(member_velocity, field_velocity, max_velocity) & close(
         member_extinction, field_extinction, max_extinction
@@ -59,7 +59,9 @@ def sibling_distances(embedded_members: Array) -> Tensor:
     """
     if len(embedded_members) < 2:
         raise InputError(f"a cluster needs at least two members to have a sibling pair, got {len(embedded_members)}")
-    return torch.nn.functional.pdist(torch.as_tensor(embedded_members).double())
+    members = as_tensor(embedded_members).double()
+    i, j = torch.triu_indices(len(members), len(members), offset=1)
+    return _distance(members[i], members[j])
 
 
 def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> Tensor:
@@ -73,15 +75,20 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
         embedded_field: (F, D).
         allowed: (n, F) bool. None: every pair.
     """
-    members, field = torch.as_tensor(embedded_members).double(), torch.as_tensor(embedded_field).double()
+    members, field = as_tensor(embedded_members).double(), as_tensor(embedded_field).double()
     if members.ndim != 2 or field.ndim != 2 or members.shape[1] != field.shape[1]:
         raise InputError(f"members (n, D) and field (F, D) expected, got {tuple(members.shape)}, {tuple(field.shape)}")
     if allowed is None:
         allowed = torch.ones(len(members), len(field), dtype=torch.bool)
     if tuple(allowed.shape) != (len(members), len(field)):
         raise InputError(f"allowed must have shape {(len(members), len(field))}, got {tuple(allowed.shape)}")
-    rows = torch.as_tensor(allowed).bool()
-    return torch.cat([(field[row] - member).square().sum(1).sqrt() for member, row in zip(members, rows, strict=True)])
+    rows = as_tensor(allowed).bool()
+    return torch.cat([_distance(field[row], member) for member, row in zip(members, rows, strict=True)])
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """One formula for siblings and strangers, so that equal differences tie."""
+    return (a - b).square().sum(1).sqrt()
 
 
 def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:
@@ -133,6 +140,8 @@ class DoppelgangerRate(Metric):
         self, embedded_members: Tensor, embedded_field: Tensor, allowed: Tensor | None = None, cluster: int = 0
     ) -> None:
         """Add all members (n, D) of a cluster against field stars (F, D); shapes as in `doppelganger_rate`."""
+        if not 0 <= cluster < len(self.members):
+            raise InputError(f"clusters are numbered 0 to {len(self.members) - 1}, got {cluster}")
         distances = stranger_distances(embedded_members, embedded_field, allowed)
         self.close[cluster] += (distances <= median_distance(sibling_distances(embedded_members))).sum()
         self.pairs[cluster] += len(distances)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.doppelganger import median_distance, sibling_distances, stranger_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
-from rsca_torch.ppca import Array
 
 __all__ = ["Difference", "LOCOResult", "fitted", "leave_one_cluster_out", "paired_difference"]
 
@@ -126,7 +125,7 @@ def leave_one_cluster_out(
     Warns:
         NumericalWarning: for clusters left out and clusters with no allowed pair (rate NaN), named.
     """
-    field, members = torch.as_tensor(field).double(), torch.as_tensor(members).double()
+    field, members = as_tensor(field).double(), as_tensor(members).double()
     labels = np.asarray(clusters, dtype=str)
     if len(labels) != len(members) or (allowed is not None and tuple(allowed.shape) != (len(members), len(field))):
         raise InputError(
@@ -134,17 +133,22 @@ def leave_one_cluster_out(
             f"{len(field)} field stars, allowed {None if allowed is None else tuple(allowed.shape)}"
         )
     judged = _judged_clusters(labels)
-    allowed = torch.ones(len(members), len(field), dtype=torch.bool) if allowed is None else torch.as_tensor(allowed)
+    allowed = torch.ones(len(members), len(field), dtype=torch.bool) if allowed is None else as_tensor(allowed).bool()
+    has_siblings = torch.from_numpy(np.isin(labels, judged))
+    members, labels, allowed = members[has_siblings], labels[has_siblings.numpy()], allowed[has_siblings]
     sizes = {cluster: int((labels == cluster).sum()) for cluster in judged}
     distances: dict[str, tuple[Tensor, Tensor]] = {}
-    with _gathered(len(judged) if held_out else 1):
-        learner = None if held_out else fitted(make_learner, field, members, labels, seed)
-        for done, cluster in enumerate(judged, start=1):
-            inside = torch.from_numpy(labels == cluster)
-            judge = learner or fitted(make_learner, field, members[~inside], labels[labels != cluster], seed)
-            distances[cluster] = _distances(judge, field, members[inside], allowed[inside])
-            if progress is not None:
-                progress(done, len(judged))
+    notes: list[str] = []
+    learner = None if held_out else _noting(notes, make_learner, field, members, labels, seed)
+    for done, cluster in enumerate(judged, start=1):
+        inside = torch.from_numpy(labels == cluster)
+        others = labels[labels != cluster]
+        judge = learner or _noting(notes, make_learner, field, members[~inside], others, seed)
+        distances[cluster] = _distances(judge, field, members[inside], allowed[inside])
+        if progress is not None:
+            progress(done, len(judged))
+    if notes:
+        _warn(f"in {len(notes)} of {len(judged) if held_out else 1} folds, first: {notes[0]}")
     pairs = {cluster: len(strangers) for cluster, (_, strangers) in distances.items()}
     _warn_named("with no allowed pair (rate NaN, left out of the mean)", [c for c in judged if pairs[c] == 0])
     medians = {cluster: median_distance(siblings) for cluster, (siblings, _) in distances.items()}
@@ -175,20 +179,6 @@ def _warn(message: str) -> None:
     warnings.warn(message, NumericalWarning, stacklevel=3)
 
 
-@contextmanager
-def _gathered(folds: int) -> Iterator[None]:
-    """Say once what the folds' numerical warnings say, and of how many folds; other warnings pass."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    numerical = [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)]
-    for warning in caught:
-        if not issubclass(warning.category, NumericalWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if numerical:
-        warnings.warn(f"in {len(numerical)} of {folds} folds, first: {numerical[0]}", NumericalWarning, stacklevel=4)
-
-
 def fitted(make_learner: Callable[[], Learner], field: Tensor, members: Tensor, clusters: Labels, seed: int) -> Learner:
     """A fresh learner fitted on field (F, K) and members (M, K) with their M labels, in eval mode."""
     with torch.random.fork_rng(devices=[]):
@@ -196,6 +186,20 @@ def fitted(make_learner: Callable[[], Learner], field: Tensor, members: Tensor, 
         learner = make_learner()
         learner.initialise(field, members, clusters)
     return learner.eval()
+
+
+def _noting(
+    notes: list[str], make_learner: Callable[[], Learner], field: Tensor, members: Tensor, clusters: Labels, seed: int
+) -> Learner:
+    """As `fitted`; the first numerical warning joins the notes, so that 22 folds say once what they all say."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NumericalWarning)
+        learner = fitted(make_learner, field, members, clusters, seed)
+    notes += [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)][:1]
+    for warning in caught:
+        if not issubclass(warning.category, NumericalWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return learner
 
 
 @torch.no_grad()

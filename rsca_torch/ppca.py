@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 
-__all__ = ["Array", "MaskedPPCA", "Noise", "fit_ppca"]
+__all__ = ["MaskedPPCA", "Noise", "fit_ppca"]
 
-Array = Tensor | NDArray[Any]
 Noise = Literal["isotropic", "measured"]
 
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
@@ -56,7 +55,7 @@ class MaskedPPCA(nn.Module):
         converged: bool = True,
     ) -> None:
         super().__init__()
-        self.register_buffer("loadings", loadings)
+        self.register_buffer("loadings", loadings.contiguous())
         self.register_buffer("mean", mean)
         self.register_buffer("bin_variance", bin_variance)
         self.noise_variance = noise_variance
@@ -85,12 +84,15 @@ class MaskedPPCA(nn.Module):
         Raises:
             InputError: where shapes disagree, or a valid bin is not finite or has no positive error.
         """
-        return torch.cat([posterior.mean for posterior in self._posteriors(flux, valid, sigma)])
+        none = self.loadings.new_zeros(0, self.n_components, dtype=torch.float64)
+        return torch.cat([none, *(posterior.mean for posterior in self._posteriors(flux, valid, sigma))])
 
     def posterior(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> tuple[Tensor, Tensor]:
         """((N, K) mean, (N, K, K) covariance) of the latents given the valid bins, eqs. 1.3 and 1.4."""
+        none = self.loadings.new_zeros(0, self.n_components, dtype=torch.float64)
         posteriors = list(self._posteriors(flux, valid, sigma))
-        return torch.cat([p.mean for p in posteriors]), torch.cat([p.covariance() for p in posteriors])
+        means, covariances = ([p.mean for p in posteriors], [p.covariance() for p in posteriors])
+        return torch.cat([none, *means]), torch.cat([none[:, :, None] * none[:, None], *covariances])
 
     def log_likelihood(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> float:
         """Log-likelihood of all valid bins of all stars together, nats, eq. 1.5."""
@@ -99,7 +101,7 @@ class MaskedPPCA(nn.Module):
     def reconstruct(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, P) loadings zbar + mean: the model's flux in every bin (NaN where no star of the fit had the bin)."""
         latents: Tensor = self(flux, valid, sigma)
-        return latents @ self.loadings.T + self.mean
+        return latents @ self.loadings.double().T + self.mean.double()
 
     def linear_map(self) -> Tensor:
         """(K, P) A with zbar = A (x - mean) for a star whose bins are all valid and have the noise bin_variance."""
@@ -161,6 +163,8 @@ def fit_ppca(
         )
     blocks.keep()
     sums = _bin_sums(blocks)
+    if not sums.count.any():
+        raise InputError(f"none of the {blocks.n_stars} x {blocks.n_bins} bins is valid: there is nothing to fit")
     unseen = int((sums.count == 0).sum())
     if unseen:
         _warn(f"{unseen} of {blocks.n_bins} bins have no valid star: left out (loading 0, mean NaN)")
@@ -259,12 +263,12 @@ class _Blocks:
             yield self._block(slice(first, first + self.rows))
 
     def _block(self, rows: slice) -> _Block:
-        flux = torch.as_tensor(self.flux[rows])
-        sigma = torch.as_tensor(self.sigma[rows]) if self.measured and self.sigma is not None else None
+        flux = as_tensor(self.flux[rows])
+        sigma = as_tensor(self.sigma[rows]) if self.measured and self.sigma is not None else None
         if self.valid is None:
             valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
         else:
-            valid = torch.as_tensor(self.valid[rows]).bool()
+            valid = as_tensor(self.valid[rows]).bool()
         flux = torch.where(valid, flux, 0).double()
         weight = valid.double()
         if sigma is not None:
@@ -441,24 +445,33 @@ def _maximise(
 
     while len(history) < max_iterations:
         reached = history[-1] if history else -math.inf
-        at_start, first = _em_step(blocks, sums, theta)
-        if not at_start >= reached:  # rounding is all that is left
-            return theta, history, True
-        record(at_start)
-        at_first, second = _em_step(blocks, sums, first)
-        if not at_first >= at_start:
-            return theta, history, True
-        record(at_first)
-        at_jump, after = _em_step(blocks, sums, _extrapolate(theta, first, second))
-        if not at_jump >= at_first:
-            at_jump, after = _em_step(blocks, sums, second)
-        if not at_jump >= at_first:
-            return first, history, True
-        record(at_jump)
-        theta = after
-        if at_jump - reached < 3 * tolerance:
-            return theta, history, True
+        path = [theta]
+        for _ in range(min(2, max_iterations - len(history))):
+            log_likelihood, after = _em_step(blocks, sums, path[-1])
+            if history and not log_likelihood >= history[-1]:
+                return path[-1], history, True  # rounding is all that is left
+            record(log_likelihood)
+            path.append(after)
+        theta = path[-1]
+        if len(history) < max_iterations:
+            log_likelihood, after = _leap(blocks, sums, path)
+            if not log_likelihood >= history[-1]:
+                log_likelihood, after = _em_step(blocks, sums, theta)
+            if not log_likelihood >= history[-1]:
+                return theta, history, True
+            record(log_likelihood)
+            theta = after
+            if log_likelihood - reached < 3 * tolerance:
+                return theta, history, True
     return theta, history, False
+
+
+def _leap(blocks: _Blocks, sums: _BinSums, path: Sequence[_Parameters]) -> tuple[float, _Parameters]:
+    """An EM step from the extrapolation of the path; minus infinity where that leads out of all bounds."""
+    try:
+        return _em_step(blocks, sums, _extrapolate(*path))
+    except (torch.linalg.LinAlgError, ArithmeticError, ValueError):  # type: ignore[attr-defined]  # torch's stubs
+        return -math.inf, path[-1]
 
 
 def _extrapolate(theta: _Parameters, first: _Parameters, second: _Parameters) -> _Parameters:

@@ -12,16 +12,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.ppca import Array, MaskedPPCA, Noise, fit_ppca
+from rsca_torch.ppca import MaskedPPCA, Noise, fit_ppca
 from rsca_torch.spectra import Spectra
 
 __all__ = ["RSCA", "Basis", "compress"]
 
 Basis = Literal["inductive", "transductive"]
 SCHEMA = 1
+SCHEMAS = range(1, SCHEMA + 1)  # that load reads
 
 
 class RSCA(nn.Module):
@@ -50,8 +52,8 @@ class RSCA(nn.Module):
         self.ppca = ppca
         weight = rotation @ ppca.linear_map()
         flip = weight.gather(1, weight.abs().argmax(1, keepdim=True)) < 0
-        self.register_buffer("weight", torch.where(flip, -weight, weight))
-        self.register_buffer("rotation", torch.where(flip, -rotation, rotation))
+        self.register_buffer("weight", torch.where(flip, -weight, weight).contiguous())
+        self.register_buffer("rotation", torch.where(flip, -rotation, rotation).contiguous())
         self.register_buffer("bias", -self.weight @ ppca.mean.nan_to_num() - self.rotation @ centre)
         self.register_buffer("centre", centre)
         self.register_buffer("sigma_r", sigma_r)
@@ -106,7 +108,7 @@ class RSCA(nn.Module):
             valid: (N, P) bool, True = use.
             sigma: (N, P) standard errors; they matter where the model was fitted with measured noise.
         """
-        flux = torch.as_tensor(flux)
+        flux = as_tensor(flux)
         if flux.ndim != 2 or flux.shape[1] != self.weight.shape[1]:
             raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(flux.shape)}")
         if valid is None and sigma is None:
@@ -151,8 +153,11 @@ class RSCA(nn.Module):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         except SafetensorError as error:
             raise InputError(f"{path} is no safetensors file ({error}): give one that `rsca fit` wrote") from error
-        if header is None or header["schema"] > SCHEMA:
-            raise InputError(f"{path} is no RSCA model of schema {SCHEMA} or earlier: {header}")
+        schema = header.get("schema") if isinstance(header, dict) and header.get("format") == "rsca_torch" else None
+        if schema not in SCHEMAS:
+            raise InputError(
+                f"{path} is no RSCA model of schema {SCHEMA} or earlier, but {schema}: give one that `rsca fit` wrote"
+            )
         ppca = MaskedPPCA(
             tensors["ppca.loadings"],
             tensors["ppca.mean"],

@@ -10,9 +10,12 @@ import torch
 from astropy.table import Table
 from torch import Tensor
 
+from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
 
 __all__ = ["Spectra"]
+
+SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +43,16 @@ class Spectra:
     stars: Table = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        flux = torch.as_tensor(self.flux)
+        flux = as_tensor(self.flux)
         if flux.ndim != 2 or not flux.is_floating_point():
             raise InputError(
                 f"flux must be a floating-point array of shape (stars, bins), got {flux.dtype} {tuple(flux.shape)}"
             )
-        sigma = None if self.sigma is None else torch.as_tensor(self.sigma).to(flux.dtype)
-        valid = flux.isfinite() if self.valid is None else torch.as_tensor(self.valid)
+        sigma = None if self.sigma is None else as_tensor(self.sigma).to(flux.dtype)
+        valid = flux.isfinite() if self.valid is None else as_tensor(self.valid)
         if self.valid is None and sigma is not None:
             valid = valid & sigma.isfinite()
-        wavelength = torch.arange(flux.shape[1]) if self.wavelength is None else torch.as_tensor(self.wavelength)
+        wavelength = torch.arange(flux.shape[1]) if self.wavelength is None else as_tensor(self.wavelength)
         stars = Table({"APOGEE_ID": [str(n) for n in range(len(flux))]}) if self.stars is None else self.stars
         self._check(flux, valid, sigma, wavelength, stars)
         nan = torch.full((), torch.nan, dtype=flux.dtype)
@@ -67,6 +70,8 @@ class Spectra:
             raise InputError(f"sigma must have the shape of flux {tuple(flux.shape)}, got {tuple(sigma.shape)}")
         if wavelength.shape != flux.shape[1:]:
             raise InputError(f"wavelength must have shape {tuple(flux.shape[1:])}, got {tuple(wavelength.shape)}")
+        if not (wavelength.diff() > 0).all():
+            raise InputError("wavelength must rise from bin to bin: sort the bins")
         if len(stars) != len(flux) or "APOGEE_ID" not in stars.colnames:
             raise InputError(
                 f"stars must have {len(flux)} rows and a column APOGEE_ID, got {len(stars)} rows with {stars.colnames}"
@@ -92,8 +97,8 @@ class Spectra:
 
     def take(self, rows: Any) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice; everything moves together."""
-        rows = np.arange(len(self))[np.asarray(rows) if not isinstance(rows, slice) else rows]
-        index = torch.from_numpy(rows)
+        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        index = torch.from_numpy(np.ascontiguousarray(rows))
         return Spectra(
             self.flux[index],
             self.valid[index],
@@ -106,7 +111,7 @@ class Spectra:
         """The same stars on other bins of the same grid; bins that these spectra lack are invalid.
 
         Raises:
-            InputError: where not a single bin coincides (within a hundredth of the spacing): another grid.
+            InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
         """
         if torch.equal(wavelength, self.wavelength):
             return self
@@ -114,7 +119,7 @@ class Spectra:
         before = (place - 1).clamp(min=0)
         nearer = (self.wavelength[before] - wavelength).abs() < (self.wavelength[place] - wavelength).abs()
         place = torch.where(nearer, before, place)
-        found = (self.wavelength[place] - wavelength).abs() < 0.01 * wavelength.diff().min()
+        found = (self.wavelength[place] - wavelength).abs() <= SAME_BIN * wavelength.abs()
         if not found.any():
             raise InputError(
                 f"none of the {len(wavelength)} wavelengths is among the spectra's {len(self.wavelength)} bins "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
 
@@ -44,6 +46,13 @@ class _Linear(Learner):
         if self.weight.ndim != 2:
             raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
         return ((z.to(self.weight.dtype) - self.centre) @ self.weight.T).to(z.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Buffers take the shapes of what is loaded: a fresh learner has none."""
+        for name, _ in self.named_buffers():
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _rescale(self, basis: Tensor, field: Tensor, members: Tensor, clusters: Labels) -> None:
         """Step 4 along the rows of `basis` (D, K), in which the field has unit variance."""
@@ -153,7 +162,7 @@ def _std(sample: Tensor) -> Tensor:
 
 def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Tensor]:
     """Both in float64, if they can carry the fit."""
-    field, members = torch.as_tensor(field).double(), torch.as_tensor(members).double()
+    field, members = as_tensor(field).double(), as_tensor(members).double()
     if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
         raise InputError(
             "field (F, K), members (M, K) and M cluster labels expected, got "
@@ -174,7 +183,7 @@ def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, 
 
 def _sphere(field: Tensor) -> Tensor:
     """(K, K) S with the covariance of field @ S.T the identity (step 2)."""
-    variance, axes = torch.linalg.eigh(field.T.cov())
+    variance, axes = torch.linalg.eigh(field.T.cov().reshape(field.shape[1], field.shape[1]))
     rank = int((variance > variance[-1] * len(variance) * torch.finfo(variance.dtype).eps).sum())
     if rank < len(variance):
         raise InputError(f"the field spans {rank} of {len(variance)} dimensions: lower n_components to {rank}")

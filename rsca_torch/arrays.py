@@ -1,0 +1,21 @@
+"""NumPy or torch in, torch out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Array", "as_tensor"]
+
+Array = Tensor | NDArray[Any]
+
+
+def as_tensor(array: Array) -> Tensor:
+    """The same numbers as a tensor; read-only and big-endian NumPy arrays (memory maps, FITS) are copied."""
+    if isinstance(array, np.ndarray) and not (array.flags.writeable and array.dtype.isnative):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="))
+    return torch.as_tensor(array)

@@ -1,0 +1,178 @@
+"""Spectra: valid by construction, moved by one method."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from astropy.table import Table
+
+from rsca_torch import InputError, Spectra
+
+FLUX = torch.arange(12, dtype=torch.float64).reshape(3, 4) + 1
+VALID = torch.tensor([[True, True, False, True], [True, True, True, True], [False, False, False, False]])
+WAVELENGTH = torch.tensor([15100.0, 15101.0, 15103.0, 15104.0], dtype=torch.float64)
+
+
+@pytest.fixture
+def spectra():
+    stars = Table({"APOGEE_ID": ["a", "b", "c"], "SNR": [10.0, 20.0, 30.0]})
+    return Spectra(FLUX, VALID, FLUX / 100, WAVELENGTH, stars)
+
+
+def test_invalid_bins_are_nan(spectra):
+    assert torch.equal(spectra.flux.isnan(), ~VALID)
+    assert torch.equal(spectra.sigma.isnan(), ~VALID)
+    assert torch.equal(spectra.flux[VALID], FLUX[VALID])
+    assert torch.equal(spectra.sigma[VALID], FLUX[VALID] / 100)
+    assert FLUX.isfinite().all()  # what was given is left alone
+
+
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf, -1.0, 0.0])
+def test_what_stands_in_an_invalid_bin_does_not_matter(junk):
+    sigma = torch.where(VALID, FLUX / 100, junk)
+    spectra = Spectra(torch.where(VALID, FLUX, junk), VALID, sigma)
+    assert torch.equal(spectra.flux[VALID], FLUX[VALID])
+    assert spectra.flux[~VALID].isnan().all()
+    assert spectra.sigma[~VALID].isnan().all()
+
+
+def test_defaults():
+    holed = FLUX.clone()
+    holed[0, 1], holed[1, 2] = torch.nan, torch.inf
+    spectra = Spectra(holed)
+    assert torch.equal(spectra.valid, holed.isfinite())
+    assert spectra.flux[1, 2].isnan()
+    assert spectra.sigma is None
+    assert spectra.wavelength.tolist() == [0, 1, 2, 3]
+    assert spectra.wavelength.dtype == torch.float64
+    assert spectra.star_id.tolist() == ["0", "1", "2"]
+    assert len(spectra) == 3
+    sigma = torch.ones(3, 4)
+    sigma[2, 3] = torch.inf
+    assert torch.equal(Spectra(holed, sigma=sigma).valid, holed.isfinite() & sigma.isfinite())
+
+
+def test_dtype_and_numpy():
+    spectra = Spectra(FLUX.numpy().astype(np.float32), VALID.numpy(), FLUX.numpy())
+    assert spectra.flux.dtype == spectra.sigma.dtype == torch.float32
+    assert torch.equal(spectra.valid, VALID)
+
+
+def test_frozen(spectra):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spectra.flux = FLUX
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([2, 0], [2, 0]),
+        (np.array([True, False, True]), [0, 2]),
+        (torch.tensor([False, True, False]), [1]),
+        (slice(1, None), [1, 2]),
+        pytest.param(
+            slice(None, None, -1),
+            [2, 1, 0],
+        ),
+        (np.array([-1]), [2]),
+    ],
+    ids=str,
+)
+def test_take_moves_everything_together(spectra, rows, expected):
+    taken = spectra.take(rows)
+    assert len(taken) == len(expected)
+    for name in ("flux", "sigma"):
+        assert torch.equal(getattr(taken, name).nan_to_num(-1), getattr(spectra, name)[expected].nan_to_num(-1))
+    assert torch.equal(taken.valid, VALID[expected])
+    assert torch.equal(taken.wavelength, WAVELENGTH)
+    assert taken.star_id.tolist() == [["a", "b", "c"][n] for n in expected]
+    assert taken.stars["SNR"].tolist() == [[10.0, 20.0, 30.0][n] for n in expected]
+
+
+def test_take_refuses_a_star_twice(spectra):
+    with pytest.raises(InputError, match=r"1 star ids come more than once \(first: b\)"):
+        spectra.take([1, 1])
+
+
+def test_take_without_sigma():
+    assert Spectra(FLUX).take([0]).sigma is None
+
+
+def test_on_the_same_bins_is_the_same(spectra):
+    assert spectra.on(WAVELENGTH.clone()) is spectra
+
+
+def test_on_other_bins(spectra):
+    wanted = torch.tensor([15099.0, 15101.0, 15102.0, 15104.0, 15110.0], dtype=torch.float64)
+    other = spectra.on(wanted)
+    assert torch.equal(other.wavelength, wanted)
+    assert torch.equal(other.valid[:, [1, 3]], VALID[:, [1, 3]])
+    assert not other.valid[:, [0, 2, 4]].any()
+    for values, given in ((other.flux, FLUX), (other.sigma, FLUX / 100)):
+        assert torch.equal(values[:, 1][VALID[:, 1]], given[:, 1][VALID[:, 1]])
+        assert torch.equal(values[:, 3][VALID[:, 3]], given[:, 3][VALID[:, 3]])
+        assert values[~other.valid].isnan().all()
+    assert other.star_id.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("offset", [-0.0014, 0.0014])
+def test_on_tolerates_rounding_of_the_wavelength(spectra, offset):
+    """Within 1e-7 of the wavelength (0.0015 Angstrom here), from either side."""
+    assert torch.equal(spectra.on(WAVELENGTH + offset).valid, VALID)
+
+
+@pytest.mark.parametrize("offset", [-0.0016, 0.0016, 0.4, 1000.0])
+def test_on_another_grid(spectra, offset):
+    message = (
+        r"none of the 4 wavelengths is among the spectra's 4 bins \(15100.00 to 15104.00\): another wavelength grid"
+    )
+    with pytest.raises(InputError, match=message):
+        spectra.on(WAVELENGTH + offset)
+
+
+def test_on_one_bin(spectra):
+    other = spectra.on(WAVELENGTH[1:2])
+    assert torch.equal(other.valid, VALID[:, 1:2])
+
+
+TABLE = Table({"APOGEE_ID": ["a", "b", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"flux": FLUX[0]}, r"flux must be a floating-point array.*got torch.float64 \(4,\)"),
+        ({"flux": FLUX.long()}, r"floating-point array of shape \(stars, bins\), got torch.int64 \(3, 4\)"),
+        ({"flux": FLUX, "valid": VALID[:2]}, r"valid must be bool \(3, 4\), got torch.bool \(2, 4\)"),
+        ({"flux": FLUX, "valid": VALID.int()}, r"valid must be bool \(3, 4\), got torch.int32 \(3, 4\)"),
+        (
+            {"flux": FLUX, "valid": VALID, "sigma": FLUX[:, 0]},
+            r"sigma must have the shape of flux \(3, 4\), got \(3,\)",
+        ),
+        ({"flux": FLUX, "wavelength": WAVELENGTH[:3]}, r"wavelength must have shape \(4,\), got \(3,\)"),
+        ({"flux": FLUX, "stars": TABLE[:2]}, "stars must have 3 rows and a column APOGEE_ID, got 2 rows"),
+        ({"flux": FLUX, "stars": Table({"ID": [1, 2, 3]})}, r"column APOGEE_ID, got 3 rows with \['ID'\]"),
+        ({"flux": FLUX, "stars": TABLE}, r"1 star ids come more than once \(first: b\); keep one row a star"),
+        ({"flux": FLUX / 0, "valid": VALID}, "7 valid bins have a flux that is not finite"),
+        (
+            {"flux": FLUX, "valid": VALID, "sigma": FLUX - 1},
+            "1 valid bins have an error that is not positive and finite",
+        ),
+        ({"flux": FLUX, "valid": VALID, "sigma": -FLUX}, "7 valid bins have an error that is not positive"),
+        (
+            {"flux": FLUX, "valid": VALID, "sigma": FLUX / 0},
+            "7 valid bins have an error that is not positive and finite",
+        ),
+        pytest.param(
+            {"flux": FLUX, "wavelength": WAVELENGTH.flip(0)},
+            "wavelength must rise",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Spectra(**arguments)
