@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InstantiationException as error:
         return _refuse(str(error.__cause__ if isinstance(error.__cause__, InputError) else error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(f"{_first_lines(error)}{_nearest(command, overrides)}; rsca {command} --help lists every option")
+        return _refuse(f"{_first_lines(error)}{_nearest(command, overrides)}\nrsca {command} --help lists every option")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -67,6 +67,8 @@ def _run(command: str, overrides: Sequence[str]) -> None:
 
     def task(config: DictConfig) -> None:
         try:
+            groups = [override for override in overrides if (CONFIG / override.partition("=")[0]).is_dir()]
+            _require_kinds(config, hydra.compose(command, groups))
             COMMANDS[command](config)
         except (InputError, HydraException, OmegaConfBaseException) as error:  # Hydra would print a line of its own
             failures.append(error)
@@ -77,6 +79,27 @@ def _run(command: str, overrides: Sequence[str]) -> None:
         raise failures[0]
 
 
+def _require_kinds(config: DictConfig, default: DictConfig, above: str = "") -> None:
+    """Refuse an option of another kind than its default: a text for a number, say."""
+    for name in config.keys() & default.keys():
+        key = f"{above}{name!s}"
+        if OmegaConf.is_missing(config, name) or OmegaConf.is_missing(default, name):
+            continue
+        value: Any = config[name]
+        usual: Any = default[name]
+        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
+            _require_kinds(value, usual, f"{key}.")
+        elif value is not None and usual is not None:
+            allowed = (int, float) if type(usual) is float else type(usual)
+            if not isinstance(value, allowed) or (isinstance(value, bool) and type(usual) is not bool):
+                raise InputError(f"{key}={value} is {_kind(value)}, expected {_kind(usual)} like {usual}")
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401  (whatever a configuration holds)
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return kinds.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of options")
+
+
 def _first_lines(error: Exception) -> str:
     """What a configuration error says, without what it says to programmers."""
     lines = str(error).splitlines()
@@ -85,7 +108,7 @@ def _first_lines(error: Exception) -> str:
         for line in lines
         if line and not line.lstrip().startswith(("full_key", "object_type", "To append", "Config search", "provider"))
     ]
-    return "\n".join(kept)
+    return "\n".join(kept).rstrip(".")
 
 
 def _nearest(command: str, overrides: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rsca_torch.comparison import Comparison, Representation, abundances, represent
 from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.learners import Learner, ScaledComponents
+from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
 from rsca_torch.loco import fitted
 from rsca_torch.report import (
     draw_features,
@@ -62,11 +63,16 @@ def ingest(config: DictConfig) -> None:
 def compare(config: DictConfig) -> None:
     """Doppelganger rates of the learners on spectra and abundances, as table, files and pictures."""
     out = Path(config.out)
-    learners = [partial(hydra.utils.instantiate, each) for each in (config.learner, *config.baselines.values())]
+    settings = (config.learner, *config.baselines.values())
+    learners = [_maker(each) for each in settings]
+    for make in learners:
+        make()  # so that a wrong option is refused before the hard work
     with _whole(out) as folder:
         store = _store(config)
         field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
+        if _class(config.learner) is ScaledComponents:
+            _require_dimensions(config.compressor.n_components, store)
         with _progress() as bar:
             compressor = hydra.utils.instantiate(config.compressor, progress=_iterations(bar))
             representations = [represent(field, members, compressor)]
@@ -90,7 +96,7 @@ def fit(config: DictConfig) -> None:
     store = _store(config)
     _require_clusters(store)
     field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
-    if hydra.utils.get_class(config.learner._target_) is not ScaledComponents:
+    if _class(config.learner) is not ScaledComponents:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
     with _progress() as bar:
@@ -157,6 +163,26 @@ def _require_clusters(store: Store) -> None:
             f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "
             "ingest with a list of members (survey.members=FILE)"
         )
+
+
+def _require_dimensions(n_components: int, store: Store) -> None:
+    """Refuse before step 1 what the smallest fold could not carry after it."""
+    labels = np.asarray(store.stars["CLUSTER"][store.is_member], dtype=str)
+    for cluster in np.unique(labels):
+        require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])
+
+
+def _maker(learner: DictConfig) -> Callable[[], Learner]:
+    """Makes fresh learners; options of the default learner that another class does not know are not for it."""
+    unknown = signature(ScaledComponents).parameters.keys() - signature(_class(learner)).parameters.keys()
+    return partial(hydra.utils.instantiate, {name: value for name, value in learner.items() if name not in unknown})
+
+
+def _class(learner: DictConfig) -> type:
+    try:
+        return hydra.utils.get_class(learner._target_)
+    except Exception as error:  # whatever importing somebody's module raises
+        raise InputError(f"learner._target_={learner._target_} cannot be imported: {error}") from error
 
 
 @contextmanager

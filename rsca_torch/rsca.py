@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels
-from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca import MaskedPPCA, Noise, fit_ppca
 from rsca_torch.spectra import Spectra
 
@@ -92,6 +92,7 @@ class RSCA(nn.Module):
             InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
         """
         labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
+        require_dimensions(n_components, len(field), labels)  # before the hard work
         compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
         scaling = ScaledComponents(robust=robust, pooled=pooled, top=top)
         scaling.initialise(_latents(compressor, field), _latents(compressor, members), labels)

@@ -216,9 +216,7 @@ def test_the_state_goes_into_a_fresh_learner(small, kind):
     "kind",
     [
         Scaled,
-        pytest.param(
-            ScaledComponents,
-        ),
+        ScaledComponents,
     ],
 )
 def test_numpy_and_one_dimension(small, kind, tolerance):
@@ -228,18 +226,23 @@ def test_numpy_and_one_dimension(small, kind, tolerance):
     close(learner.weight, weight, **tolerance[torch.float64])
 
 
-@KINDS
-def test_members_less_clusters_limit_the_dimensions(small, kind):
+def test_members_less_clusters_limit_the_dimensions(small):
     rows = np.concatenate([np.flatnonzero(small.clusters == name)[:2] for name in ("NGC 0", "NGC 2", "NGC 4")])
     with pytest.raises(InputError, match=r"4 dimensions.*150 field stars and 6 members of 3 clusters.*at most 3"):
-        kind().initialise(small.field, small.members[rows], small.clusters[rows])
-    kind().initialise(small.field[:, :3], small.members[rows, :3], small.clusters[rows])
+        ScaledComponents().initialise(small.field, small.members[rows], small.clusters[rows])
+    ScaledComponents().initialise(small.field[:, :3], small.members[rows, :3], small.clusters[rows])
+    Scaled().initialise(small.field, small.members[rows], small.clusters[rows])  # along axes: no such limit
+
+
+def test_few_field_stars_limit_the_dimensions(small):
+    with pytest.raises(InputError, match=r"4 dimensions, but 4 field stars.*at most 3"):
+        ScaledComponents().initialise(small.field[:4], small.members, small.clusters)
 
 
 @KINDS
-def test_few_field_stars_limit_the_dimensions(small, kind):
-    with pytest.raises(InputError, match=r"4 dimensions, but 4 field stars.*at most 3"):
-        kind().initialise(small.field[:4], small.members, small.clusters)
+def test_clusters_of_one_member_measure_nothing(small, kind):
+    with pytest.raises(InputError, match="no cluster has two members"):
+        kind().initialise(small.field[:, :1], small.members[:3, :1], ["a", "b", "c"])
 
 
 def test_a_singular_field_is_refused(small):

@@ -13,7 +13,7 @@ from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
 
-__all__ = ["Scaled", "ScaledComponents", "cluster_sizes", "within_cluster_spread"]
+__all__ = ["Scaled", "ScaledComponents", "cluster_sizes", "require_dimensions", "within_cluster_spread"]
 
 MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribution; the paper's eq. 7 omits it
 
@@ -117,6 +117,7 @@ class ScaledComponents(_Linear):
             InputError: where the field or the members span fewer than K dimensions (says how many).
         """
         field, members = _checked(field, members, clusters)
+        require_dimensions(field.shape[1], len(field), clusters)
         sphere = _sphere(field)
         centred = _centre_clusters((members - field.mean(0)) @ sphere.T, clusters)
         _, axes = torch.linalg.eigh(centred.T @ centred)
@@ -127,6 +128,23 @@ def cluster_sizes(clusters: Labels) -> dict[str, int]:
     """How many members each label has, labels sorted."""
     labels, counts = np.unique(np.asarray(clusters, dtype=str), return_counts=True)
     return {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
+    """Steps 2 and 3 need as many field stars and members (less one a cluster) as there are dimensions.
+
+    Raises:
+        InputError: says the limit.
+    """
+    if not isinstance(n_components, int):
+        raise InputError(f"n_components must be a whole number, got {n_components!r}")
+    sizes = cluster_sizes(clusters)
+    limit = min(n_field - 1, len(clusters) - len(sizes))
+    if n_components > limit:
+        raise InputError(
+            f"{n_components} dimensions, but {n_field} field stars and {len(clusters)} members of {len(sizes)} "
+            f"clusters can carry at most {limit} (members less clusters): lower n_components"
+        )
 
 
 def within_cluster_spread(centred: Tensor, clusters: Labels, robust: bool = True, pooled: bool = True) -> Tensor:
@@ -161,7 +179,7 @@ def _std(sample: Tensor) -> Tensor:
 
 
 def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Tensor]:
-    """Both in float64, if they can carry the fit."""
+    """Both in float64, if they can be used."""
     field, members = as_tensor(field).double(), as_tensor(members).double()
     if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
         raise InputError(
@@ -170,14 +188,8 @@ def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, 
         )
     if not (field.isfinite().all() and members.isfinite().all()):
         raise InputError("field and members must be finite: leave out the stars that are not")
-    freedom = sum(size - 1 for size in cluster_sizes(clusters).values())
-    limit = min(len(field) - 1, freedom)
-    if field.shape[1] > limit:
-        raise InputError(
-            f"{field.shape[1]} dimensions, but {len(field)} field stars and {len(members)} members of "
-            f"{len(cluster_sizes(clusters))} clusters can carry at most {limit} "
-            "(members less clusters): lower n_components"
-        )
+    if not any(size > 1 for size in cluster_sizes(clusters).values()):
+        raise InputError("no cluster has two members: spread inside clusters cannot be measured")
     return field, members
 
 

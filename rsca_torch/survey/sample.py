@@ -93,8 +93,9 @@ def choose_stars(survey: Survey) -> tuple[Table, CutFlow, list[tuple[str, str]]]
     Raises:
         InputError: the survey's files cannot be used, or no star is left.
     """
+    path = None if survey.catalogue is None else find_catalogue(survey.root, survey.catalogue)
     memberships = survey.memberships()
-    stars, flow, problems = _from_folder(survey) if survey.catalogue is None else _from_catalogue(survey, memberships)
+    stars, flow, problems = _from_folder(survey) if path is None else _from_catalogue(survey, path, memberships)
     ids = np.asarray(stars["APOGEE_ID"])
     if memberships.ambiguous:
         unclear = np.isin(ids, list(memberships.ambiguous))
@@ -118,9 +119,10 @@ def _from_folder(survey: Survey) -> tuple[Table, CutFlow, list[tuple[str, str]]]
     return stars[kept], flow, problems
 
 
-def _from_catalogue(survey: Survey, memberships: Memberships) -> tuple[Table, CutFlow, list[tuple[str, str]]]:
+def _from_catalogue(
+    survey: Survey, path: Path, memberships: Memberships
+) -> tuple[Table, CutFlow, list[tuple[str, str]]]:
     """Two passes over the catalogue: the columns that decide, then those that describe the stars that are kept."""
-    path = find_catalogue(survey.root, survey.catalogue or ())
     release = str(survey.release)
     deciding = dict.fromkeys(["APOGEE_ID", *(cut.column for cut in survey.cuts)])
     stars = read_catalogue(path, release, deciding)
