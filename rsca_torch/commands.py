@@ -57,7 +57,8 @@ def simulate(config: DictConfig) -> None:
 def ingest(config: DictConfig) -> None:
     """Survey files to a store."""
     store = ingest_survey(hydra.utils.instantiate(config.survey), config.store)
-    log.info("store in %s; next: rsca compare store=%s", store.path, store.path)
+    following = "compare" if store.is_member.any() else "embed model=FILE out=FILE"
+    log.info("store in %s; next: rsca %s store=%s", store.path, following, store.path)
 
 
 def compare(config: DictConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsca_torch.arrays import Array, as_tensor
@@ -136,7 +136,7 @@ class RSCA(nn.Module):
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         partial = target.with_name(target.name + ".partial")
-        save_file(tensors, partial, metadata={"rsca_torch": json.dumps(header)})
+        partial.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
         partial.replace(target)
 
     @classmethod

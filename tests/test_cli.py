@@ -87,6 +87,16 @@ def test_compare_writes_what_design_promises(work):
         assert (work / "first" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_transformed_spectra_beat_raw_and_scaled_ones_even_here(work):
+    content = results(work / "first")
+    for difference in content["differences"]:
+        if difference["representation"] == "spectra":
+            low, high = difference["interval"]
+            assert 0 < low < difference["difference"] < high
+    rate = {(r["representation"], r["learner"], r["held_out"]): r["doppelganger_rate"] for r in content["results"]}
+    assert rate["spectra", "rsca", False] < rate["spectra", "rsca", True]
+
+
 def test_the_csv_says_what_the_json_says(work):
     with (work / "first" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

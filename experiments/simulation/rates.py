@@ -1,0 +1,61 @@
+"""Doppelganger rates over simulated surveys: `python experiments/simulation/rates.py [SEED ...]`.
+
+Runs `rsca compare seed=SEED` for each seed (those that are there are not run again) and prints, as Markdown, the mean
+and range over seeds of every rate, and how much it exceeds that of the transformed spectra: the clusters of all surveys
+together, drawn with replacement, 68 % interval.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsca_torch.cli import main as rsca
+from rsca_torch.loco import LOCOResult, paired_difference
+
+Key = tuple[str, str, bool]
+
+
+def run(seed: int) -> dict[Key, dict[str, Any]]:
+    """(representation, learner, held out) -> its entry in results.json."""
+    out = Path(f"runs/rates/seed-{seed}")
+    if not out.exists() and rsca(["compare", f"seed={seed}", f"out={out}", "figures=false"]):
+        raise SystemExit(f"seed {seed} failed")
+    results = json.loads((out / "results.json").read_text())["results"]
+    return {(r["representation"], r["learner"], r["held_out"]): r for r in results}
+
+
+def pooled(runs: list[dict[Key, dict[str, Any]]], key: Key) -> LOCOResult:
+    """All surveys' clusters as if they were one survey's."""
+    clusters = {f"{seed} {c['cluster']}": c for seed, run in enumerate(runs) for c in run[key]["clusters"]}
+    rates = {name: np.nan if c["doppelganger_rate"] is None else c["doppelganger_rate"] for name, c in clusters.items()}
+    members, pairs = ({name: c[what] for name, c in clusters.items()} for what in ("members", "pairs"))
+    return LOCOResult(rates, members, pairs, dict.fromkeys(clusters, np.nan))
+
+
+def main() -> None:
+    """Run and print."""
+    runs = [run(int(seed)) for seed in sys.argv[1:] or range(5)]
+    judged = pooled(runs, ("spectra", "rsca", True))
+    print(
+        "| representation | learner | rate, %: mean (range over seeds) | less transformed spectra, 68 % | seeds won |"
+    )
+    print("|---|---|---|---|---|")
+    for key in runs[0]:
+        rates = 100 * np.array([run[key]["doppelganger_rate"] for run in runs])
+        difference = paired_difference(pooled(runs, key), judged)
+        won = sum(run["spectra", "rsca", True]["doppelganger_rate"] < run[key]["doppelganger_rate"] for run in runs)
+        print(
+            f"| {key[0].replace('_', ' ')} | {key[1]}{'' if key[2] else ' in-sample'} "
+            f"| {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
+            f"| {100 * difference.value:+.2f} ({100 * difference.low:+.2f} to {100 * difference.high:+.2f}) "
+            f"| {won} of {len(runs)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
