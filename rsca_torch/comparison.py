@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -106,9 +107,11 @@ def compare(
     results = []
     for representation in representations:
         allowed = representation.allowed(pairs)
-        results += [_judge(learner, representation, allowed, True, seed, progress) for learner in learners]
+        said: set[str] = set()
+        judge = partial(_judge, on=representation, allowed=allowed, seed=seed, said=said, progress=progress)
+        results += [judge(learner, held_out=True) for learner in learners]
         if representation is representations[0]:
-            results.append(_judge(learners[0], representation, allowed, False, seed, progress))
+            results.append(judge(learners[0], held_out=False))
     return Comparison(results)
 
 
@@ -118,8 +121,10 @@ def _judge(
     allowed: Tensor,
     held_out: bool,
     seed: int,
+    said: set[str],
     progress: Callable[[str, int, int], None] | None,
 ) -> Result:
+    """One result; of its warnings those that no earlier learner on the same representation `said`."""
     name = learner_name(make_learner())
     what = f"{name} on {on.name}{'' if held_out else ', in-sample'}"
     started = time.perf_counter()
@@ -137,7 +142,9 @@ def _judge(
             progress=None if progress is None else lambda done, folds: progress(what, done, folds),
         )
     for warning in caught:
-        warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
+        if str(warning.message) not in said:
+            said.add(str(warning.message))
+            warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
     return Result(on, name, loco, time.perf_counter() - started)
 
 
