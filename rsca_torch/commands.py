@@ -26,6 +26,7 @@ from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
 from rsca_torch.loco import fitted
+from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.report import (
     draw_features,
     draw_histograms,
@@ -37,6 +38,7 @@ from rsca_torch.report import (
     write_json,
 )
 from rsca_torch.rsca import RSCA
+from rsca_torch.spectra import Spectra
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
 
@@ -74,18 +76,20 @@ def compare(config: DictConfig) -> None:
         _require_clusters(store)
         if _class(config.learner) is ScaledComponents:
             _require_dimensions(config.compressor.n_components, store)
+        others = _abundances(config, field, members)
+        pairs = hydra.utils.instantiate(config.pairs)
         with _progress() as bar:
+            log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
             compressor = hydra.utils.instantiate(config.compressor, progress=_iterations(bar))
-            representations = [represent(field, members, compressor)]
-            representations += [
-                abundances(str(name), field.stars, members.stars, **settings)
-                for name, settings in config.abundances.items()
-            ]
-            pairs = hydra.utils.instantiate(config.pairs)
-            comparison = compare_learners(representations, learners, pairs, config.seed, _folds(bar))
-        _write(folder, comparison, store, config)
-        if config.figures:
-            _draw(folder, comparison, _fitted_on_all(learners[0], representations[0], config.seed), store)
+            spectra = represent(field, members, compressor)
+            _say_how_it_ended(spectra.ppca)
+            log.info("leaving one cluster out: %d learners on each representation", len(learners))
+            comparison = compare_learners([spectra, *others], learners, pairs, config.seed, _folds(bar))
+            _write(folder, comparison, store, config)
+            if config.figures:
+                log.info("drawing")
+                bar.add_task("drawing", total=None)
+                _draw(folder, comparison, _fitted_on_all(learners[0], spectra, config.seed), store)
     Console().print(summary_table(comparison))
     log.info("results.json, results.csv and pictures in %s", out)
 
@@ -100,8 +104,10 @@ def fit(config: DictConfig) -> None:
     if _class(config.learner) is not ScaledComponents:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
+    log.info("masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
     with _progress() as bar:
         model = RSCA.fit(field, members, **settings, **switches, progress=_iterations(bar))
+    _say_how_it_ended(model.ppca)
     out.parent.mkdir(parents=True, exist_ok=True)
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
@@ -155,6 +161,28 @@ def _store(config: DictConfig) -> Store:
 
 def _arguments(config: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in config.items() if not str(name).startswith("_")}
+
+
+def _abundances(config: DictConfig, field: Spectra, members: Spectra) -> list[Representation]:
+    """The abundance representations that the star table can give; it says which it cannot, and why."""
+    given = []
+    for name, settings in config.abundances.items():
+        try:
+            given.append(abundances(str(name), field.stars, members.stars, **settings))
+        except InputError as error:
+            log.warning("warning: %s are left out: %s", str(name).replace("_", " "), error)
+    return given
+
+
+def _say_how_it_ended(ppca: MaskedPPCA | None) -> None:
+    if ppca is not None:
+        log.info(
+            "%s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
+            "converged" if ppca.converged else "NOT converged",
+            len(ppca.history),
+            ppca.history[-1],
+            ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
+        )
 
 
 def _require_clusters(store: Store) -> None:

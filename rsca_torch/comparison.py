@@ -21,6 +21,8 @@ from rsca_torch.spectra import Spectra
 
 __all__ = ["Comparison", "Representation", "Result", "abundances", "compare", "learner_name", "represent"]
 
+MOST = 0.5  # of the field stars must have an element for it to be used
+
 MakeLearner = Callable[[], Learner]
 Compressor = Callable[[Spectra, Spectra], MaskedPPCA]
 AllowedPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -171,28 +173,45 @@ def abundances(
 ) -> Representation:
     """The survey's own abundances, dex: [X/H], or [X/Fe] with iron as [Fe/H] (paper, section 4.5).
 
+    An element that most field stars lack is left out; then stars that lack one of the others are.
+
     Raises:
-        InputError: where an element has no column.
+        InputError: where an element has no column, or what is left has fewer than two clusters with two members.
 
     Warns:
-        NumericalWarning: where stars without one of the abundances are left out.
+        NumericalWarning: names the elements and counts the stars that are left out.
     """
     absent = [element for element in elements if f"{element.upper()}_H" not in field.colnames]
     if absent:
         raise InputError(f"the star table has no abundances of {', '.join(absent)}: columns are named e.g. FE_H")
-    parts = []
-    for stars in (field, members):
-        values = np.stack([np.asarray(stars[f"{element.upper()}_H"], dtype=float) for element in elements], axis=1)
-        if relative_to_iron:
-            others = [column for column, element in enumerate(elements) if element != "Fe"]
-            values[:, others] -= np.asarray(stars["FE_H"], dtype=float)[:, None]
-        known = np.isfinite(values).all(axis=1)
-        if not known.all():
-            warnings.warn(
-                f"{name}: {(~known).sum()} of {len(known)} stars lack an abundance and are left out",
-                NumericalWarning,
-                stacklevel=2,
-            )
-        parts.append((torch.from_numpy(values[known]), stars[known]))
-    (field_values, field_stars), (member_values, member_stars) = parts
+    rare = [element for element in elements if np.isfinite(_column(field, element)).mean() < MOST]
+    if rare:
+        _warn(f"{name}: most field stars lack {', '.join(rare)}: left out")
+    kept = [element for element in elements if element not in rare]
+    field_values, field_stars = _known(name, field, kept, relative_to_iron)
+    member_values, member_stars = _known(name, members, kept, relative_to_iron)
+    _, sizes = np.unique(np.asarray(member_stars["CLUSTER"], dtype=str), return_counts=True)
+    if not kept or (sizes > 1).sum() < 2:
+        raise InputError(f"{len(kept)} elements are known, in {(sizes > 1).sum()} clusters with two members: too few")
     return Representation(name, field_values, member_values, field_stars, member_stars)
+
+
+def _known(name: str, stars: Table, elements: Sequence[str], relative_to_iron: bool) -> tuple[Tensor, Table]:
+    """(n, elements) abundances of the stars that have them all, and their rows."""
+    values = np.empty((len(stars), len(elements)))
+    for place, element in enumerate(elements):
+        values[:, place] = _column(stars, element)
+        if relative_to_iron and element != "Fe":
+            values[:, place] -= _column(stars, "Fe")
+    known = np.asarray(np.isfinite(values).all(axis=1))
+    if not known.all():
+        _warn(f"{name}: {(~known).sum()} of {len(known)} stars lack an abundance and are left out")
+    return torch.from_numpy(values[known]), stars[known]
+
+
+def _column(stars: Table, element: str) -> np.ndarray:
+    return np.asarray(stars[f"{element.upper()}_H"], dtype=float)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, NumericalWarning, stacklevel=3)
