@@ -1,8 +1,8 @@
-"""Doppelganger rates over simulated surveys: `python experiments/simulation/rates.py [SEED ...]`.
+"""Doppelganger rates over simulated surveys: `python experiments/simulation/rates.py [SEED ...] [KEY=VALUE ...]`.
 
-Runs `rsca compare seed=SEED` for each seed (those that are there are not run again) and prints, as Markdown, the mean
-and range over seeds of every rate, and how much it exceeds that of the transformed spectra: the clusters of all surveys
-together, drawn with replacement, 68 % interval.
+Runs `rsca compare seed=SEED KEY=VALUE ...` for each seed (those that are there are not run again) and prints, as
+Markdown, the mean and range over seeds of every rate, and how much it exceeds that of the transformed spectra: the
+clusters of all surveys together, drawn with replacement, 68 % interval.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rsca_torch.loco import LOCOResult, paired_difference
 Key = tuple[str, str, bool]
 
 
-def run(seed: int) -> dict[Key, dict[str, Any]]:
+def run(seed: int, overrides: list[str]) -> dict[Key, dict[str, Any]]:
     """(representation, learner, held out) -> its entry in results.json."""
     out = Path(f"runs/rates/seed-{seed}")
-    if not out.exists() and rsca(["compare", f"seed={seed}", f"out={out}", "figures=false"]):
+    if not out.exists() and rsca(["compare", f"seed={seed}", f"out={out}", "figures=false", *overrides]):
         raise SystemExit(f"seed {seed} failed")
     results = json.loads((out / "results.json").read_text())["results"]
     return {(r["representation"], r["learner"], r["held_out"]): r for r in results}
@@ -39,7 +39,9 @@ def pooled(runs: list[dict[Key, dict[str, Any]]], key: Key) -> LOCOResult:
 
 def main() -> None:
     """Run and print."""
-    runs = [run(int(seed)) for seed in sys.argv[1:] or range(5)]
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    seeds = [int(argument) for argument in sys.argv[1:] if "=" not in argument] or range(5)
+    runs = [run(seed, overrides) for seed in seeds]
     judged = pooled(runs, ("spectra", "rsca", True))
     print(
         "| representation | learner | rate, %: mean (range over seeds) | less transformed spectra, 68 % | seeds won |"
