@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error.__cause__ if isinstance(error.__cause__, InputError) else error))
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(f"{_first_lines(error)}{_nearest(command, overrides)}\nrsca {command} --help lists every option")
+    except OSError as error:
+        return _refuse(
+            f"{error.strerror or error}: {error.filename or 'a file'}; choose another place, or make room there"
+        )
     except KeyboardInterrupt:
+        log.warning("interrupted; the same command goes on with what is there")
         return INTERRUPTED
     return 0
 
@@ -70,7 +75,12 @@ def _run(command: str, overrides: Sequence[str]) -> None:
             groups = [override for override in overrides if (CONFIG / override.partition("=")[0]).is_dir()]
             _require_kinds(config, hydra.compose(command, groups))
             COMMANDS[command](config)
-        except (InputError, HydraException, OmegaConfBaseException) as error:  # Hydra would print a line of its own
+        except (
+            InputError,
+            OSError,
+            HydraException,
+            OmegaConfBaseException,
+        ) as error:  # Hydra would print a line of its own
             failures.append(error)
 
     sys.argv = [f"rsca {command}", *overrides]

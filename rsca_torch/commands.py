@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ import hydra
 import numpy as np
 import torch
 from astropy.table import Table
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from rsca_torch.comparison import Comparison, Representation, abundances, represent
+from rsca_torch.comparison import Comparison, Representation, abundances, learner_name, represent
 from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
@@ -41,6 +41,7 @@ from rsca_torch.rsca import RSCA
 from rsca_torch.spectra import Spectra
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
+from rsca_torch.whole import require_new_file, require_new_folder, whole_file, whole_folder
 
 __all__ = ["compare", "embed", "fit", "ingest", "simulate"]
 
@@ -51,7 +52,7 @@ EMBEDDED_AT_ONCE = 1024  # stars
 
 def simulate(config: DictConfig) -> None:
     """Write a simulated survey as an archive's tree."""
-    root = Path(config.root)
+    root = _path(config.root)
     hydra.utils.instantiate(config.simulation).write(root, config.seed)
     log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)
 
@@ -65,12 +66,10 @@ def ingest(config: DictConfig) -> None:
 
 def compare(config: DictConfig) -> None:
     """Doppelganger rates of the learners on spectra and abundances, as table, files and pictures."""
-    out = Path(config.out)
-    settings = (config.learner, *config.baselines.values())
-    learners = [_maker(each) for each in settings]
-    for make in learners:
-        make()  # so that a wrong option is refused before the hard work
-    with _whole(out) as folder:
+    out = _path(config.out)
+    require_new_folder(out)
+    learners = _learners(config)
+    with whole_folder(out) as folder:
         store = _store(config)
         field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
@@ -86,29 +85,32 @@ def compare(config: DictConfig) -> None:
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
             comparison = compare_learners([spectra, *others], learners, pairs, config.seed, _folds(bar))
             _write(folder, comparison, store, config)
+            learner = _fitted_on_all(learners[0], spectra, config.seed)
+            model = _layer(learner, spectra, store)
+            if model is not None:
+                model.save(folder / "rsca.safetensors")
             if config.figures:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
-                _draw(folder, comparison, _fitted_on_all(learners[0], spectra, config.seed), store)
+                _draw(folder, comparison, learner, model)
     Console().print(summary_table(comparison))
-    log.info("results.json, results.csv and pictures in %s", out)
+    log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
 
 
 def fit(config: DictConfig) -> None:
     """Fit RSCA on all clusters of a store and save it."""
-    out = Path(config.out)
-    _require_free(out)
+    out = _path(config.out)
+    require_new_file(out)
+    if _class(config.learner) is not ScaledComponents:
+        raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     store = _store(config)
     _require_clusters(store)
     field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
-    if _class(config.learner) is not ScaledComponents:
-        raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
     log.info("masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
     with _progress() as bar:
         model = RSCA.fit(field, members, **settings, **switches, progress=_iterations(bar))
     _say_how_it_ended(model.ppca)
-    out.parent.mkdir(parents=True, exist_ok=True)
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)
@@ -116,8 +118,8 @@ def fit(config: DictConfig) -> None:
 
 def embed(config: DictConfig) -> None:
     """Features of every star of a store, as a FITS table."""
-    out = Path(config.out)
-    _require_free(out)
+    out = _path(config.out)
+    require_new_file(out)
     model = RSCA.load(config.model)
     store = Store.open(config.store)
     features, valid_bins = [], []
@@ -132,35 +134,56 @@ def embed(config: DictConfig) -> None:
     table["VALID_BINS"] = torch.cat(valid_bins).numpy().astype(np.int32)
     table["FEATURES"] = torch.cat(features).double().numpy()
     table.meta = {"STORE": store.checksum[:16]}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    whole = out.with_name(out.name + ".partial")
-    table.write(whole, format="fits", overwrite=True)
-    whole.replace(out)
+    blind = int((table["VALID_BINS"] == 0).sum())
+    if blind:
+        log.warning("warning: %d stars have no valid bin among the model's: their features are the prior's", blind)
+    with whole_file(out) as part:
+        table.write(part, format="fits")
     log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)
 
 
+def _path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
+    if not out:
+        raise InputError(f"out must name what to make, got {out!r}")
+    return Path(out)
+
+
 def _store(config: DictConfig) -> Store:
-    """The store that was named; else that of a simulated survey, made first if it is not there."""
+    """The store that was named, checked; else that of a simulated survey, made first if it is not there."""
     if config.store is not None:
-        return Store.open(config.store)
+        idle = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").startswith(("survey", "simulat"))]
+        if idle:
+            raise InputError(f"{', '.join(idle)}: no part in this, since store={config.store} is given; leave one out")
+        store = Store.open(config.store)
+        log.info("checking %s", store.path)
+        store.verify()
+        return store
     folder = Path(config.simulated)
-    settings = {"seed": config.seed, "simulation": OmegaConf.to_container(config.simulation, resolve=True)}
+    archive, path = folder / "archive", folder / "store"
+    chosen = {name: OmegaConf.to_container(config[name], resolve=False) for name in ("simulation", "survey")}
+    settings = {"seed": config.seed, **chosen}
     note = folder / "simulation.json"
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"{folder} holds another simulated survey: choose another with simulated=DIR, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    archive, store = folder / "archive", folder / "store"
-    if not (store / "manifest.json").exists():
-        if not archive.exists():
-            log.info("no store given: simulating a survey in %s", folder)
-            hydra.utils.instantiate(config.simulation).write(archive, config.seed)
-        ingest_survey(hydra.utils.instantiate(config.survey, root=str(archive)), store)
-    return Store.open(store)
-
-
-def _arguments(config: DictConfig) -> dict[str, Any]:
-    return {str(name): value for name, value in config.items() if not str(name).startswith("_")}
+    if archive.exists() or path.exists():
+        if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
+            raise InputError(
+                f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
+                "or remove it"
+            )
+    else:
+        if config.simulation.release != config.survey.release:
+            raise InputError(
+                f"simulation.release={config.simulation.release} would be read as {config.survey.release}: "
+                f"give survey=apogee_{config.simulation.release} too"
+            )
+        simulation = hydra.utils.instantiate(config.simulation)
+        log.info("no store given: simulating a survey in %s", folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        simulation.write(archive, config.seed)
+    if not path.exists():
+        survey = hydra.utils.instantiate(config.survey, root=str(archive))
+        ingest_survey(survey, path)
+    return Store.open(path)
 
 
 def _abundances(config: DictConfig, field: Spectra, members: Spectra) -> list[Representation]:
@@ -185,6 +208,10 @@ def _say_how_it_ended(ppca: MaskedPPCA | None) -> None:
         )
 
 
+def _arguments(config: DictConfig) -> dict[str, Any]:
+    return {str(name): value for name, value in config.items() if not str(name).startswith("_")}
+
+
 def _require_clusters(store: Store) -> None:
     _, sizes = np.unique(np.asarray(store.stars["CLUSTER"])[store.is_member], return_counts=True)
     if (sizes > 1).sum() < 2:
@@ -201,6 +228,14 @@ def _require_dimensions(n_components: int, store: Store) -> None:
         require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])
 
 
+def _learners(config: DictConfig) -> list[Callable[[], Learner]]:
+    """The judged learner and its baselines, less one that the judged learner is; tried before the hard work."""
+    judged = _maker(config.learner)
+    name = learner_name(judged())
+    baselines = [_maker(each) for each in config.baselines.values()]
+    return [judged, *(make for make in baselines if learner_name(make()) != name)]
+
+
 def _maker(learner: DictConfig) -> Callable[[], Learner]:
     """Makes fresh learners; options of the default learner that another class does not know are not for it."""
     unknown = signature(ScaledComponents).parameters.keys() - signature(_class(learner)).parameters.keys()
@@ -214,31 +249,12 @@ def _class(learner: DictConfig) -> type:
         raise InputError(f"learner._target_={learner._target_} cannot be imported: {error}") from error
 
 
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` at the end, and vanishes if the end is not reached."""
-    _require_free(out)
-    folder = out.with_name(out.name + ".partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()  # empty, as _require_free saw
-    folder.replace(out)
-
-
-def _require_free(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise InputError(f"{out} holds another run: choose another with out=PATH, or remove it")
-
-
 def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]  # string keys
+    unused = ("simulation", "simulated") if config.store is not None else ()
+    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
+    settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
+    settings["survey"] = store.manifest["survey"]  # as the store was made
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_json(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
@@ -250,7 +266,17 @@ def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed
         return fitted(make_learner, on.field, on.members, on.clusters, seed)
 
 
-def _draw(folder: Path, comparison: Comparison, learner: Learner, store: Store) -> None:
+def _layer(learner: Learner, on: Representation, store: Store) -> RSCA | None:
+    """Step 1 and the learner's steps 2 to 4 as one layer; None for learners of another kind."""
+    if not isinstance(learner, ScaledComponents) or on.ppca is None:
+        return None
+    scales = on.ppca.scales  # from units of flux back to latents
+    bins = torch.from_numpy(store.wavelength)
+    return RSCA(on.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, bins)
+
+
+@torch.no_grad()
+def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None) -> None:
     """Pictures of the comparison and of `learner`, the judged one fitted on all clusters."""
     judged = comparison.results[0]
     on = judged.representation
@@ -258,16 +284,10 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, store: Store) 
     for result in comparison.results:
         if result.loco.held_out and result.learner == judged.learner:
             save_figure(draw_histograms(result), folder, f"distances_{result.representation.name}")
-    if isinstance(learner, ScaledComponents) and on.ppca is not None:
-        scales = on.ppca.scales  # from units of flux back to latents
-        bins = torch.from_numpy(store.wavelength)
-        model = RSCA(on.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, bins)
-        model.save(folder / "rsca.safetensors")
+    field, members = learner(on.field), learner(on.members)
+    if model is not None and on.ppca is not None:
         save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
-        field, members = ((z / scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
-    else:
-        with torch.no_grad():
-            field, members = learner(on.field), learner(on.members)
+        field, members = ((z / on.ppca.scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
     save_figure(draw_features(on, field, members), folder, "features")
 
 

@@ -81,10 +81,15 @@ class Comparison:
                 return result
         raise KeyError(f"no result of {learner} on {representation}")
 
-    def differences(self) -> dict[tuple[str, str], Difference]:
-        """(representation, learner) -> its rate less that of the judged learner on spectra, over the same clusters."""
-        judged, *others = [result for result in self.results if result.loco.held_out]
-        return {(o.representation.name, o.learner): paired_difference(o.loco, judged.loco) for o in others}
+    def difference(self, result: Result) -> Difference | None:
+        """Its rate less the first result's over the clusters that both judged with the same members; None: none."""
+        judged = self.results[0]
+        if result is judged or not result.loco.held_out:
+            return None
+        try:
+            return paired_difference(result.loco, judged.loco)
+        except InputError:  # no cluster in common: nothing to say, rather than nothing at all
+            return None
 
 
 def compare(
@@ -106,6 +111,9 @@ def compare(
     Raises:
         InputError: as `leave_one_cluster_out` does.
     """
+    names = [learner_name(make()) for make in learners]
+    if len(set(names)) < len(names):
+        raise InputError(f"every learner needs a name of its own, got {', '.join(names)}: give the class a `name`")
     results = []
     for representation in representations:
         allowed = representation.allowed(pairs)

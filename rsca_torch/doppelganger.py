@@ -41,7 +41,12 @@ def allowed_pairs(
         max_extinction: allowed where the difference is less, mag.
 
     A pair with an unknown velocity or extinction (NaN) is not allowed.
+
+    Raises:
+        InputError: where a limit is not positive, so that no pair could be allowed.
     """
+    if not (max_velocity > 0 and max_extinction > 0):
+        raise InputError(f"max_velocity={max_velocity} and max_extinction={max_extinction} must be positive")
 
     def close(member: Array, field: Array, limit: float) -> Tensor:
         return (as_tensor(member).double()[:, None] - as_tensor(field).double()).abs() < limit
@@ -60,6 +65,7 @@ def sibling_distances(embedded_members: Array) -> Tensor:
     if len(embedded_members) < 2:
         raise InputError(f"a cluster needs at least two members to have a sibling pair, got {len(embedded_members)}")
     members = as_tensor(embedded_members).double()
+    _require_finite(members)
     i, j = torch.triu_indices(len(members), len(members), offset=1)
     return _distance(members[i], members[j])
 
@@ -78,12 +84,19 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
     members, field = as_tensor(embedded_members).double(), as_tensor(embedded_field).double()
     if members.ndim != 2 or field.ndim != 2 or members.shape[1] != field.shape[1]:
         raise InputError(f"members (n, D) and field (F, D) expected, got {tuple(members.shape)}, {tuple(field.shape)}")
+    _require_finite(members)
+    _require_finite(field)
     if allowed is None:
         allowed = torch.ones(len(members), len(field), dtype=torch.bool)
     if tuple(allowed.shape) != (len(members), len(field)):
         raise InputError(f"allowed must have shape {(len(members), len(field))}, got {tuple(allowed.shape)}")
     rows = as_tensor(allowed).bool()
     return torch.cat([_distance(field[row], member) for member, row in zip(members, rows, strict=True)])
+
+
+def _require_finite(embedded: Tensor) -> None:
+    if not embedded.isfinite().all():
+        raise InputError(f"{int((~embedded.isfinite()).sum())} embedded values are not finite: leave those stars out")
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

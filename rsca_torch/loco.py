@@ -79,16 +79,18 @@ class Difference:
 def paired_difference(
     a: LOCOResult, b: LOCOResult, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """The global rate of `a` less that of `b`, over the clusters that both judged, resampled alike.
+    """The global rate of `a` less that of `b`, over the clusters whose same members both judged, resampled alike.
 
     Raises:
-        InputError: where no cluster was judged by both, or their members differ.
+        InputError: where there is no such cluster.
     """
     common = [
-        c for c, rate in a.cluster_rates.items() if np.isfinite(rate) and np.isfinite(b.cluster_rates.get(c, np.nan))
+        cluster
+        for cluster, members in a.members.items()
+        if members == b.members.get(cluster) and np.isfinite([a.cluster_rates[cluster], b.cluster_rates[cluster]]).all()
     ]
-    if not common or any(a.members[c] != b.members[c] for c in common):
-        raise InputError("two results can be paired only if they judge the same clusters with the same members")
+    if not common:
+        raise InputError("two results can be paired only if they judge some clusters with the same members")
     (rates_a, weights), (rates_b, _) = a._counted(common), b._counted(common)
     difference = rates_a - rates_b
     low, high = _percentiles(_resampled_means(difference, weights, resamples, seed), level)
@@ -206,8 +208,14 @@ def _noting(
 def _distances(learner: Learner, field: Tensor, members: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """Of one cluster: siblings' distances and allowed strangers'; only field stars of an allowed pair are mapped."""
     compared = allowed.any(0)
-    embedded = learner(members)
-    return sibling_distances(embedded), stranger_distances(embedded, learner(field[compared]), allowed[:, compared])
+    embedded, strangers = learner(members), learner(field[compared])
+    for part in (embedded, strangers):
+        if not part.isfinite().all():
+            raise InputError(
+                f"{type(learner).__name__} gave {int((~part.isfinite()).sum())} of {part.numel()} values that are not "
+                "finite: a distance to them means nothing"
+            )
+    return sibling_distances(embedded), stranger_distances(embedded, strangers, allowed[:, compared])
 
 
 def _resampled_means(

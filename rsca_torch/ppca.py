@@ -154,6 +154,10 @@ def fit_ppca(
         NumericalWarning: where bins without a valid star are left out, or EM has not converged.
     """
     noise = noise or ("isotropic" if sigma is None else "measured")
+    if not isinstance(n_components, int):
+        raise InputError(f"n_components must be a whole number, got {n_components!r}")
+    if max_iterations < 1 or not tolerance >= 0:
+        raise InputError(f"max_iterations >= 1 and tolerance >= 0 expected, got {max_iterations} and {tolerance}")
     blocks = _Blocks(flux, valid, sigma, noise)
     limit = min(blocks.n_stars - 1, blocks.n_bins) - 1
     if not 1 <= n_components <= limit:

@@ -53,12 +53,13 @@ def write_json(
         "results": [_result(result, config["compressor"]) for result in comparison.results],
         "differences": [
             {
-                "representation": representation,
-                "learner": learner,
+                "representation": result.representation.name,
+                "learner": result.learner,
                 "difference": difference.value,
                 "interval": [difference.low, difference.high],
             }
-            for (representation, learner), difference in comparison.differences().items()
+            for result in comparison.results
+            if (difference := comparison.difference(result)) is not None
         ],
     }
     path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -132,15 +133,13 @@ def summary_table(comparison: Comparison) -> RichTable:
     table.add_column("rate", justify="right", no_wrap=True)
     table.add_column("68 %", justify="right", no_wrap=True)
     table.add_column(f"less {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
-    differences = comparison.differences()
     for result in comparison.results:
         low, high = result.loco.interval()
         row = [result.representation.name.replace("_", " "), result.learner]
         row += [f"{100 * result.loco.rate:.2f}", f"{100 * low:.2f}-{100 * high:.2f}"]
         if not result.loco.held_out:
             row[1] += " in-sample"
-        elif result is not judged:
-            d = differences[result.representation.name, result.learner]
+        elif (d := comparison.difference(result)) is not None:
             row.append(f"{100 * d.value:+.2f} ({100 * d.low:+.2f},{100 * d.high:+.2f})")
         table.add_row(*row)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca import MaskedPPCA, Noise, fit_ppca
 from rsca_torch.spectra import Spectra
+from rsca_torch.whole import whole_file
 
 __all__ = ["RSCA", "Basis", "compress"]
 
@@ -91,6 +93,8 @@ class RSCA(nn.Module):
         Raises:
             InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
         """
+        if clusters is None and "CLUSTER" not in members.stars.colnames:
+            raise InputError("the members have no column CLUSTER: give their labels as clusters=")
         labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
         compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
@@ -135,9 +139,9 @@ class RSCA(nn.Module):
             "converged": self.ppca.converged,
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        partial = target.with_name(target.name + ".partial")
-        partial.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
-        partial.replace(target)
+        header["sha256"] = _digest(tensors)
+        with whole_file(target) as part:
+            part.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: str | Path) -> RSCA:
@@ -159,6 +163,8 @@ class RSCA(nn.Module):
             raise InputError(
                 f"{path} is no RSCA model of schema {SCHEMA} or earlier, but {schema}: give one that `rsca fit` wrote"
             )
+        if header.get("sha256") != _digest(tensors):
+            raise InputError(f"{path} is damaged: its numbers are not those that were saved; fit or copy it again")
         ppca = MaskedPPCA(
             tensors["ppca.loadings"],
             tensors["ppca.mean"],
@@ -205,6 +211,14 @@ def compress(
     sigma = torch.cat([part.sigma for part in parts if part.sigma is not None]) if noise == "measured" else None
     flux, valid = (torch.cat([getattr(part, name) for part in parts]) for name in ("flux", "valid"))
     return fit_ppca(flux, valid, n_components, sigma, noise, **ppca)
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names and numbers."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode() + tensors[name].cpu().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _latents(ppca: MaskedPPCA, spectra: Spectra) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 from astropy.table import Table
 from omegaconf import OmegaConf
 
@@ -55,6 +57,7 @@ def results(path):
     return json.loads((path / "results.json").read_text())
 
 
+PATHS = {"catalogue": "dr16/apogee/spectro/aspcap/r12/l33/allStar-r12-l33.fits"}
 STORE = "store=rsca_simulated/seed-0/store"
 
 
@@ -116,7 +119,7 @@ def test_the_same_store_gives_the_same_numbers(work):
 
 def test_the_saved_model_is_the_judged_one_and_fit_makes_the_same(work):
     model = RSCA.load(work / "first" / "rsca.safetensors")
-    assert main(["fit", STORE, *SMALL, "out=models/rsca.safetensors"]) == 0
+    assert main(["fit", STORE, *SMALL[1:], "out=models/rsca.safetensors"]) == 0
     fitted = RSCA.load(work / "models" / "rsca.safetensors")
     torch.testing.assert_close(model.weight, fitted.weight, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(model.bias, fitted.bias, rtol=1e-9, atol=1e-9)
@@ -169,9 +172,20 @@ def test_a_learner_of_ones_own(work):
         (["compare", STORE, "out=x", "learner._target_=no.Where"], r"learner._target_=no.Where cannot be imported"),
         (["compare", STORE, "out=x", "+learner.colour=red"], r"unexpected keyword argument 'colour'"),
         (["compare", STORE, "out=x", "compressor.basis=both"], r"basis must be inductive or transductive, got 'both'"),
-        (["compare", "simulation.n_field=151", "out=x"], r"holds another simulated survey: choose another"),
+        (["compare", "simulation.n_field=151", "out=x"], r"holds another simulated survey, or one read otherwise"),
         (["fit", STORE, "out=x", "learner=raw"], r"learner=rsca expected, got rsca_torch.learners.Identity"),
         (["fit", STORE], r"Missing mandatory value: out"),
+        (["fit", STORE, "out=first"], r"first is a folder: give the name of a file"),
+        (["fit", STORE, "out=/proc/no/model"], r"error: .*/proc/no"),
+        (["compare", STORE, "out=null"], r"out must name what to make, got None"),
+        (["compare", STORE, "out=x", "survey.root=y"], r"survey.root=y: no part in this"),
+        (
+            ["compare", STORE, "out=x", "pairs.max_velocity=0"],
+            r"max_velocity=0 and max_extinction=0.05 must be positive",
+        ),
+        (["compare", STORE, "out=x", "compressor.max_iterations=0"], r"max_iterations >= 1"),
+        (["compare", "simulation.release=dr17", "simulated=y", "out=x"], r"give survey=apogee_dr17 too"),
+        (["simulate", "root=x", "seed=-1"], r"seed must not be negative"),
         (["embed", "model=nowhere", STORE, "out=x"], r"no model at nowhere"),
         (["embed", "model=first/results.json", STORE, "out=x"], r"is no safetensors file"),
         (["simulate", "root=first"], r"first holds something already"),
@@ -189,6 +203,84 @@ def test_bad_input_is_refused_and_leaves_nothing(work, capfd, arguments, message
     with_blanks = message.replace(r"(.|\n)*", ".*")
     assert re.search(with_blanks, said), said
     assert sorted(work.rglob("*")) == before
+
+
+class Diverged(Learner):
+    """A learner that gives no numbers."""
+
+    def forward(self, z):
+        return z * torch.nan
+
+
+class Empty(Learner):
+    """A learner without a map."""
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"), [(Diverged, "Diverged gave .* not finite"), (Empty, r"Empty must define forward\(z\)")]
+)
+def test_a_learner_that_gives_nothing_scores_nothing(work, capfd, learner, message):
+    sys.modules["somebodys"] = sys.modules[__name__]
+    assert main(["compare", STORE, *SMALL[1:], f"learner._target_=somebodys.{learner.__name__}", "out=x"]) == 2
+    assert re.search(message, " ".join(capfd.readouterr().err.split()))
+    assert not (work / "x").exists()
+
+
+def test_a_baseline_that_is_the_judged_learner_is_not_listed_twice(work):
+    assert main(["compare", STORE, *SMALL[1:], "learner=scaled", "learner.top=2", "figures=false", "out=scaled"]) == 0
+    entries = [(r["representation"], r["learner"], r["held_out"]) for r in results(work / "scaled")["results"]]
+    assert len(set(entries)) == len(entries) == 3 * 2 + 1
+
+
+def test_members_that_lack_an_abundance_do_not_end_the_comparison(work):
+    shutil.copytree(work / "rsca_simulated/seed-0/archive", work / "damaged")
+    with fits.open(work / "damaged" / PATHS["catalogue"], mode="update") as hdus:
+        member = np.flatnonzero(hdus[1].data["APOGEE_ID"] == results_member(work))[0]
+        hdus[1].data["X_H"][member, 1] = -9999.99
+    assert main(["ingest", "survey.root=damaged", "store=lacking", "survey.cuts=[]"]) == 0
+    assert main(["compare", "store=lacking", *SMALL[1:], "figures=false", "out=lacking-out"]) == 0
+    members = {
+        r["representation"]: sum(c["members"] for c in r["clusters"]) for r in results(work / "lacking-out")["results"]
+    }
+    assert members["spectra"] > members["abundances"]
+
+
+def results_member(work):
+    stars = Store.open(work / "rsca_simulated/seed-0/store").stars
+    return stars["APOGEE_ID"][stars["CLUSTER"] == "NGC 6791"][0]
+
+
+@pytest.mark.usefixtures("work")
+def test_a_survey_read_otherwise_is_not_reused(capfd):
+    assert main(["compare", *SMALL, "survey.censoring.max_error=0.01", "out=x"]) == 2
+    assert "or one read otherwise" in " ".join(capfd.readouterr().err.split())
+
+
+def test_what_lies_beside_the_result_stays(work):
+    (work / "beside.partial").mkdir()
+    (work / "beside.partial" / "thesis.txt").write_text("x")
+    assert main(["ingest", "survey.root=rsca_simulated/seed-0/archive", "store=beside"]) == 2
+    assert main(["compare", STORE, *SMALL[1:], "figures=false", "out=beside"]) == 0
+    assert (work / "beside.partial" / "thesis.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["stars.fits", "flux.npy"])
+def test_a_store_that_changed_is_refused(work, capfd, name):
+    shutil.copytree(work / "rsca_simulated/seed-0/store", work / f"changed-{name}")
+    with (work / f"changed-{name}" / name).open("r+b") as file:
+        file.seek(-3000, 2)
+        file.write(b"changed")
+    assert main(["compare", f"store=changed-{name}", *SMALL[1:], "out=x"]) == 2
+    assert f"{name} changed since it was written" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_model_that_changed_is_refused(work, capfd):
+    shutil.copy(work / "first" / "rsca.safetensors", work / "changed.safetensors")
+    with (work / "changed.safetensors").open("r+b") as file:
+        file.seek(-3000, 2)
+        file.write(b"changed!")
+    assert main(["embed", "model=changed.safetensors", STORE, "out=x"]) == 2
+    assert "is damaged" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_store_without_clusters_cannot_be_compared(work, capfd):

@@ -107,6 +107,8 @@ def test_a_warning_that_every_learner_repeats_is_said_once(tables, recwarn):
     field, members = tables
     members["VHELIO_AVG"][members["CLUSTER"] == "b"] = 500.0
     on = Representation("x", torch.randn(40, 2), torch.randn(7, 2), field, members)
-    compare([on], [Identity, Identity, Identity], allowed_pairs)
+    compare([on], [Identity, Scaled], allowed_pairs)
+    with pytest.raises(InputError, match="every learner needs a name of its own, got raw, raw"):
+        compare([on], [Identity, Identity], allowed_pairs)
     said = [str(w.message) for w in recwarn if "no allowed pair" in str(w.message)]
     assert said == ["raw on x: 1 clusters with no allowed pair (rate NaN, left out of the mean): b"]

@@ -171,7 +171,7 @@ def test_a_learner_must_define_forward():
     class Nothing(Learner):
         pass
 
-    with pytest.raises(NotImplementedError, match=r"Nothing must define forward\(z\)"):
+    with pytest.raises(InputError, match=r"Nothing must define forward\(z\)"):
         Nothing()(torch.zeros(1, 2))
 
 

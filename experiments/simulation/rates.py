@@ -8,6 +8,7 @@ clusters of all surveys together, drawn with replacement, 68 % interval.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ Key = tuple[str, str, bool]
 
 def run(seed: int, overrides: list[str]) -> dict[Key, dict[str, Any]]:
     """(representation, learner, held out) -> its entry in results.json."""
-    out = Path(f"runs/rates/seed-{seed}")
+    name = "_".join(["seed", str(seed), *(re.sub(r"[^\w.-]", "-", override) for override in sorted(overrides))])
+    out = Path("runs/rates") / name
     if not out.exists() and rsca(["compare", f"seed={seed}", f"out={out}", "figures=false", *overrides]):
         raise SystemExit(f"seed {seed} failed")
     results = json.loads((out / "results.json").read_text())["results"]
@@ -44,10 +46,11 @@ def main() -> None:
     runs = [run(seed, overrides) for seed in seeds]
     judged = pooled(runs, ("spectra", "rsca", True))
     print(
-        "| representation | learner | rate, %: mean (range over seeds) | less transformed spectra, 68 % | seeds won |"
+        "| representation | learner | rate, %: mean (range over seeds) | less transformed spectra, 68 % | surveys won |"
     )
     print("|---|---|---|---|---|")
     for key in runs[0]:
+        is_judged = key[:2] == ("spectra", "rsca")
         rates = 100 * np.array([run[key]["doppelganger_rate"] for run in runs])
         difference = paired_difference(pooled(runs, key), judged)
         won = sum(run["spectra", "rsca", True]["doppelganger_rate"] < run[key]["doppelganger_rate"] for run in runs)
@@ -55,7 +58,7 @@ def main() -> None:
             f"| {key[0].replace('_', ' ')} | {key[1]}{'' if key[2] else ' in-sample'} "
             f"| {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
             f"| {100 * difference.value:+.2f} ({100 * difference.low:+.2f} to {100 * difference.high:+.2f}) "
-            f"| {won} of {len(runs)} |"
+            f"| {'' if is_judged else f'{won} of {len(runs)}'} |"
         )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from rsca_torch.arrays import as_tensor
+from rsca_torch.errors import InputError
+
 __all__ = ["Identity", "Learner"]
 
 Labels = Sequence[str] | np.ndarray
@@ -29,9 +32,9 @@ class Learner(nn.Module):
             clusters: M labels, one a member.
         """
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:  # noqa: ARG002  (for subclasses)
         """(N, K) -> (N, D)."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(z)")
+        raise InputError(f"{type(self).__name__} must define forward(z)")
 
     def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
         """A scalar to minimise over the members' latents (M, K); None: nothing to train."""
@@ -45,4 +48,4 @@ class Identity(Learner):
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, K) -> the same."""
-        return z
+        return as_tensor(z)

@@ -45,6 +45,7 @@ class _Linear(Learner):
         """(N, K) -> (N, D), in the dtype of z."""
         if self.weight.ndim != 2:
             raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
+        z = as_tensor(z)
         return ((z.to(self.weight.dtype) - self.centre) @ self.weight.T).to(z.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
@@ -136,8 +137,8 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
     Raises:
         InputError: says the limit.
     """
-    if not isinstance(n_components, int):
-        raise InputError(f"n_components must be a whole number, got {n_components!r}")
+    if not isinstance(n_components, int) or n_components < 1:
+        raise InputError(f"n_components must be a whole number of at least 1, got {n_components!r}")
     sizes = cluster_sizes(clusters)
     limit = min(n_field - 1, len(clusters) - len(sizes))
     if n_components > limit:

@@ -109,9 +109,14 @@ def _own_precision(column: NDArray[np.generic]) -> NDArray[np.generic]:
 def _read_csv(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+            lines = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise InputError(f"expected a CSV list of cluster members in {path}, got: {error}") from error
+    if not lines:
+        raise InputError(
+            f"expected a CSV list of cluster members in {path}, got: an empty file; its header is APOGEE_ID,CLUSTER"
+        )
+    header, *rows = lines
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise InputError(f"{path}: row {number} has {len(row)} cells, the header {len(header)} ({','.join(row)})")

@@ -61,6 +61,8 @@ class Partial:
             self._begin()
 
     def _begin(self) -> None:
+        if self.path.exists() and not {entry.name for entry in self.path.iterdir()} <= {"flux.raw", "error.raw"}:
+            raise InputError(f"{self.path} is in the way and not this program's own; move it, or choose another store")
         try:
             shutil.rmtree(self.path, ignore_errors=True)  # stopped before its first block: nothing to keep
             self.path.mkdir(parents=True)

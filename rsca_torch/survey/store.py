@@ -28,11 +28,13 @@ from rsca_torch.survey.censoring import Censoring
 __all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
 SCHEMA = 1
+SMALL_FILES = ("bins.npy", "stars.fits", "selection.json", "problems.csv")
 FILES = ("flux.npy", "error.npy", "bins.npy", "stars.fits", "selection.json", "problems.csv")
 
 
 def partial_path(store: Path) -> Path:
     """Where a store grows until it is whole."""
+    store = store.absolute()
     return store.with_name(f"{store.name}.partial")
 
 
@@ -96,11 +98,14 @@ class Store:
                 )
             for name in FILES:
                 _check_size(path / name, manifest["files"][name]["bytes"])
+            for name in SMALL_FILES:
+                if digest(path / name) != manifest["files"][name]["sha256"]:
+                    raise InputError(f"store {path}: {name} changed since it was written; ingest again")
             return cls(path, manifest)
         except InputError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"store {path} is damaged ({error!r}); remove it and ingest again") from error
+            raise InputError(f"store {path} is damaged ({type(error).__name__}); remove it and ingest again") from error
 
     def __len__(self) -> int:
         return len(self.stars)

@@ -43,7 +43,7 @@ class SimulatedSurvey:
     """A survey of giants in the field and in 22 open clusters, written as the archive's own files.
 
     Attributes:
-        n_field: field stars that pass the paper's cuts (about: faint cerium costs a few); at least 1.
+        n_field: field stars that pass the paper's cuts (about: faint cerium costs a few); at least 6.
         release: dr16 or dr17.
         faults: damage six files in six ways.
         stars: who is observed.
@@ -85,6 +85,8 @@ class SimulatedSurvey:
         Raises:
             InputError: something is in ``root`` already, or it cannot be written.
         """
+        if seed < 0:
+            raise InputError(f"seed must not be negative, got {seed}")
         root = Path(root)
         partial = _begin(root)
         release = RELEASES[self.release]
@@ -132,7 +134,8 @@ class SimulatedSurvey:
         paths = [root / spectrum_path(release, star) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             blocks = self.observe(stars, seed)
             for rows, model, flux, error in progress.track(blocks, _n_blocks(stars), description="Simulating spectra"):
                 model *= on_chips((1, 1, 1)).astype(np.float32)
