@@ -165,9 +165,10 @@ def _escaped(message: str) -> str:
 
 
 def _log_to_terminal() -> None:
-    handler = RichHandler(
-        console=Console(stderr=True, soft_wrap=True), show_time=False, show_path=False, show_level=False
-    )
+    console = Console(stderr=True)
+    handler: logging.Handler = logging.StreamHandler()
+    if console.is_terminal:  # a progress bar may be in the way
+        handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)
