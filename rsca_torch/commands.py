@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -19,7 +17,6 @@ from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rsca_torch.comparison import Comparison, Representation, abundances, learner_name, represent
 from rsca_torch.comparison import compare as compare_learners
@@ -27,6 +24,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
 from rsca_torch.loco import fitted
 from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.progress import folds, iterations, progress
 from rsca_torch.report import (
     draw_features,
     draw_histograms,
@@ -38,6 +36,7 @@ from rsca_torch.report import (
     write_json,
 )
 from rsca_torch.rsca import RSCA
+from rsca_torch.simulated_store import simulated_store
 from rsca_torch.spectra import Spectra
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
@@ -77,13 +76,13 @@ def compare(config: DictConfig) -> None:
             _require_dimensions(config.compressor.n_components, store)
         others = _abundances(config, field, members)
         pairs = hydra.utils.instantiate(config.pairs)
-        with _progress() as bar:
+        with progress() as bar:
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
-            compressor = hydra.utils.instantiate(config.compressor, progress=_iterations(bar))
+            compressor = hydra.utils.instantiate(config.compressor, progress=iterations(bar))
             spectra = represent(field, members, compressor)
             _say_how_it_ended(spectra.ppca)
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
-            comparison = compare_learners([spectra, *others], learners, pairs, config.seed, _folds(bar))
+            comparison = compare_learners([spectra, *others], learners, pairs, config.seed, folds(bar))
             _write(folder, comparison, store, config)
             learner = _fitted_on_all(learners[0], spectra, config.seed)
             model = _layer(learner, spectra, store)
@@ -108,8 +107,8 @@ def fit(config: DictConfig) -> None:
     field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
     settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
     log.info("masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
-    with _progress() as bar:
-        model = RSCA.fit(field, members, **settings, **switches, progress=_iterations(bar))
+    with progress() as bar:
+        model = RSCA.fit(field, members, **settings, **switches, progress=iterations(bar))
     _say_how_it_ended(model.ppca)
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
@@ -123,7 +122,7 @@ def embed(config: DictConfig) -> None:
     model = RSCA.load(config.model)
     store = Store.open(config.store)
     features, valid_bins = [], []
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("embedding", total=len(store))
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
             spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
@@ -158,32 +157,7 @@ def _store(config: DictConfig) -> Store:
         log.info("checking %s", store.path)
         store.verify()
         return store
-    folder = Path(config.simulated)
-    archive, path = folder / "archive", folder / "store"
-    chosen = {name: OmegaConf.to_container(config[name], resolve=False) for name in ("simulation", "survey")}
-    settings = {"seed": config.seed, **chosen}
-    note = folder / "simulation.json"
-    if archive.exists() or path.exists():
-        if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
-            raise InputError(
-                f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
-                "or remove it"
-            )
-    else:
-        if config.simulation.release != config.survey.release:
-            raise InputError(
-                f"simulation.release={config.simulation.release} would be read as {config.survey.release}: "
-                f"give survey=apogee_{config.simulation.release} too"
-            )
-        simulation = hydra.utils.instantiate(config.simulation)
-        log.info("no store given: simulating a survey in %s", folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        simulation.write(archive, config.seed)
-    if not path.exists():
-        survey = hydra.utils.instantiate(config.survey, root=str(archive))
-        ingest_survey(survey, path)
-    return Store.open(path)
+    return simulated_store(config)
 
 
 def _abundances(config: DictConfig, field: Spectra, members: Spectra) -> list[Representation]:
@@ -289,35 +263,3 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
         save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
         field, members = ((z / on.ppca.scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
     save_figure(draw_features(on, field, members), folder, "features")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Bars on the terminal; plain lines where there is none."""
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
-
-
-def _iterations(bar: Progress) -> Callable[[int, float], None]:
-    task = bar.add_task("masked PPCA", total=None)
-    reached: list[float] = []
-
-    def report(iteration: int, log_likelihood: float) -> None:
-        gain = f", gain {log_likelihood - reached[-1]:.1e}" if reached else ""
-        reached.append(log_likelihood)
-        bar.update(task, completed=iteration, description=f"masked PPCA: {log_likelihood:.6f} nats a bin{gain}")
-
-    return report
-
-
-def _folds(bar: Progress) -> Callable[[str, int, int], None]:
-    task = bar.add_task("leave one cluster out", total=None)
-    return lambda what, done, folds: bar.update(task, description=what, completed=done, total=folds)

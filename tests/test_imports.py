@@ -12,7 +12,10 @@ import pytest
 import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
-ORDER = "errors whole arrays spectra survey ppca learners rsca doppelganger loco comparison report commands cli".split()
+ORDER = (
+    "errors whole arrays spectra survey blocks em ppca learners rsca doppelganger loco comparison report "
+    "progress simulated_store commands cli"
+).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rsca_torch.ppca
+import rsca_torch.blocks
+import rsca_torch.em
 from rsca_torch import InputError, NumericalWarning, fit_ppca
-from rsca_torch.ppca import _bin_sums, _Blocks, _em_step, _Parameters
+from rsca_torch.blocks import Blocks, bin_sums
+from rsca_torch.em import Parameters, em_step
 
 TIGHT = {"tolerance": 1e-13, "max_iterations": 20_000}
 KINDS = pytest.mark.parametrize("measured", [False, True], ids=["isotropic", "measured"])
@@ -118,9 +120,9 @@ def test_an_em_step_is_the_oracles_and_cannot_lower_the_likelihood(make_spectra,
     rng = np.random.default_rng(seed + 1)
     loadings, mean, noise = rng.normal(size=(6, 2)), rng.normal(size=6), 1.0 if measured else 0.7
     weight = 1 / data.variance if measured else np.ones_like(data.flux)
-    blocks = _Blocks(data.flux, data.valid, data.sigma, "measured" if measured else "isotropic")
-    theta = _Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), noise)
-    before, after = _em_step(blocks, _bin_sums(blocks), theta)
+    blocks = Blocks(data.flux, data.valid, data.sigma, "measured" if measured else "isotropic")
+    theta = Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), noise)
+    before, after = em_step(blocks, bin_sums(blocks), theta)
     new_loadings, new_mean, new_noise = reference.em_step(
         data.flux, data.valid, weight, loadings, mean, noise, estimate_noise=not measured, expand=True
     )
@@ -224,7 +226,7 @@ def test_an_extrapolation_that_falls_is_thrown_away(make_spectra, measured, monk
     """Where (1.9) always leads back to the start, plain EM must still reach the maximum."""
     data = make_spectra(26, measured=measured)
     expected = fit_ppca(data.flux, data.valid, 2, data.sigma, **TIGHT)
-    monkeypatch.setattr(rsca_torch.ppca, "_extrapolate", lambda start, *_: start)
+    monkeypatch.setattr(rsca_torch.em, "_extrapolate", lambda start, *_: start)
     model = fit_ppca(data.flux, data.valid, 2, data.sigma, **TIGHT)
     assert model.converged
     assert len(model.history) > len(expected.history)
@@ -298,7 +300,7 @@ def test_the_split_into_blocks_changes_nothing(make_spectra, measured, elements,
     whole = fit_ppca(data.flux, data.valid, 2, data.sigma, **TIGHT)
     latents = whole(data.flux, data.valid, data.sigma)
     likelihood = whole.log_likelihood(data.flux, data.valid, data.sigma)
-    monkeypatch.setattr(rsca_torch.ppca, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(rsca_torch.blocks, "BLOCK_ELEMENTS", elements)
     split = fit_ppca(data.flux, data.valid, 2, data.sigma, **TIGHT)
     close(split.loadings, whole.loadings, **tolerance["fit"])
     close(whole(data.flux, data.valid, data.sigma), latents, **tolerance[torch.float64])

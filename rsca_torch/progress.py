@@ -1,0 +1,45 @@
+"""Progress on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["folds", "iterations", "progress"]
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Bars on the terminal; plain lines where there is none."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def iterations(bar: Progress) -> Callable[[int, float], None]:
+    """What `fit_ppca` calls after each iteration."""
+    task = bar.add_task("masked PPCA", total=None)
+    reached: list[float] = []
+
+    def report(iteration: int, log_likelihood: float) -> None:
+        gain = f", gain {log_likelihood - reached[-1]:.1e}" if reached else ""
+        reached.append(log_likelihood)
+        bar.update(task, completed=iteration, description=f"masked PPCA: {log_likelihood:.6f} nats a bin{gain}")
+
+    return report
+
+
+def folds(bar: Progress) -> Callable[[str, int, int], None]:
+    """What `compare` calls after each fold."""
+    task = bar.add_task("leave one cluster out", total=None)
+    return lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
