@@ -1,10 +1,9 @@
-"""Spectra as blocks of stars in float64, read anew on every pass of a fit; what is never used is weighted 0."""
+"""Spectra as blocks of stars, read anew on every pass of a fit; what is never used has infinite noise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,98 +11,216 @@ from torch import Tensor
 from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.errors import InputError
 
-__all__ = ["BinSums", "Block", "Blocks", "Noise", "bin_sums"]
+__all__ = ["Arrays", "BinSums", "Block", "Blocks", "Joined", "Noise", "Source", "bin_sums"]
 
-Noise = Literal["isotropic", "measured"]
+Noise = Literal["isotropic", "measured", "measured+scatter"]
+NOISES = ("isotropic", "measured", "measured+scatter")
 
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
-KEPT_ELEMENTS = 40_000_000  # spectra of no more stars x bins stay in memory in float64 between passes: 640 MB
+KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between passes
+
+Rows = tuple[Tensor, Tensor | None, Tensor | None]
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some stars, float64: flux (n, P), 0 where invalid; weight (n, P), 0 where invalid, else 1 or 1 / sigma^2."""
+class Source(Protocol):
+    """N spectra of P bins that can be read by slices of stars, in memory or not."""
 
-    flux: Tensor
-    weight: Tensor
+    @property
+    def n_bins(self) -> int:
+        """P."""
 
-    def log_weight(self) -> float:
-        """Sum over the valid bins."""
-        return float(torch.where(self.weight > 0, self.weight, 1).log().sum())
+    @property
+    def has_sigma(self) -> bool:
+        """Whether the errors are known."""
 
-    def n_valid(self) -> int:
-        """How many valid bins."""
-        return int(torch.count_nonzero(self.weight))
+    @property
+    def checked(self) -> bool:
+        """Whether every valid bin is known to be finite, with a positive error."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
 
 
-class Blocks:
-    """The spectra as blocks of stars, read anew on every pass unless they are few."""
+class Arrays:
+    """Arrays as a source; memory-mapped ones are read as they are needed.
 
-    def __init__(self, flux: Array, valid: Array | None, sigma: Array | None, noise: Noise) -> None:
+    Raises:
+        InputError: where the shapes disagree.
+    """
+
+    checked = False
+
+    def __init__(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> None:
         if flux.ndim != 2:
             raise InputError(f"flux must have shape (stars, bins), got {tuple(flux.shape)}")
         for name, given in (("valid", valid), ("sigma", sigma)):
             if given is not None and tuple(given.shape) != tuple(flux.shape):
                 raise InputError(f"{name} must have the shape of flux {tuple(flux.shape)}, got {tuple(given.shape)}")
-        if noise not in ("isotropic", "measured"):
-            raise InputError(f"noise must be isotropic or measured, got {noise!r}")
-        if noise == "measured" and sigma is None:
-            raise InputError("measured noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
         self.flux, self.valid, self.sigma = flux, valid, sigma
-        self.measured = noise == "measured"
-        self.n_stars: int = flux.shape[0]
         self.n_bins: int = flux.shape[1]
-        self.rows = max(1, BLOCK_ELEMENTS // max(1, self.n_bins))
-        self.kept: list[Block] = []
+        self.has_sigma = sigma is not None
 
-    def keep(self) -> None:
-        """Hold the blocks in memory where that is little."""
-        if self.n_stars * self.n_bins <= KEPT_ELEMENTS:
-            self.kept = list(self)
+    def __len__(self) -> int:
+        return int(self.flux.shape[0])
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
+        valid, sigma = (None if array is None else as_tensor(array[stars]) for array in (self.valid, self.sigma))
+        return as_tensor(self.flux[stars]), valid, sigma
+
+
+class Joined:
+    """The stars of two sources with the same bins, one after the other."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self.parts = first, second
+        self.n_bins = first.n_bins
+        self.has_sigma = first.has_sigma and second.has_sigma
+        self.checked = first.checked and second.checked
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
+        first, second = self.parts
+        wanted = range(len(self))[stars]
+        before = len(range(wanted.start, min(wanted.stop, len(first)), wanted.step))
+        early, late = wanted[:before], wanted[before:]
+        rows = [first.read(slice(early.start, early.stop, early.step))] if early else []
+        if late:
+            rows.append(second.read(slice(late.start - len(first), late.stop - len(first), late.step)))
+        flux, valid, sigma = ([row[place] for row in rows] for place in range(3))
+        return torch.cat([part for part in flux if part is not None]), _joined(valid), _joined(sigma)
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
+
+
+class Block(NamedTuple):
+    """Some stars."""
+
+    flux: Tensor  # (n, P), 0 where invalid
+    noise: Tensor  # (n, P) known variance, inf where invalid
+    n_valid: int
+    known: bool  # whether any of it is not 0 where valid
+
+    def to(self, device: torch.device | str) -> Block:
+        """The same on a device."""
+        return Block(self.flux.to(device), self.noise.to(device), self.n_valid, self.known)
+
+
+class Blocks:
+    """Spectra in blocks of stars, in the dtype of the products that are made of them.
+
+    Args:
+        source: where the spectra come from.
+        noise: "isotropic": none is known; else sigma^2 is, and must be given.
+        dtype: of flux and noise in the blocks.
+        stars: which, as a range; None: all.
+        used: (P,) bool, the bins that are used. None: all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        noise: Noise,
+        dtype: torch.dtype = torch.float64,
+        stars: range | None = None,
+        used: Tensor | None = None,
+    ) -> None:
+        if noise not in NOISES:
+            raise InputError(f"noise must be {', '.join(NOISES[:-1])} or {NOISES[-1]}, got {noise!r}")
+        if noise != "isotropic" and not source.has_sigma:
+            raise InputError(f"{noise} noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
+        self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
+        self.stars = range(len(source)) if stars is None else stars
+        self.rows = max(1, BLOCK_ELEMENTS // max(1, source.n_bins))
+        self._kept: dict[int, Block] | None = None
+
+    @property
+    def n_stars(self) -> int:
+        """N."""
+        return len(self.stars)
+
+    @property
+    def n_bins(self) -> int:
+        """P."""
+        return self.source.n_bins
+
+    def sample(self, size: int) -> Blocks:
+        """About `size` of the stars, evenly spaced."""
+        step = max(1, self.n_stars // size)
+        return Blocks(self.source, self.noise, self.dtype, self.stars[::step], self.used).keep()
+
+    def using(self, bins: Tensor) -> Blocks:
+        """The same stars, these bins alone."""
+        return Blocks(self.source, self.noise, self.dtype, self.stars, bins).keep()
+
+    def keep(self) -> Blocks:
+        """Hold the blocks in memory once they are read, where that is little."""
+        size = self.n_stars * self.n_bins * 2 * torch.finfo(self.dtype).bits // 8
+        self._kept = {} if size <= KEPT_BYTES else None
+        return self
+
+    def __len__(self) -> int:
+        return -(-self.n_stars // self.rows)
+
+    def __getitem__(self, index: int) -> Block:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        block = self._read(self.stars[index * self.rows : (index + 1) * self.rows])
+        if self._kept is not None:
+            self._kept[index] = block
+        return block
 
     def __iter__(self) -> Iterator[Block]:
-        if self.kept:
-            yield from self.kept
-            return
-        for first in range(0, self.n_stars, self.rows):
-            yield self._block(slice(first, first + self.rows))
+        return (self[index] for index in range(len(self)))
 
-    def _block(self, rows: slice) -> Block:
-        flux = as_tensor(self.flux[rows])
-        sigma = as_tensor(self.sigma[rows]) if self.measured and self.sigma is not None else None
-        if self.valid is None:
+    def _read(self, stars: range) -> Block:
+        flux, valid, sigma = self.source.read(slice(stars.start, stars.stop, stars.step))
+        if self.noise == "isotropic":
+            sigma = None
+        if valid is None:
             valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
-        else:
-            valid = as_tensor(self.valid[rows]).bool()
-        flux = torch.where(valid, flux, 0).double()
-        weight = valid.double()
-        if sigma is not None:
-            sigma = torch.where(valid, sigma, 1).double()
-            weight /= sigma.square()
-            if not (sigma.min() > 0 and sigma.max() < torch.inf):  # false for NaN too
-                raise InputError("some valid bins have an error that is not positive and finite: mark them invalid")
-        if not flux.sum().isfinite():
-            raise InputError("some valid bins have a flux that is not finite: mark them invalid")
-        return Block(flux, weight)
+        if not self.source.checked:
+            _check(flux, valid.bool(), sigma)
+        unused = ~valid.bool() if self.used is None else ~(valid.bool() & self.used)
+        flux = torch.where(unused, 0, flux).to(self.dtype)
+        noise = torch.zeros_like(flux) if sigma is None else sigma.to(self.dtype).square()
+        n_valid = unused.numel() - int(torch.count_nonzero(unused))
+        return Block(flux, noise.masked_fill_(unused, torch.inf), n_valid, sigma is not None)
 
 
-@dataclass(frozen=True)
-class BinSums:
-    """What EM never changes: sums over the stars that have a bin valid, and over all valid bins."""
+def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None) -> None:
+    if sigma is not None and not ((sigma > 0) & sigma.isfinite())[valid].all():
+        raise InputError("some valid bins have an error that is not positive and finite: mark them invalid")
+    if not flux.isfinite()[valid].all():
+        raise InputError("some valid bins have a flux that is not finite: mark them invalid")
 
-    count: Tensor  # (P,) how many stars
-    weight: Tensor  # (P,)
-    flux: Tensor  # (P,)
-    log_weight: float
+
+class BinSums(NamedTuple):
+    """Of every bin (P,), float64, over the stars that have it valid."""
+
+    stars: Tensor  # how many
+    flux: Tensor  # sum
+    noise: Tensor  # sum of sigma^2
+    precision: Tensor  # sum of 1 / sigma^2; inf for isotropic noise
 
 
 def bin_sums(blocks: Blocks) -> BinSums:
     """One pass over the spectra."""
-    count = weight = flux = torch.zeros(blocks.n_bins, dtype=torch.float64)
-    log_weight = 0.0
-    for block in blocks:
-        count = count + (block.weight > 0).sum(0)
-        weight = weight + block.weight.sum(0)
-        flux = flux + block.flux.sum(0)
-        log_weight += block.log_weight() if blocks.measured else 0.0
-    return BinSums(count, weight, flux, log_weight)
+    sums = BinSums(*torch.zeros(4, blocks.n_bins, dtype=torch.float64))
+    for flux, noise, _, known in blocks:
+        valid = noise < torch.inf
+        sums.stars.add_(valid.to(flux).sum(0))
+        sums.flux.add_(flux.sum(0))
+        sums.noise.add_(noise.masked_fill(~valid, 0).sum(0) if known else 0)
+        sums.precision.add_(noise.reciprocal().sum(0) if known else torch.inf)
+    return sums

@@ -36,6 +36,7 @@ COMMANDS = {
 #: Inside an installed package conf/ lies in it, in a checkout beside it.
 CONFIG = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 BAD_INPUT, INTERRUPTED = 2, 130
+SEVERAL_KINDS = {"compressor.n_components"}  # a number, a list or auto: the command says what it expects
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +94,7 @@ def _require_kinds(config: DictConfig, default: DictConfig, above: str = "") -> 
     """Refuse an option of another kind than its default: a text for a number, say."""
     for name in config.keys() & default.keys():
         key = f"{above}{name!s}"
-        if OmegaConf.is_missing(config, name) or OmegaConf.is_missing(default, name):
+        if key in SEVERAL_KINDS or OmegaConf.is_missing(config, name) or OmegaConf.is_missing(default, name):
             continue
         value: Any = config[name]
         usual: Any = default[name]

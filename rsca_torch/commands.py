@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,27 @@ from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.progress import Progress
 
-from rsca_torch.comparison import Comparison, Representation, abundances, learner_name, represent
+from rsca_torch.comparison import (
+    Candidates,
+    Comparison,
+    Representation,
+    abundances,
+    learner_name,
+    represent_with_each,
+    side_by_side,
+)
 from rsca_torch.comparison import compare as compare_learners
+from rsca_torch.em import Climb
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
-from rsca_torch.loco import fitted
+from rsca_torch.loco import fitted, leave_one_cluster_out
+from rsca_torch.nested import best, carried, different_numbers
 from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.progress import folds, iterations, progress
 from rsca_torch.report import (
+    draw_components,
     draw_features,
     draw_histograms,
     draw_rates,
@@ -34,10 +49,10 @@ from rsca_torch.report import (
     summary_table,
     write_csv,
     write_json,
+    write_set_aside,
 )
-from rsca_torch.rsca import RSCA
+from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.simulated_store import simulated_store
-from rsca_torch.spectra import Spectra
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
 from rsca_torch.whole import require_new_file, require_new_folder, whole_file, whole_folder
@@ -70,24 +85,28 @@ def compare(config: DictConfig) -> None:
     learners = _learners(config)
     with whole_folder(out) as folder:
         store = _store(config)
-        field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
+        field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
-        if _class(config.learner) is ScaledComponents:
-            _require_dimensions(config.compressor.n_components, store)
+        numbers = _numbers(config, store)
         others = _abundances(config, field, members)
         pairs = hydra.utils.instantiate(config.pairs)
+        pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         with progress() as bar:
-            log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
-            compressor = hydra.utils.instantiate(config.compressor, progress=iterations(bar))
-            spectra = represent(field, members, compressor)
-            _say_how_it_ended(spectra.ppca)
+            log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
+            each = represent_with_each(field, members, partial(_compress, config, store, bar), numbers)
+            given = each if _is_auto(config) else side_by_side([each[number] for number in numbers])
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
-            comparison = compare_learners([spectra, *others], learners, pairs, config.seed, folds(bar))
+            comparison = compare_learners([given, *others], learners, pairs, config.seed, folds(bar))
+            _say_what_was_chosen(comparison)
             _write(folder, comparison, store, config)
+            spectra = comparison.results[0].representation
+            _list_set_aside(folder, spectra)
             learner = _fitted_on_all(learners[0], spectra, config.seed)
             model = _layer(learner, spectra, store)
             if model is not None:
                 model.save(folder / "rsca.safetensors")
+            elif len(spectra.ppcas) > 1:
+                log.info("no rsca.safetensors: several models of step 1 are not one layer")
             if config.figures:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
@@ -104,12 +123,26 @@ def fit(config: DictConfig) -> None:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     store = _store(config)
     _require_clusters(store)
-    field, members = (store.spectra(rows) for rows in (~store.is_member, store.is_member))
-    settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
-    log.info("masked PPCA of %d spectra with %d bins", len(field), field.flux.shape[1])
+    numbers = _numbers(config, store)
+    if len(numbers) > 1 and not _is_auto(config):
+        raise InputError(
+            f"fit makes one layer of one PPCA: one n_components or auto expected, got {numbers} (rsca compare averages)"
+        )
+    field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
+    log.info("masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
     with progress() as bar:
-        model = RSCA.fit(field, members, **settings, **switches, progress=iterations(bar))
-    _say_how_it_ended(model.ppca)
+        if _is_auto(config):
+            each = represent_with_each(field, members, partial(_compress, config, store, bar), numbers)
+            model = _fit_best(config, each, store)
+        else:
+            settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
+            settings |= {
+                "n_components": numbers[0],
+                "progress": iterations(bar),
+                "engine": _engine(config, store, numbers),
+            }
+            model = RSCA.fit(field, members, **settings, **switches)
+            _say_how_it_ended(model.ppca)
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)
@@ -121,17 +154,21 @@ def embed(config: DictConfig) -> None:
     require_new_file(out)
     model = RSCA.load(config.model)
     store = Store.open(config.store)
-    features, valid_bins = [], []
+    features, valid_bins, aside = [], [], []
     with progress() as bar:
         task = bar.add_task("embedding", total=len(store))
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
             spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
-            features.append(model.embed(spectra))
+            embedding = model.ppca.embed(spectra)
+            features.append(model.from_latents(embedding.latents))
             valid_bins.append(spectra.valid.sum(1))
+            aside.append(embedding.stars.bincount(minlength=len(spectra)))
             bar.advance(task, len(spectra))
     table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
-    table["VALID_BINS"] = torch.cat(valid_bins).numpy().astype(np.int32)
-    table["FEATURES"] = torch.cat(features).double().numpy()
+    table["VALID_BINS"], table["SET_ASIDE"] = (
+        torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
+    )
+    table["FEATURES"] = torch.cat(features).numpy()
     table.meta = {"STORE": store.checksum[:16]}
     blind = int((table["VALID_BINS"] == 0).sum())
     if blind:
@@ -160,7 +197,7 @@ def _store(config: DictConfig) -> Store:
     return simulated_store(config)
 
 
-def _abundances(config: DictConfig, field: Spectra, members: Spectra) -> list[Representation]:
+def _abundances(config: DictConfig, field: AnySpectra, members: AnySpectra) -> list[Representation]:
     """The abundance representations that the star table can give; it says which it cannot, and why."""
     given = []
     for name, settings in config.abundances.items():
@@ -171,19 +208,104 @@ def _abundances(config: DictConfig, field: Spectra, members: Spectra) -> list[Re
     return given
 
 
-def _say_how_it_ended(ppca: MaskedPPCA | None) -> None:
-    if ppca is not None:
-        log.info(
-            "%s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
-            "converged" if ppca.converged else "NOT converged",
-            len(ppca.history),
-            ppca.history[-1],
-            ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
-        )
+def _compress(
+    config: DictConfig,
+    store: Store,
+    bar: Progress,
+    field: AnySpectra,
+    members: AnySpectra,
+    n_components: int,
+    start: MaskedPPCA | None,
+) -> MaskedPPCA:
+    """One fit of step 1, with a progress of its own."""
+    compressor = hydra.utils.instantiate(_without_candidates(config.compressor), progress=iterations(bar))
+    engine = _engine(config, store, [n_components] if start is None else [n_components, start.n_components])
+    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
+    _say_how_it_ended(ppca)
+    return ppca
+
+
+def _engine(config: DictConfig, store: Store, numbers: Sequence[int]) -> Callable[..., Climb]:
+    """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it."""
+    checkpoint = None
+    if config.checkpoints is not None:
+        settings = {**_without_candidates(config.compressor), "n_components": list(numbers), "store": store.checksum}
+        name = hashlib.sha256(
+            json.dumps([version("rsca_torch"), settings], sort_keys=True, default=str).encode()
+        ).hexdigest()[:16]
+        checkpoint = Path(config.checkpoints) / f"{name}.ckpt"
+        if checkpoint.exists():
+            log.info("going on with the fit in %s", checkpoint)
+    engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
+    return engine
+
+
+def _say_how_it_ended(ppca: MaskedPPCA) -> None:
+    log.info(
+        "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
+        ppca.n_components,
+        "converged" if ppca.converged else "NOT converged",
+        len(ppca.history),
+        ppca.history[-1],
+        ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
+    )
+
+
+def _say_what_was_chosen(comparison: Comparison) -> None:
+    for result in comparison.results:
+        if result.nested is not None:
+            choices = list(result.nested.chosen.values())
+            shares = ", ".join(f"{number} in {choices.count(number)}" for number in sorted(set(choices)))
+            said = "%s: %d components on all clusters; of %d folds without one %s"
+            log.info(said, result.learner, result.nested.best, len(choices), shares)
 
 
 def _arguments(config: DictConfig) -> dict[str, Any]:
-    return {str(name): value for name, value in config.items() if not str(name).startswith("_")}
+    return {name: value for name, value in _without_candidates(config).items() if not name.startswith("_")}
+
+
+def _without_candidates(settings: DictConfig) -> dict[str, Any]:
+    """What `compress` itself can be given: one number of components at a time."""
+    return {str(name): value for name, value in settings.items() if name != "candidates"}
+
+
+def _is_auto(config: DictConfig) -> bool:
+    return bool(config.compressor.n_components == "auto")
+
+
+def _numbers(config: DictConfig, store: Store) -> list[int]:
+    """The numbers of components that step 1 is fitted with, refused before it where they could not be judged."""
+    given = config.compressor.candidates if _is_auto(config) else config.compressor.n_components
+    numbers = list(given) if OmegaConf.is_list(given) else [given]
+    if _is_auto(config):
+        labels = store.stars["CLUSTER"][store.is_member]
+        return carried(numbers, len(store) - len(labels), labels)
+    if not different_numbers(numbers):
+        raise InputError(
+            f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as [20, 30] "
+            "to average over, or auto"
+        )
+    if _class(config.learner) is ScaledComponents:
+        for number in numbers:
+            _require_dimensions(number, store)
+    return numbers
+
+
+def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:
+    """RSCA with the number of components that does best in plain leave one cluster out."""
+    make_learner = _maker(config.learner)
+    some = next(iter(each.values()))
+    allowed = some.allowed(hydra.utils.instantiate(config.pairs))
+    curve = {
+        number: leave_one_cluster_out(make_learner, on.field, on.members, on.clusters, allowed, seed=config.seed)
+        for number, on in each.items()
+    }
+    for number, loco in sorted(curve.items()):
+        log.info("%d components: doppelganger rate %.4f", number, loco.rate)
+    on = each[best(curve)]
+    model = _layer(_fitted_on_all(make_learner, on, config.seed), on, store)
+    assert model is not None, "ScaledComponents on one model is a layer"
+    return model
 
 
 def _require_clusters(store: Store) -> None:
@@ -229,15 +351,26 @@ def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfi
     used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
     settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
     settings["survey"] = store.manifest["survey"]  # as the store was made
+    if not _is_auto(config):
+        settings["compressor"] = _without_candidates(settings["compressor"])
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_json(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
 
 
+def _list_set_aside(folder: Path, on: Representation) -> None:
+    if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
+        write_set_aside(folder / "set_aside.fits", on.aside)
+        stars = len(np.unique(np.asarray(on.aside["APOGEE_ID"])))
+        log.info(
+            "%d bins of %d stars set aside: unlike anything that step 1 knows (set_aside.fits)", len(on.aside), stars
+        )
+
+
 def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int) -> Learner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
-        return fitted(make_learner, on.field, on.members, on.clusters, seed)
+        return fitted(on.suited(make_learner), on.field, on.members, on.clusters, seed)
 
 
 def _layer(learner: Learner, on: Representation, store: Store) -> RSCA | None:
@@ -255,6 +388,8 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     judged = comparison.results[0]
     on = judged.representation
     save_figure(draw_rates(comparison), folder, "rates")
+    if judged.nested is not None:
+        save_figure(draw_components(judged), folder, "components")
     for result in comparison.results:
         if result.loco.held_out and result.learner == judged.learner:
             save_figure(draw_histograms(result), folder, f"distances_{result.representation.name}")

@@ -4,41 +4,69 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
-from astropy.table import Table
+from astropy.table import Table, vstack
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.learner import Learner
 from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.ppca import MaskedPPCA
-from rsca_torch.spectra import Spectra
+from rsca_torch.nested import NestedResult, nested_leave_one_cluster_out
+from rsca_torch.ppca import Embedding, MaskedPPCA
+from rsca_torch.rsca import AnySpectra
 
-__all__ = ["Comparison", "Representation", "Result", "abundances", "compare", "learner_name", "represent"]
+__all__ = [
+    "Comparison",
+    "Representation",
+    "Result",
+    "abundances",
+    "compare",
+    "learner_name",
+    "represent",
+    "represent_with_each",
+    "set_aside",
+    "side_by_side",
+]
 
 MOST = 0.5  # of the field stars must have an element for it to be used
 
 MakeLearner = Callable[[], Learner]
-Compressor = Callable[[Spectra, Spectra], MaskedPPCA]
+Compressor = Callable[[AnySpectra, AnySpectra], MaskedPPCA]
 AllowedPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What a learner sees: field (F, K) and members (M, K) with their star tables, and step 1 where there was one."""
+    """What a learner sees: field (F, K) and members (M, K) with their star tables, and step 1 where there was one.
+
+    With several PPCA models their latents lie side by side, and K is the sum of theirs.
+    """
 
     name: str
     field: Tensor
     members: Tensor
     field_stars: Table
     member_stars: Table
-    ppca: MaskedPPCA | None = None
+    ppcas: tuple[MaskedPPCA, ...] = ()
     seconds: float = 0.0  # that step 1 took
+    aside: Table | None = None  # of `set_aside`
+
+    @property
+    def ppca(self) -> MaskedPPCA | None:
+        """Step 1, where it is one model."""
+        return self.ppcas[0] if len(self.ppcas) == 1 else None
+
+    def suited(self, make_learner: MakeLearner) -> MakeLearner:
+        """What makes the learner for these latents: with several models one part for each, averaged."""
+        if len(self.ppcas) < 2:
+            return make_learner
+        return partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
 
     @property
     def clusters(self) -> np.ndarray:
@@ -54,14 +82,22 @@ class Representation:
         return pairs(*velocity, *extinction)
 
 
+Candidates = Mapping[int, Representation]  # by number of components, of the same stars
+
+
 @dataclass(frozen=True)
 class Result:
-    """The rates of one learner on one representation, and the wall time of its folds."""
+    """The rates of one learner on one representation, and the wall time of its folds.
+
+    Where it chose its number of components, `representation` is the choice over all clusters and `nested` how it came
+    about; `loco` has every cluster judged with the choice that was made without it.
+    """
 
     representation: Representation
     learner: str
     loco: LOCOResult
     seconds: float
+    nested: NestedResult | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +129,7 @@ class Comparison:
 
 
 def compare(
-    representations: Sequence[Representation],
+    representations: Sequence[Representation | Candidates],
     learners: Sequence[MakeLearner],
     pairs: AllowedPairs,
     seed: int = 0,
@@ -102,7 +138,8 @@ def compare(
     """Leave-one-cluster-out rates of every learner on every representation, and of the first without cross-validation.
 
     Args:
-        representations: the first is the one that matters (spectra).
+        representations: the first is the one that matters (spectra). One of the same stars for each number of
+            components: every learner chooses among them, nested, and its in-sample rate is that of its choice.
         learners: each gives a fresh learner; the first is the judged one, the others are baselines.
         pairs: (member velocity, field velocity, member extinction, field extinction) -> allowed (M, F).
         seed: of torch's random numbers in every fold.
@@ -116,18 +153,19 @@ def compare(
         raise InputError(f"every learner needs a name of its own, got {', '.join(names)}: give the class a `name`")
     results = []
     for representation in representations:
-        allowed = representation.allowed(pairs)
+        one = representation if isinstance(representation, Representation) else next(iter(representation.values()))
+        allowed = one.allowed(pairs)
         said: set[str] = set()
-        judge = partial(_judge, on=representation, allowed=allowed, seed=seed, said=said, progress=progress)
-        results += [judge(learner, held_out=True) for learner in learners]
+        judge = partial(_judge, allowed=allowed, seed=seed, said=said, progress=progress)
+        results += [judge(learner, representation, held_out=True) for learner in learners]
         if representation is representations[0]:
-            results.append(judge(learners[0], held_out=False))
+            results.append(judge(learners[0], results[0].representation, held_out=False))
     return Comparison(results)
 
 
 def _judge(
     make_learner: MakeLearner,
-    on: Representation,
+    on: Representation | Candidates,
     allowed: Tensor,
     held_out: bool,
     seed: int,
@@ -136,26 +174,36 @@ def _judge(
 ) -> Result:
     """One result; of its warnings those that no earlier learner on the same representation `said`."""
     name = learner_name(make_learner())
-    what = f"{name} on {on.name}{'' if held_out else ', in-sample'}"
+    one = on if isinstance(on, Representation) else next(iter(on.values()))
+    what = f"{name} on {one.name}{'' if held_out else ', in-sample'}"
+    show = None if progress is None else partial(progress, what)
     started = time.perf_counter()
+    nested = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loco = leave_one_cluster_out(
-            make_learner,
-            on.field,
-            on.members,
-            on.clusters,
-            allowed,
-            held_out,
-            seed,
-            keep_distances=True,
-            progress=None if progress is None else lambda done, folds: progress(what, done, folds),
-        )
+        if isinstance(on, Representation):
+            loco = leave_one_cluster_out(
+                on.suited(make_learner),
+                on.field,
+                on.members,
+                on.clusters,
+                allowed,
+                held_out,
+                seed,
+                keep_distances=True,
+                progress=show,
+            )
+        else:
+            latents = {number: (each.field, each.members) for number, each in on.items()}
+            nested = nested_leave_one_cluster_out(
+                make_learner, latents, one.clusters, allowed, seed, keep_distances=True, progress=show
+            )
+            loco, one = nested.loco, on[nested.best]
     for warning in caught:
         if str(warning.message) not in said:
             said.add(str(warning.message))
             warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
-    return Result(on, name, loco, time.perf_counter() - started)
+    return Result(one, name, loco, time.perf_counter() - started, nested)
 
 
 def learner_name(learner: Learner) -> str:
@@ -163,7 +211,7 @@ def learner_name(learner: Learner) -> str:
     return getattr(learner, "name", "") or type(learner).__name__
 
 
-def represent(field: Spectra, members: Spectra, compressor: Compressor) -> Representation:
+def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) -> Representation:
     """Spectra in the principal coordinates of masked PPCA (step 1), in units of flux.
 
     The latents times `MaskedPPCA.scales`, so that raw distances are those of the model spectra, as the authors' are
@@ -171,9 +219,60 @@ def represent(field: Spectra, members: Spectra, compressor: Compressor) -> Repre
     """
     started = time.perf_counter()
     ppca = compressor(field, members)
-    field_latents, member_latents = (ppca(part.flux, part.valid, part.sigma) * ppca.scales for part in (field, members))
+    of_field, of_members = (ppca.embed(part) for part in (field, members))
     seconds = time.perf_counter() - started
-    return Representation("spectra", field_latents, member_latents, field.stars, members.stars, ppca, seconds)
+    latents = (of_field.latents * ppca.scales, of_members.latents * ppca.scales)
+    parts = zip((of_field, of_members), (field.stars, members.stars), strict=True)
+    aside = vstack([set_aside(embedding, stars, field.wavelength, ppca) for embedding, stars in parts])
+    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside)
+
+
+def set_aside(embedding: Embedding, stars: Table, wavelength: Tensor, ppca: MaskedPPCA) -> Table:
+    """One row for each bin that step 1 could not explain and did not use, eq. 1.12.
+
+    Columns: APOGEE_ID; WAVELENGTH, Angstrom; DEVIATION, flux less the model's in standard deviations; N_COMPONENTS.
+    """
+    return Table(
+        {
+            "APOGEE_ID": np.asarray(stars["APOGEE_ID"], dtype=str)[embedding.stars.numpy()],
+            "WAVELENGTH": wavelength[embedding.bins].numpy(),
+            "DEVIATION": embedding.deviations.float().numpy(),
+            "N_COMPONENTS": np.full(len(embedding.bins), ppca.n_components, dtype=np.int16),
+        }
+    )
+
+
+def represent_with_each(
+    field: AnySpectra, members: AnySpectra, compressor: Callable[..., MaskedPPCA], numbers: Sequence[int]
+) -> dict[int, Representation]:
+    """Spectra with every number of components, the largest first: each smaller fit starts from the larger model.
+
+    Args:
+        field: F spectra.
+        members: M spectra of the same bins.
+        compressor: as `rsca.compress` with all but n_components and start bound.
+        numbers: of components.
+    """
+    given: dict[int, Representation] = {}
+    larger: MaskedPPCA | None = None
+    for number in sorted(numbers, reverse=True):
+        given[number] = represent(field, members, partial(compressor, n_components=number, start=larger))
+        larger = given[number].ppca
+    return given
+
+
+def side_by_side(parts: Sequence[Representation]) -> Representation:
+    """One representation (N, K1 + K2 + ...) of the same stars by several models; of one its own."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        field=torch.cat([part.field for part in parts], dim=1),
+        members=torch.cat([part.members for part in parts], dim=1),
+        ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
+        seconds=sum(part.seconds for part in parts),
+        aside=vstack([part.aside for part in parts]),
+    )
 
 
 def abundances(

@@ -14,12 +14,15 @@ from rsca_torch.errors import InputError
 
 __all__ = [
     "DoppelgangerRate",
+    "all_finite",
     "allowed_pairs",
     "doppelganger_rate",
     "median_distance",
     "sibling_distances",
     "stranger_distances",
 ]
+
+CHUNK = 2**16  # differences held at a time, whatever the number of pairs: half a megabyte
 
 
 def allowed_pairs(
@@ -74,7 +77,7 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
     """(pairs,) float64 distances of the allowed (member, field star) pairs, member by member.
 
     Direct differences in float64, never |a|^2 + |b|^2 - 2ab: near-identical stars are the point. Only allowed pairs
-    are visited, one member's at a time.
+    are visited, a chunk of one member's at a time, so that nothing of size n x F x D is made.
 
     Args:
         embedded_members: (n, D).
@@ -91,17 +94,29 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
     if tuple(allowed.shape) != (len(members), len(field)):
         raise InputError(f"allowed must have shape {(len(members), len(field))}, got {tuple(allowed.shape)}")
     rows = as_tensor(allowed).bool()
-    return torch.cat([_distance(field[row], member) for member, row in zip(members, rows, strict=True)])
+    size = max(1, CHUNK // max(1, members.shape[1]))
+    return torch.cat(
+        [
+            _distance(field.index_select(0, chunk), member)
+            for member, row in zip(members, rows, strict=True)
+            for chunk in row.nonzero()[:, 0].split(size)
+        ]
+    )
+
+
+def all_finite(embedded: Tensor) -> bool:
+    """Whether all values are finite; seen in one pass where they are, as a finite sum has only finite terms."""
+    return bool(embedded.sum().isfinite()) or bool(embedded.isfinite().all())
 
 
 def _require_finite(embedded: Tensor) -> None:
-    if not embedded.isfinite().all():
+    if not all_finite(embedded):
         raise InputError(f"{int((~embedded.isfinite()).sum())} embedded values are not finite: leave those stars out")
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """One formula for siblings and strangers, so that equal differences tie."""
-    return (a - b).square().sum(1).sqrt()
+    return (a - b).square_().sum(1).sqrt_()
 
 
 def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
+from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 from torch import Tensor
 
 from rsca_torch.comparison import Comparison, Representation, Result
+from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, wavelength
 
 __all__ = [
+    "draw_components",
     "draw_features",
     "draw_histograms",
     "draw_rates",
@@ -29,10 +33,12 @@ __all__ = [
     "summary_table",
     "write_csv",
     "write_json",
+    "write_set_aside",
 ]
 
 SCHEMA = 1
 COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
+ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
 def write_json(
@@ -65,20 +71,21 @@ def write_json(
     path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def write_set_aside(path: Path, aside: Table) -> None:
+    """What step 1 set aside, as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU(aside, name="LIST")]
+    for name, column in (("STARS", "APOGEE_ID"), ("BINS", "WAVELENGTH")):
+        values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        hdus.append(fits.BinTableHDU(Table({column: values[order], "SET_ASIDE": counts[order]}), name=name))
+    fits.HDUList(hdus).writeto(path)
+
+
 def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
     on, loco = result.representation, result.loco
-    step_1 = None
-    if on.ppca is not None:
-        step_1 = {
-            **compressor,
-            "iterations": len(on.ppca.history),
-            "converged": on.ppca.converged,
-            "log_likelihood_per_bin": on.ppca.history[-1],
-            "seconds": round(on.seconds, 3),
-        }
     return {
         "representation": on.name,
-        "compressor": step_1,
+        "compressor": _step_1(result, compressor) if on.ppcas else None,
         "learner": result.learner,
         "held_out": loco.held_out,
         "doppelganger_rate": loco.rate,
@@ -95,6 +102,30 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
             for cluster, rate in loco.cluster_rates.items()
         ],
     }
+
+
+def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
+    """How step 1 was set, how its fit ended (of several models, of each) and how n_components=auto was chosen."""
+    on = result.representation
+    fits = [
+        {
+            "iterations": len(ppca.history),
+            "converged": ppca.converged,
+            "log_likelihood_per_bin": ppca.history[-1],
+        }
+        for ppca in on.ppcas
+    ]
+    models = [{"n_components": ppca.n_components, **fit} for ppca, fit in zip(on.ppcas, fits, strict=True)]
+    entry = {**compressor, **(fits[0] if on.ppca else {"models": models}), "seconds": round(on.seconds, 3)}
+    if on.ppca and compressor.get("n_components") == "auto":
+        entry["chosen"] = on.ppca.n_components  # over all clusters, for a model that is fitted on them all
+    if result.nested is not None:
+        entry["chosen_without"] = result.nested.chosen
+        entry["curve"] = [
+            {"n_components": number, "doppelganger_rate": loco.rate, "interval": list(loco.interval())}
+            for number, loco in result.nested.curve.items()
+        ]
+    return entry
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON)
@@ -170,6 +201,36 @@ def draw_rates(comparison: Comparison) -> Figure:
         axes.bar(place, rates, 0.18, color=colour, alpha=0.35, label=learner)
         axes.errorbar(place, rates, errors, fmt="o", color=colour, capsize=3)
     axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups])
+    axes.set_ylabel("global doppelganger rate")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_components(result: Result) -> Figure:
+    """Held-out rate against the number of components with 68 % intervals, and what was chosen, as the paper's Figure 2.
+
+    Raises:
+        InputError: where the result is of a fixed number of components.
+    """
+    if result.nested is None:
+        raise InputError("the number of components was given, not chosen: there is no curve to draw")
+    curve, best = result.nested.curve, result.nested.best
+    numbers = list(curve)
+    rates = np.array([loco.rate for loco in curve.values()])
+    low, high = np.array([loco.interval() for loco in curve.values()]).T
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    errors = np.clip([rates - low, high - rates], 0, None)
+    axes.errorbar(numbers, rates, errors, fmt="o-", color=COLOURS[1], capsize=3, label=result.learner)
+    axes.plot(best, curve[best].rate, "o", ms=12, mfc="none", color=COLOURS[0], label=f"chosen: {best}")
+    folds = list(result.nested.chosen.values())
+    for number, top in zip(numbers, high, strict=True):
+        if number in folds:
+            axes.annotate(f"{folds.count(number)} of {len(folds)}", (number, top), (0, 5), **ABOVE)
+    axes.margins(x=0.08, y=0.12)
+    axes.set_xticks(numbers)
+    axes.set_xlabel("number of components; above: in how many folds it is chosen")
     axes.set_ylabel("global doppelganger rate")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -14,17 +14,20 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsca_torch.arrays import Array, as_tensor
+from rsca_torch.blocks import Joined
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
-from rsca_torch.ppca import MaskedPPCA, Noise, fit_ppca
+from rsca_torch.ppca import MaskedPPCA, Noise, fit_source
 from rsca_torch.spectra import Spectra
+from rsca_torch.survey.store import StoredSpectra
 from rsca_torch.whole import whole_file
 
-__all__ = ["RSCA", "Basis", "compress"]
+__all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
 
+AnySpectra = Spectra | StoredSpectra
 Basis = Literal["inductive", "transductive"]
-SCHEMA = 1
+SCHEMA = 2
 SCHEMAS = range(1, SCHEMA + 1)  # that load reads
 
 
@@ -64,8 +67,8 @@ class RSCA(nn.Module):
     @classmethod
     def fit(
         cls,
-        field: Spectra,
-        members: Spectra,
+        field: AnySpectra,
+        members: AnySpectra,
         clusters: Labels | None = None,
         n_components: int = 30,
         noise: Noise = "measured",
@@ -83,12 +86,12 @@ class RSCA(nn.Module):
             members: M spectra of the same bins.
             clusters: M labels. None: the members' column CLUSTER.
             n_components: K of step 1.
-            noise: "measured" needs the spectra's sigma; "isotropic" is the paper's.
+            noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" is the paper's.
             robust: as in ScaledComponents.
             pooled: as in ScaledComponents.
             top: as in ScaledComponents.
             basis: as in `compress`.
-            **ppca: tolerance, max_iterations, progress of `fit_ppca`.
+            **ppca: as in `compress`.
 
         Raises:
             InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
@@ -118,9 +121,12 @@ class RSCA(nn.Module):
             raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(flux.shape)}")
         if valid is None and sigma is None:
             return (flux.to(self.weight.dtype) @ self.weight.T + self.bias).to(flux.dtype)
-        latents: Tensor = self.ppca(flux, valid, sigma)
+        return self.from_latents(self.ppca(flux, valid, sigma)).to(flux.dtype)
+
+    def from_latents(self, latents: Tensor) -> Tensor:
+        """(N, K) features of the latents of step 1 (N, K)."""
         features: Tensor = (latents - self.centre) @ self.rotation.to(latents.dtype).T
-        return features.to(flux.dtype)
+        return features
 
     def embed(self, spectra: Spectra) -> Tensor:
         """(N, K) features of spectra on any bins of the same grid: bins that they lack are censored."""
@@ -137,6 +143,7 @@ class RSCA(nn.Module):
             "noise_variance": self.ppca.noise_variance,
             "history": self.ppca.history,
             "converged": self.ppca.converged,
+            "clip": self.ppca.clip,
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         header["sha256"] = _digest(tensors)
@@ -172,31 +179,33 @@ class RSCA(nn.Module):
             header["noise_variance"],
             header["history"],
             header["converged"],
+            tensors.get("ppca.scatter"),
+            header.get("clip"),
         )
         model = cls(ppca, *(tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength")))
-        model.load_state_dict(tensors)  # bit for bit what was saved
+        model.load_state_dict(tensors, strict=header["schema"] == SCHEMA)  # bit for bit what was saved
         return model
 
 
 def compress(
-    field: Spectra,
-    members: Spectra,
+    field: AnySpectra,
+    members: AnySpectra,
     n_components: int = 30,
     noise: Noise = "measured",
     *,
     basis: Basis = "inductive",
-    **ppca: Any,  # noqa: ANN401  (fit_ppca's own)
+    **ppca: Any,  # noqa: ANN401  (fit_source's own)
 ) -> MaskedPPCA:
     """Step 1 for a field and its clusters.
 
     Args:
-        field: F spectra.
+        field: F spectra, in memory or in a store.
         members: M spectra of the same bins.
         n_components: K.
-        noise: "measured" needs the spectra's sigma; "isotropic" does not use it.
+        noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" does not use it.
         basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
             judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
-        **ppca: tolerance, max_iterations, progress of `fit_ppca`.
+        **ppca: tolerance, max_iterations, clip, products, start, progress, engine of `fit_source`.
 
     Raises:
         InputError: as `fit_ppca`, and where the bins differ, sigma is missing, or basis is neither.
@@ -205,12 +214,10 @@ def compress(
         raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
     if basis not in ("inductive", "transductive"):
         raise InputError(f"basis must be inductive or transductive, got {basis!r}")
-    if noise == "measured" and (field.sigma is None or members.sigma is None):
-        raise InputError("measured noise needs the spectra's sigma: give it, or noise='isotropic'")
-    parts = [field] if basis == "inductive" else [field, members]
-    sigma = torch.cat([part.sigma for part in parts if part.sigma is not None]) if noise == "measured" else None
-    flux, valid = (torch.cat([getattr(part, name) for part in parts]) for name in ("flux", "valid"))
-    return fit_ppca(flux, valid, n_components, sigma, noise, **ppca)
+    if noise != "isotropic" and not (field.has_sigma and members.has_sigma):
+        raise InputError(f"{noise} noise needs the spectra's sigma: give it, or noise='isotropic'")
+    source = field if basis == "inductive" else Joined(field, members)
+    return fit_source(source, n_components, noise, wavelength=field.wavelength, **ppca)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -221,6 +228,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _latents(ppca: MaskedPPCA, spectra: Spectra) -> Tensor:
-    latents: Tensor = ppca(spectra.flux, spectra.valid, spectra.sigma)
-    return latents
+def _latents(ppca: MaskedPPCA, spectra: AnySpectra) -> Tensor:
+    return ppca.latents(spectra)

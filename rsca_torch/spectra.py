@@ -91,6 +91,25 @@ class Spectra:
         return len(self.flux)
 
     @property
+    def n_bins(self) -> int:
+        """P."""
+        return self.flux.shape[1]
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether the errors are known."""
+        return self.sigma is not None
+
+    @property
+    def checked(self) -> bool:
+        """By construction."""
+        return True
+
+    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(flux, valid, sigma) of some stars, each (n, P)."""
+        return self.flux[stars], self.valid[stars], None if self.sigma is None else self.sigma[stars]
+
+    @property
     def star_id(self) -> np.ndarray[Any, np.dtype[np.str_]]:
         """The N star ids (APOGEE_ID)."""
         return np.asarray(self.stars["APOGEE_ID"], dtype=str)

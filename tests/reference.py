@@ -41,11 +41,9 @@ def ppca_posterior(flux, valid, variance, loadings, mean):
     return means, covariances
 
 
-def em_step(flux, valid, weight, loadings, mean, noise, estimate_noise, expand):
-    """One EM step, eqs. 1.6, 1.7 and (expand) 1.8: (loadings, mean, noise). The variance of a bin is noise / weight."""
-    n_stars, n_bins = flux.shape
-    n_components = loadings.shape[1]
-    variance = noise / np.where(valid, weight, 1.0)
+def latent_moments(flux, valid, variance, loadings, mean):
+    """((N, K) mean, (N, K, K) covariance, (N, K + 1) E[y], (N, K + 1, K + 1) E[y y^T]) with y = (z, 1)."""
+    n_stars, n_components = len(flux), loadings.shape[1]
     zbar, covariance = ppca_posterior(flux, valid, variance, loadings, mean)
     second = np.zeros((n_stars, n_components + 1, n_components + 1))
     first = np.ones((n_stars, n_components + 1))
@@ -53,30 +51,102 @@ def em_step(flux, valid, weight, loadings, mean, noise, estimate_noise, expand):
         first[n, :-1] = zbar[n]
         second[n] = np.outer(first[n], first[n])
         second[n, :-1, :-1] += covariance[n]
-    new_loadings, new_mean = np.zeros_like(loadings), np.zeros_like(mean)
+    return zbar, covariance, first, second
+
+
+def plane_step(flux, valid, weight, mean, first, second):
+    """Eq. 1.6: (loadings, mean); a factor of the weight does not matter."""
+    n_stars, n_bins = flux.shape
+    size = first.shape[1]
+    loadings, new_mean = np.zeros((n_bins, size - 1)), np.zeros(n_bins)
     for p in range(n_bins):
-        normal = np.zeros((n_components + 1, n_components + 1))
-        right = np.zeros(n_components + 1)
+        normal, right = np.zeros((size, size)), np.zeros(size)
         for n in range(n_stars):
             if valid[n, p]:
                 normal += weight[n, p] * second[n]
                 right += weight[n, p] * (flux[n, p] - mean[p]) * first[n]
         theta = np.linalg.solve(normal, right)
-        new_loadings[p], new_mean[p] = theta[:-1], mean[p] + theta[-1]
+        loadings[p], new_mean[p] = theta[:-1], mean[p] + theta[-1]
+    return loadings, new_mean
+
+
+def expected_square(n, p, flux, loadings, mean, zbar, covariance):
+    """E[(x_np - mu_p - w_p z_n)^2] over the latents."""
+    return (flux[n, p] - mean[p] - loadings[p] @ zbar[n]) ** 2 + loadings[p] @ covariance[n] @ loadings[p]
+
+
+def expanded(loadings, mean, zbar, covariance):
+    """Eq. 1.8."""
+    centre = zbar.mean(0)
+    spread = covariance.mean(0) + (zbar - centre).T @ (zbar - centre) / len(zbar)
+    return loadings @ np.linalg.cholesky(spread), mean + loadings @ centre
+
+
+def em_step(flux, valid, weight, loadings, mean, noise, estimate_noise, expand, aside=None):
+    """One EM step, eqs. 1.6, 1.7 and (expand) 1.8: (loadings, mean, noise). The variance of a bin is noise / weight.
+
+    aside: (N, P) bins that count in |O| alone.
+    """
+    used = valid if aside is None else valid & ~aside
+    variance = noise / np.where(valid, weight, 1.0)
+    zbar, covariance, first, second = latent_moments(flux, used, variance, loadings, mean)
+    new_loadings, new_mean = plane_step(flux, used, weight, mean, first, second)
     if estimate_noise:  # (1.7) before its terms cancel: the expected squared misfit of every valid bin
         left = 0.0
-        for n in range(n_stars):
-            for p in range(n_bins):
-                if valid[n, p]:
-                    misfit = flux[n, p] - new_mean[p] - new_loadings[p] @ zbar[n]
-                    left += weight[n, p] * (misfit**2 + new_loadings[p] @ covariance[n] @ new_loadings[p])
+        for n, p in np.argwhere(used):
+            left += weight[n, p] * expected_square(n, p, flux, new_loadings, new_mean, zbar, covariance)
         noise = left / valid.sum()
     if expand:
-        centre = zbar.mean(0)
-        spread = covariance.mean(0) + (zbar - centre).T @ (zbar - centre) / n_stars
-        new_mean = new_mean + new_loadings @ centre
-        new_loadings = new_loadings @ np.linalg.cholesky(spread)
+        new_loadings, new_mean = expanded(new_loadings, new_mean, zbar, covariance)
     return new_loadings, new_mean, noise
+
+
+def scatter_step(flux, valid, sigma, loadings, mean, scatter, aside=None):
+    """One EM step with a scatter of each bin, eqs. 1.6, 1.8, 1.10 and 1.11: (loadings, mean, fast, slow).
+
+    aside: (N, P) bins that count in the sums of a_np and a_np^2 alone.
+    """
+    used = valid if aside is None else valid & ~aside
+    variance = np.where(valid, sigma, 1.0) ** 2 + scatter
+    zbar, covariance, first, second = latent_moments(flux, used, variance, loadings, mean)
+    new_loadings, new_mean = plane_step(flux, used, 1 / variance, mean, first, second)
+    fast, slow = np.zeros_like(mean), np.zeros_like(mean)
+    for p in range(len(mean)):
+        misfit, weights, squares = 0.0, 0.0, 0.0
+        for n in np.flatnonzero(valid[:, p]):
+            weights += 1 / variance[n, p]
+            squares += 1 / variance[n, p] ** 2
+            if used[n, p]:
+                misfit += expected_square(n, p, flux, new_loadings, new_mean, zbar, covariance) / variance[n, p] ** 2
+        fast[p] = scatter[p] + (misfit - weights) / squares
+        slow[p] = scatter[p] * np.sqrt(misfit / weights)
+    floor = 1e-12 * scatter.max()
+    new_loadings, new_mean = expanded(new_loadings, new_mean, zbar, covariance)
+    return new_loadings, new_mean, np.maximum(fast, floor), np.maximum(slow, floor)
+
+
+def set_aside(flux, valid, variance, loadings, mean, clip):
+    """(N, P) bool, eq. 1.12: star by star from no bin set aside, until nothing changes, ten times at most."""
+    aside = np.zeros(flux.shape, dtype=bool)
+    for n in range(len(flux)):
+        star = slice(n, n + 1)
+        for _ in range(10):
+            zbar, _ = ppca_posterior(flux[star], valid[star] & ~aside[star], variance[star], loadings, mean)
+            far = np.zeros(len(mean), dtype=bool)
+            for p in np.flatnonzero(valid[n]):
+                far[p] = (flux[n, p] - mean[p] - loadings[p] @ zbar[0]) ** 2 > clip**2 * variance[n, p]
+            if (far == aside[n]).all():
+                break
+            aside[n] = far
+    return aside
+
+
+def clipped_log_likelihood(flux, valid, variance, loadings, mean, clip, aside):
+    """Total in nats: the Gaussian of the bins that are not set aside, and of each that is as if at the threshold."""
+    total = ppca_log_likelihood(flux, valid & ~aside, variance, loadings, mean)
+    for n, p in np.argwhere(valid & aside):
+        total -= (np.log(2 * np.pi * variance[n, p]) + clip**2) / 2
+    return total
 
 
 def mad(sample):

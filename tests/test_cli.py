@@ -166,7 +166,7 @@ def test_a_learner_of_ones_own(work):
             ["compare", STORE, "out=x", "compressor.n_components=126"],
             r"146 members of 21 clusters can carry at most 125",
         ),
-        (["compare", STORE, "out=x", "compressor.n_components=many"], r"n_components=many is text, expected a whole"),
+        (["compare", STORE, "out=x", "compressor.n_components=many"], r"n_components=many: expected a whole number"),
         (["compare", STORE, "out=x", "n_component=3"], r"did you mean compressor.n_components\?"),
         (["compare", STORE, "out=x", "learner=nca9"], r"Could not find 'learner/nca9'(.|\n)*rsca"),
         (["compare", STORE, "out=x", "learner._target_=no.Where"], r"learner._target_=no.Where cannot be imported"),

@@ -10,7 +10,7 @@ import torch
 from astropy.table import Table
 
 from rsca_torch import Identity, InputError, NumericalWarning, Scaled, Spectra, allowed_pairs, fit_ppca
-from rsca_torch.comparison import Representation, abundances, compare, represent
+from rsca_torch.comparison import Representation, abundances, compare, represent, represent_with_each, side_by_side
 from rsca_torch.report import write_csv, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
@@ -72,6 +72,46 @@ def test_raw_distances_of_spectra_are_those_of_the_model_spectra(make_spectra):
     model = given.ppca.reconstruct(spectra.flux, spectra.valid)
     expected = torch.linalg.norm(model[45] - model[7])
     torch.testing.assert_close(torch.linalg.norm(given.members[5] - given.field[7]), expected, rtol=1e-9, atol=0)
+
+
+def test_each_smaller_model_starts_from_the_larger_one(make_spectra):
+    made = make_spectra(n_stars=50, n_components=3)
+    spectra = Spectra(torch.from_numpy(made.flux), valid=torch.from_numpy(made.valid))
+    field, members = spectra.take(slice(0, 40)), spectra.take(slice(40, 50))
+    asked = []
+
+    def compressor(field, members, n_components, start):  # noqa: ARG001  (the interface's)
+        asked.append((n_components, start))
+        return fit_ppca(field.flux, field.valid, n_components, start=start)
+
+    given = represent_with_each(field, members, compressor, [2, 4, 3])
+    assert asked == [(4, None), (3, given[4].ppca), (2, given[3].ppca)]
+    assert {number: each.ppca.n_components for number, each in given.items()} == {4: 4, 3: 3, 2: 2}
+    both = side_by_side([given[2], given[4]])
+    assert torch.equal(both.field, torch.cat([given[2].field, given[4].field], dim=1))
+    assert torch.equal(both.members, torch.cat([given[2].members, given[4].members], dim=1))
+    assert both.ppcas == (given[2].ppca, given[4].ppca)
+    assert both.ppca is None
+    assert both.suited(Scaled)().widths == (2, 4)
+    assert side_by_side([given[3]]) is given[3]
+    assert given[3].suited(Scaled) is Scaled
+
+
+def test_every_learner_chooses_for_itself(tables):
+    field, members = tables
+    clusters = ["a", "a", "a", "b", "b", "b", "c", "c", "c", "d", "d"]
+    members = star_table("m", clusters, 1)
+    torch.manual_seed(5)
+    z, own = torch.randn(40, 3), torch.randn(11, 3)
+    each = {number: Representation("x", z[:, :number], own[:, :number], field, members) for number in (1, 2, 3)}
+    first, second, in_sample = compare([each], [Identity, Scaled], allowed_pairs).results
+    for result in (first, second):
+        assert result.representation is each[result.nested.best]
+        assert result.loco is result.nested.loco
+    assert first.nested.best != second.nested.best
+    assert in_sample.representation is first.representation
+    assert in_sample.nested is None
+    assert not in_sample.loco.held_out
 
 
 def test_pairs_join_velocity_and_extinction_of_the_right_stars(tables):

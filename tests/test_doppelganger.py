@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_allowed_pairs_against_a_double_loop(seed):
     assert allowed_pairs(mv, fv, ma, fa).tolist() == loops
 
 
+def judge_a_part(rank, parts, folder):
+    """One of two processes of `test_two_processes_add_up`."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    metric = DoppelgangerRate(len(parts))
+    for cluster, (members, field, allowed) in enumerate(parts):
+        rows = (slice(0, 70), slice(70, None))[rank] if cluster else (slice(None), slice(0))[rank]
+        if len(field[rows]):
+            metric.update(members, field[rows], allowed[:, rows], cluster)
+    own = metric.pairs.sum()
+    torch.save({"own": own, "rate": metric.compute()}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
 class TestMetric:
     @pytest.fixture
     def parts(self, small):
@@ -163,21 +180,14 @@ class TestMetric:
                 metric.update(members, field[rows], allowed[:, rows], cluster)
         assert torch.equal(metric.compute(), self.filled(parts).compute())
 
-    def test_processes_add_up(self, parts):
-        """What torchmetrics does with the states of two processes that each saw one half of the field."""
-        metric, halves = DoppelgangerRate(len(parts)), []
-        for rows in (slice(0, 70), slice(70, None)):
-            half = DoppelgangerRate(len(parts))
-            for cluster, (members, field, allowed) in enumerate(parts):
-                if cluster:  # the first process judges the first cluster alone
-                    half.update(members, field[rows], allowed[:, rows], cluster)
-                elif rows.start == 0:
-                    half.update(members, field, allowed, cluster)
-            halves.append(half.metric_state)
-        for name, reduce in metric._reductions.items():
-            setattr(metric, name, reduce(torch.stack([half[name] for half in halves])))
-        metric._update_count = 1
-        assert torch.equal(metric.compute(), self.filled(parts).compute())
+    def test_two_processes_add_up(self, parts, tmp_path):
+        """Each sees one part of the field, and the first judges the first cluster alone; both get the whole rate."""
+        torch.multiprocessing.spawn(judge_a_part, (parts, tmp_path), nprocs=2)
+        expected = self.filled(parts)
+        for rank in range(2):
+            got = torch.load(tmp_path / f"{rank}.pt")
+            assert torch.equal(got["rate"], expected.compute())
+            assert (got["own"] < expected.pairs.sum()).item()  # or nothing was shared out
 
     def test_clone_reset_and_state(self, parts):
         metric = self.filled(parts)
@@ -216,3 +226,12 @@ def test_what_cannot_be_judged(members, field, allowed, message):
         doppelganger_rate(members, field, allowed)
     with pytest.raises(InputError, match=message):
         DoppelgangerRate().update(members, field, allowed)
+
+
+def test_values_that_are_not_finite_are_refused_and_large_ones_are_not():
+    members, field = torch.eye(2), torch.tensor([[1.0, torch.inf], [torch.nan, 0.0], [-torch.inf, 1.0]])
+    with pytest.raises(InputError, match="3 embedded values are not finite"):
+        doppelganger_rate(members, field)
+    with pytest.raises(InputError, match="3 embedded values are not finite"):
+        doppelganger_rate(field, members)
+    assert doppelganger_rate(members, torch.full((2, 2), 1.7e308, dtype=torch.float64)) == 0  # though their sum is not

@@ -13,8 +13,8 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors whole arrays spectra survey blocks em ppca learners rsca doppelganger loco comparison report "
-    "progress simulated_store commands cli"
+    "errors whole arrays spectra survey blocks em ppca datamodule training learners rsca doppelganger loco nested "
+    "comparison report progress simulated_store commands cli"
 ).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
-from rsca_torch.learners.scaled_components import within_cluster_spread
+from rsca_torch.learners import scaled_components
+from rsca_torch.learners.scaled_components import FieldMoments, within_cluster_spread
 
 FITTED = {Scaled: reference.scaled, ScaledComponents: reference.scaled_components}
 KINDS = pytest.mark.parametrize("kind", FITTED, ids=lambda kind: kind.__name__)
@@ -61,6 +62,33 @@ def test_field_covariance_is_the_identity_and_the_scatter_diagonal(small, option
     centred = reference.centred_on_clusters(small.members @ unscaled.T, small.clusters)
     scatter = centred.T @ centred
     close(scatter, np.diag(np.diag(scatter)), rtol=0, atol=1e-11 * np.trace(scatter))
+
+
+@pytest.mark.parametrize("block", [1, 7, 4096])
+def test_moments_of_the_field(small, monkeypatch, tolerance, block):
+    """In blocks, and where the mean is a million times the spread."""
+    monkeypatch.setattr(scaled_components, "BLOCK", block)
+    for field in (small.field, small.field + 1e6):
+        moments = FieldMoments.of(field)
+        close(moments.mean, field.mean(0), **tolerance[torch.float64])
+        close(moments.covariance, np.cov(field, rowvar=False), **tolerance[torch.float64])
+        close(moments.sphere @ moments.covariance @ moments.sphere.T, np.eye(4), **tolerance[torch.float64])
+    single = small.field.astype(np.float32)
+    close(FieldMoments.of(single).covariance, np.cov(single.astype(float), rowvar=False), **tolerance[torch.float64])
+    with pytest.raises(InputError, match=r"field \(F, K\) expected, got \(150,\)"):
+        FieldMoments.of(small.field[:, 0])
+    with pytest.raises(InputError, match="must be finite"):
+        FieldMoments.of(np.array([[np.inf, 1.0], [-np.inf, 2.0]]))
+
+
+@KINDS
+def test_a_summary_takes_the_place_of_the_field(small, kind):
+    learner = kind()
+    summary = learner.summarise(torch.from_numpy(small.field))
+    learner.initialise(small.field, small.members, small.clusters, summary)
+    expected = fit(kind(), small)
+    assert all(torch.equal(a, b) for a, b in zip(learner.buffers(), expected.buffers(), strict=True))
+    assert Identity().summarise(small.field) is None
 
 
 @KINDS

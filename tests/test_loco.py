@@ -11,6 +11,7 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsca_torch import (
     Identity,
@@ -23,6 +24,8 @@ from rsca_torch import (
     leave_one_cluster_out,
     paired_difference,
 )
+from rsca_torch import doppelganger as doppelganger_module
+from rsca_torch import loco as loco_module
 
 LEARNERS = {
     "raw": (Identity, lambda field, *_: np.eye(field.shape[1])),
@@ -121,6 +124,138 @@ def test_one_learner_a_fold_fitted_on_the_other_clusters(small):
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("held_out", [True, False], ids=["held out", "not held out"])
+@pytest.mark.parametrize("kind", [Scaled, ScaledComponents], ids=lambda kind: kind.__name__)
+def test_the_field_is_summarised_once_before_any_label_is_seen(small, kind, held_out):
+    said, given, made = [], [], []
+
+    class Watched(kind):
+        def summarise(self, field):
+            assert self.weight.numel() == 0  # not fitted: no label has been here
+            np.testing.assert_array_equal(field, small.field)
+            said.append(super().summarise(field))
+            return said[-1]
+
+        def initialise(self, field, members, clusters, summary=None):
+            given.append(summary)
+            super().initialise(field, members, clusters, summary)
+            made.append((self.weight, members, clusters))
+
+    result = judge(Watched, small, allowed=small.allowed, held_out=held_out)
+    assert len(said) == 1
+    assert len(given) == (5 if held_out else 1)
+    assert all(summary is said[0] for summary in given)
+    for weight, members, clusters in made:
+        alone = kind()
+        alone.initialise(small.field, members, clusters)
+        assert torch.equal(alone.weight, weight)
+    assert result == judge(kind, small, allowed=small.allowed, held_out=held_out)
+
+
+def test_a_learner_that_knows_no_summary_is_fitted_as_before(small):
+    """One that is no Learner, and one that inherits `summarise` and fits on a field of its own."""
+
+    class Plain(torch.nn.Module):
+        def initialise(self, field, members, clusters):
+            self.fitted = ScaledComponents()
+            self.fitted.initialise(field, members, clusters)
+
+        def forward(self, z):
+            return self.fitted(z)
+
+        def loss(self, z, clusters):  # noqa: ARG002  (the interface's)
+            return None
+
+    class Half(ScaledComponents):
+        def initialise(self, field, members, clusters):
+            super().initialise(field[::2], members, clusters)
+
+    assert judge(Plain, small) == judge(ScaledComponents, small)
+    rates, *_ = reference.leave_one_cluster_out(
+        lambda field, *members: reference.scaled_components(field[::2], *members)[0],
+        small.field,
+        small.members,
+        small.clusters,
+    )
+    assert judge(Half, small).cluster_rates == pytest.approx(rates, abs=1e-12)
+    assert judge(Half, small).cluster_rates != judge(ScaledComponents, small).cluster_rates
+
+
+def test_a_summary_made_by_chance_leaves_every_fold_the_same_numbers(small):
+    drawn = []
+
+    class Chance(Learner):
+        def summarise(self, field):
+            return field[torch.randperm(len(field))[:9]]
+
+        def initialise(self, field, members, clusters, summary=None):  # noqa: ARG002  (the interface's)
+            drawn.append(torch.randn(3).tolist())
+
+        def forward(self, z):
+            return z
+
+    judge(Chance, small)
+    assert len(drawn) == 5
+    assert drawn == drawn[:1] * 5
+
+
+class Sizes(TorchDispatchMode):
+    """The numbers in the largest tensor that any operation gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for part in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(part, torch.Tensor):
+                self.largest = max(self.largest, part.numel())
+        return result
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["all pairs", "allowed pairs"])
+def test_pairs_come_in_chunks(small, monkeypatch, restricted):
+    """Whatever their size, the result is the same to the bit, and no tensor grows with members x field x components."""
+    allowed = small.allowed if restricted else None
+    expected = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
+    distance, chunks = doppelganger_module._distance, []
+    monkeypatch.setattr(
+        doppelganger_module, "_distance", lambda a, b: chunks.append((a.numel(), b.ndim)) or distance(a, b)
+    )
+    for chunk in (4, 40, 2**20):
+        monkeypatch.setattr(doppelganger_module, "CHUNK", chunk)
+        chunks.clear()
+        with Sizes() as sizes:
+            got = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
+        assert max(size for size, dimensions in chunks if dimensions == 1) <= chunk  # strangers, one member's at a time
+        assert sizes.largest <= small.allowed.size  # what is allowed is as large itself; K times that would be too much
+        assert got.cluster_rates == expected.cluster_rates
+        for label, (siblings, strangers) in got.distances.items():
+            assert torch.equal(siblings, expected.distances[label][0])
+            assert torch.equal(strangers, expected.distances[label][1])
+
+
+def test_the_field_is_mapped_in_blocks(small, monkeypatch):
+    """And of it only the stars of an allowed pair."""
+    allowed = small.allowed & (np.arange(150) % 3 == 0)
+    expected = judge(ScaledComponents, small, allowed=allowed)
+    mapped = []
+
+    class Watched(ScaledComponents):
+        def forward(self, z):
+            mapped.append(len(z))
+            return super().forward(z)
+
+    monkeypatch.setattr(loco_module, "BLOCK", 7)
+    got = judge(Watched, small, allowed=allowed)
+    compared = sum(allowed[small.clusters == label].any(0).sum() for label in np.unique(small.clusters))
+    assert max(mapped) == 7
+    assert sum(mapped) == len(small.members) + compared
+    assert got.cluster_rates == pytest.approx(expected.cluster_rates, abs=1e-12)
+    assert got.pairs == expected.pairs
+
+
 class Random(Learner):
     def initialise(self, field, members, clusters):  # noqa: ARG002  (the interface's)
         self.weight = torch.randn(field.shape[1], 2, dtype=torch.float64)
@@ -143,8 +278,16 @@ def test_a_cluster_of_one_is_named_and_left_out(small):
     clusters = small.clusters.copy()
     clusters[np.flatnonzero(clusters == "NGC 1")[0]] = "Loner"
     clusters[np.flatnonzero(clusters == "NGC 1")[0]] = "NGC 3"
+    fitted_on = set()
+
+    class Watched(ScaledComponents):
+        def initialise(self, field, members, clusters, summary=None):
+            fitted_on.update(clusters)
+            super().initialise(field, members, clusters, summary)
+
     with pytest.warns(NumericalWarning, match=r"1 clusters with one member \(left out.*: Loner$"):
-        result = leave_one_cluster_out(ScaledComponents, small.field, small.members, clusters)
+        result = leave_one_cluster_out(Watched, small.field, small.members, clusters)
+    assert fitted_on == {"NGC 0", "NGC 2", "NGC 3", "NGC 4"}
     assert list(result.cluster_rates) == ["NGC 0", "NGC 2", "NGC 3", "NGC 4"]
     rates, sizes, _ = reference.leave_one_cluster_out(LEARNERS["rsca"][1], small.field, small.members, clusters)
     assert result.cluster_rates == pytest.approx(rates, abs=1e-12)

@@ -231,7 +231,7 @@ class TestFile:
         with pytest.warns(NumericalWarning) as record:
             model = RSCA.fit(field, members, labels, n_components=3, max_iterations=3, tolerance=1e-12)
         said = " ".join(str(entry.message) for entry in record)
-        assert "no valid star" in said
+        assert "fewer valid stars than components + 1 = 4: left out" in said
         assert "not converged" in said
         assert "weight 0" in said
         model.save(tmp_path / "model")
@@ -281,7 +281,7 @@ class TestFile:
             tmp_path / "newer",
             {"rsca_torch": json.dumps({"format": "rsca_torch", "schema": 99})},
         )
-        with pytest.raises(InputError, match=r"no RSCA model of schema 1 or earlier, but 99"):
+        with pytest.raises(InputError, match=r"no RSCA model of schema 2 or earlier, but 99"):
             RSCA.load(tmp_path / "newer")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,10 +19,15 @@ Labels = Sequence[str] | np.ndarray
 class Learner(nn.Module):
     """A map of latents (N, K) to an embedding (N, D) in which the Euclidean distance says how alike two stars are.
 
-    Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both.
+    Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both. One whose
+    `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds.
     """
 
     name: str = ""  # in tables and results; empty: the name of the class
+
+    def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
+        """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""
+        return None
 
     def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
         """Fit in closed form, or do nothing.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,66 @@ from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
 
-__all__ = ["Scaled", "ScaledComponents", "cluster_sizes", "require_dimensions", "within_cluster_spread"]
+__all__ = [
+    "FieldMoments",
+    "Scaled",
+    "ScaledComponents",
+    "cluster_sizes",
+    "require_dimensions",
+    "within_cluster_spread",
+]
 
 MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribution; the paper's eq. 7 omits it
+BLOCK = 4096  # field stars whose deviations are held at a time
+
+
+@dataclass(frozen=True)
+class FieldMoments:
+    """All that steps 2 to 4 need of the field.
+
+    Attributes:
+        mean: (K,) float64.
+        covariance: (K, K) float64, N - 1 in the denominator.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, field: Tensor) -> FieldMoments:
+        """Of the latents (F, K) of field stars.
+
+        Raises:
+            InputError: for another shape, or latents that are not finite.
+        """
+        field = as_tensor(field)
+        if field.ndim != 2:
+            raise InputError(f"field (F, K) expected, got {tuple(field.shape)}")
+        latents = field.detach().double().cpu().numpy()  # its A.T @ A takes half as long as torch's
+        with np.errstate(all="ignore"):
+            mean = latents.mean(0)
+        if not np.isfinite(mean).all():  # as it is, if and only if every latent is
+            raise InputError("field and members must be finite: leave out the stars that are not")
+        scatter = np.zeros((len(mean), len(mean)))
+        for start in range(0, len(latents), BLOCK):
+            deviation = latents[start : start + BLOCK] - mean
+            scatter += deviation.T @ deviation
+        covariance = scatter / (len(latents) - 1)
+        return cls(torch.from_numpy(mean).to(field.device), torch.from_numpy(covariance).to(field.device))
+
+    @cached_property
+    def sphere(self) -> Tensor:
+        """(K, K) S with the covariance of field @ S.T the identity (step 2).
+
+        Raises:
+            InputError: where the field spans fewer than K dimensions (says how many).
+        """
+        variance, axes = torch.linalg.eigh(self.covariance)
+        rank = int((variance > variance[-1] * len(variance) * torch.finfo(variance.dtype).eps).sum())
+        if rank < len(variance):
+            raise InputError(f"the field spans {rank} of {len(variance)} dimensions: lower n_components to {rank}")
+        sphere: Tensor = (axes / variance.sqrt()).T
+        return sphere
 
 
 class _Linear(Learner):
@@ -41,6 +100,10 @@ class _Linear(Learner):
         for name in ("weight", "centre", "sigma_r"):
             self.register_buffer(name, torch.empty(0, dtype=torch.float64))
 
+    def summarise(self, field: Tensor) -> FieldMoments:
+        """The mean and covariance of field (F, K)."""
+        return FieldMoments.of(field)
+
     def forward(self, z: Tensor) -> Tensor:
         """(N, K) -> (N, D), in the dtype of z."""
         if self.weight.ndim != 2:
@@ -55,10 +118,9 @@ class _Linear(Learner):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _rescale(self, basis: Tensor, field: Tensor, members: Tensor, clusters: Labels) -> None:
-        """Step 4 along the rows of `basis` (D, K), in which the field has unit variance."""
-        centred = _centre_clusters((members - field.mean(0)) @ basis.T, clusters)
-        sigma_c = within_cluster_spread(centred, clusters, self.robust, self.pooled)
+    def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, clusters: Labels) -> None:
+        """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members less their cluster."""
+        sigma_c = within_cluster_spread(centred @ basis.T, clusters, self.robust, self.pooled)
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -76,7 +138,7 @@ class _Linear(Learner):
         order = inverse.argsort(descending=True, stable=True)[: self.top]
         self.weight = _fix_signs(inverse[order, None] * basis[order])
         self.sigma_r = 1 / inverse[order]
-        self.centre = field.mean(0)
+        self.centre = centre
 
 
 class Scaled(_Linear):
@@ -87,17 +149,18 @@ class Scaled(_Linear):
 
     name = "scaled"
 
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
-        """Fit; shapes as in Learner.initialise.
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels, summary: FieldMoments | None = None) -> None:
+        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
 
         Raises:
             InputError: where the field has no spread along a dimension, or members are too few.
         """
-        field, members = _checked(field, members, clusters)
-        spread = field.std(0)
+        members = _checked(field, members, clusters)
+        moments = summary or self.summarise(field)
+        spread = moments.covariance.diagonal().sqrt()
         if not (spread > 0).all():
             raise InputError(f"{int((spread == 0).sum())} of {len(spread)} dimensions do not vary in the field")
-        self._rescale(torch.diag(1 / spread), field, members, clusters)
+        self._rescale(torch.diag(1 / spread), moments.mean, _centre_clusters(members, clusters), clusters)
 
 
 class ScaledComponents(_Linear):
@@ -111,18 +174,19 @@ class ScaledComponents(_Linear):
 
     name = "rsca"
 
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
-        """Fit; shapes as in Learner.initialise.
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels, summary: FieldMoments | None = None) -> None:
+        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
 
         Raises:
             InputError: where the field or the members span fewer than K dimensions (says how many).
         """
-        field, members = _checked(field, members, clusters)
+        members = _checked(field, members, clusters)
         require_dimensions(field.shape[1], len(field), clusters)
-        sphere = _sphere(field)
-        centred = _centre_clusters((members - field.mean(0)) @ sphere.T, clusters)
-        _, axes = torch.linalg.eigh(centred.T @ centred)
-        self._rescale(axes.T @ sphere, field, members, clusters)
+        moments = summary or self.summarise(field)
+        centred = _centre_clusters(members, clusters)
+        sphered = centred @ moments.sphere.T
+        _, axes = torch.linalg.eigh(sphered.T @ sphered)
+        self._rescale(axes.T @ moments.sphere, moments.mean, centred, clusters)
 
 
 def cluster_sizes(clusters: Labels) -> dict[str, int]:
@@ -157,60 +221,68 @@ def within_cluster_spread(centred: Tensor, clusters: Labels, robust: bool = True
         robust: 1.4826 MAD; False: sample standard deviation.
         pooled: weighted by n_j - 1 over clusters; False: all members as one sample.
     """
-    spread = _mad if robust else _std
-    if not pooled:
-        return spread(centred)
-    labels = np.asarray(clusters, dtype=str)
-    total = torch.zeros(centred.shape[1], dtype=centred.dtype, device=centred.device)
-    freedom = 0
-    for label, size in cluster_sizes(clusters).items():
-        if size > 1:
-            total += (size - 1) * spread(centred[torch.from_numpy(labels == label)]).square()
-            freedom += size - 1
-    return (total / freedom).sqrt()
+    groups = _numbered(clusters if pooled else [""] * len(centred)).to(centred.device)
+    freedom = (torch.bincount(groups) - 1).to(centred.dtype)
+    spread = (_mad if robust else _std)(centred, groups)
+    return (freedom @ spread.square() / freedom.sum()).sqrt()
 
 
-def _mad(sample: Tensor) -> Tensor:
-    median = sample.quantile(0.5, dim=0)
-    return MAD_TO_SIGMA * (sample - median).abs().quantile(0.5, dim=0)
+def _mad(sample: Tensor, groups: Tensor) -> Tensor:
+    """(C, D) of each group; 0 of one alone."""
+    deviation = (sample - _medians(sample, groups)[groups]).abs()
+    return MAD_TO_SIGMA * _medians(deviation, groups)
 
 
-def _std(sample: Tensor) -> Tensor:
-    return sample.std(0)
+def _std(sample: Tensor, groups: Tensor) -> Tensor:
+    """(C, D) of each group; 0 of one alone."""
+    freedom = (torch.bincount(groups) - 1).clamp(min=1)
+    return (_sums((sample - _means(sample, groups)[groups]).square(), groups) / freedom[:, None]).sqrt()
 
 
-def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Tensor]:
-    """Both in float64, if they can be used."""
-    field, members = as_tensor(field).double(), as_tensor(members).double()
+def _medians(sample: Tensor, groups: Tensor) -> Tensor:
+    """(C, D) of each group, of an even number the mean of the middle two; all groups in one sort of each column."""
+    rising, order = sample.sort(0)
+    rising = rising.gather(0, groups[order].argsort(dim=0, stable=True))  # group by group, rising in each
+    size = torch.bincount(groups)
+    first = size.cumsum(0) - size
+    return (rising[first + (size - 1) // 2] + rising[first + size // 2]) / 2
+
+
+def _means(sample: Tensor, groups: Tensor) -> Tensor:
+    """(C, D) of each group."""
+    return _sums(sample, groups) / torch.bincount(groups)[:, None]
+
+
+def _sums(sample: Tensor, groups: Tensor) -> Tensor:
+    """(C, D) of each group."""
+    none = torch.zeros(int(groups.max()) + 1, sample.shape[1], dtype=sample.dtype, device=sample.device)
+    return none.index_add(0, groups, sample)
+
+
+def _numbered(clusters: Labels) -> Tensor:
+    """(M,) the labels' places among the sorted labels."""
+    return torch.from_numpy(np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1])
+
+
+def _checked(field: Tensor, members: Tensor, clusters: Labels) -> Tensor:
+    """The members in float64, if they can be used; whether the field is finite is seen from its moments."""
+    field, members = as_tensor(field), as_tensor(members).double()
     if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
         raise InputError(
             "field (F, K), members (M, K) and M cluster labels expected, got "
             f"{tuple(field.shape)}, {tuple(members.shape)} and {len(clusters)} labels"
         )
-    if not (field.isfinite().all() and members.isfinite().all()):
+    if not members.isfinite().all():
         raise InputError("field and members must be finite: leave out the stars that are not")
     if not any(size > 1 for size in cluster_sizes(clusters).values()):
         raise InputError("no cluster has two members: spread inside clusters cannot be measured")
-    return field, members
-
-
-def _sphere(field: Tensor) -> Tensor:
-    """(K, K) S with the covariance of field @ S.T the identity (step 2)."""
-    variance, axes = torch.linalg.eigh(field.T.cov().reshape(field.shape[1], field.shape[1]))
-    rank = int((variance > variance[-1] * len(variance) * torch.finfo(variance.dtype).eps).sum())
-    if rank < len(variance):
-        raise InputError(f"the field spans {rank} of {len(variance)} dimensions: lower n_components to {rank}")
-    sphere: Tensor = (axes / variance.sqrt()).T
-    return sphere
+    return members
 
 
 def _centre_clusters(members: Tensor, clusters: Labels) -> Tensor:
     """(M, D) less the mean of each star's cluster (step 3)."""
-    labels = torch.from_numpy(np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]).to(members.device)
-    count = torch.bincount(labels).to(members.dtype)
-    sums = torch.zeros(len(count), members.shape[1], dtype=members.dtype, device=members.device)
-    means: Tensor = sums.index_add(0, labels, members) / count[:, None]
-    return members - means[labels]
+    groups = _numbered(clusters).to(members.device)
+    return members - _means(members, groups)[groups]
 
 
 def _fix_signs(rows: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 
 __all__ = ["Censoring"]
+
+AnyArray = Any  # NumPy's or torch's: the comparisons are the same
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,25 @@ class Censoring:
             on_chip &= ~((grid >= shortest) & (grid < longest))
         return np.asarray(on_chip)
 
-    def valid(self, flux: NDArray[np.floating], error: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """True where a measurement is used; same shape as flux and error.
+    def valid(self, flux: AnyArray, error: AnyArray) -> AnyArray:
+        """True where a measurement is used; same shape and kind (NumPy or torch) as flux and error.
 
         The bounds take the arrays' own precision: an error of 0.05 stored as float32 is 0.0500000007 and is valid.
         """
-        trusted = np.isfinite(flux) & (flux > flux.dtype.type(self.min_flux))
-        return np.asarray(trusted & (error > 0) & (error <= error.dtype.type(self.max_error)))
+        return self._has_flux(flux) & (error > 0) & (error <= self.max_error)
+
+    def faulty_errors(self, flux: NDArray[np.floating], error: NDArray[np.floating]) -> tuple[int, int, int]:
+        """How many errors are zero, negative, and not finite, where there is a flux; none of them is valid.
+
+        No release writes such: gaps (error 0) and bad pixels have no flux, and a sky line's error is large but finite.
+
+        Args:
+            flux: (P,) in trusted bins, continuum-normalised.
+            error: (P,) its standard error.
+        """
+        told = error[self._has_flux(flux)]
+        finite = np.isfinite(told)
+        return int((told == 0).sum()), int(((told < 0) & finite).sum()), int((~finite).sum())
+
+    def _has_flux(self, flux: AnyArray) -> AnyArray:
+        return (flux > self.min_flux) & (flux < math.inf)

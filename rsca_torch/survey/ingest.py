@@ -70,14 +70,24 @@ def _read_spectra(survey: Survey, stars: Table, partial: Partial, block: int) ->
     for first in track(firsts, "reading spectra", console=console, disable=not console.is_terminal):
         partial.append(*_read_block(survey, files, range(first, min(first + block, len(files))), partial.bins))
     log.info("%d spectra read", len(files))
+    if partial.errors:
+        log.warning(
+            "%d spectra have %d errors that are zero, negative or not finite in bins with a flux: "
+            "treated as invalid (errors.csv)",
+            len(partial.errors),
+            sum(sum(counts) for counts in partial.errors.values()),
+        )
 
 
 def _read_block(
     survey: Survey, files: Sequence[str], rows: range, bins: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], dict[int, str]]:
-    """Flux, error and validity (n, P) of the n usable spectra among the rows, and why the others are not."""
+) -> tuple[
+    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], dict[int, str], dict[str, tuple[int, int, int]]
+]:
+    """Flux, error and validity (n, P) of the n usable spectra among the rows, why the others are not, faulty errors."""
     flux = np.empty((len(rows), len(bins)), dtype=np.float32)
     error, valid, failed = np.empty_like(flux), np.zeros(flux.shape, dtype=bool), dict[int, str]()
+    faulty = dict[str, tuple[int, int, int]]()
     for place, row in enumerate(rows):
         try:
             flux[place], error[place] = (values[bins] for values in read_spectrum(survey.root / files[row]))
@@ -85,10 +95,12 @@ def _read_block(
             failed[row] = str(problem)
             continue
         valid[place] = survey.censoring.valid(flux[place], error[place])
+        if any(counts := survey.censoring.faulty_errors(flux[place], error[place])):
+            faulty[files[row]] = counts
         if not valid[place].any():
             failed[row] = NO_VALID_BIN
     usable = valid.any(axis=1)
-    return flux[usable], error[usable], valid[usable], failed
+    return flux[usable], error[usable], valid[usable], failed, faulty
 
 
 def _usable(stars: Table, partial: Partial, flow: CutFlow, problems: list[tuple[str, str]]) -> Table:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class Partial:
     Attributes:
         done: stars read, usable or not.
         failed: number of the star -> why its spectrum is not used.
+        errors: file -> how many of its errors are zero, negative and not finite, where any is.
         seen: (P,) True for the bins that are valid in at least one star.
 
     Raises:
-        InputError: the partial belongs to a run with other settings or data, or cannot be written.
+        InputError: the partial belongs to a run with other settings or data or of an older program, or cannot be
+            written.
     """
 
     def __init__(self, store: Path, fingerprint: str, bins: NDArray[np.int64]) -> None:
@@ -53,6 +55,7 @@ class Partial:
         self.fingerprint = fingerprint
         self.done = 0
         self.failed: dict[int, str] = {}
+        self.errors: dict[str, Sequence[int]] = {}
         self.seen = np.zeros(len(bins), dtype=bool)
         self._journal = self.path / "journal.json"
         if self._journal.exists():
@@ -76,13 +79,14 @@ class Partial:
             journal = json.loads(self._journal.read_text(encoding="utf-8"))
         except ValueError:
             journal = {}
-        if journal.get("fingerprint") != self.fingerprint:
+        if journal.get("fingerprint") != self.fingerprint or "errors" not in journal:
             raise InputError(
-                f"{self.path} was begun with other settings or another catalogue; "
+                f"{self.path} was begun with other settings or another catalogue, or by an older program; "
                 "remove it, choose another store, or go back to those settings"
             )
         self.done = journal["done"]
         self.failed = {int(star): problem for star, problem in journal["failed"].items()}
+        self.errors = journal["errors"]
         packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
         self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
 
@@ -92,8 +96,9 @@ class Partial:
         error: NDArray[np.float32],  # (n, P)
         valid: NDArray[np.bool_],  # (n, P)
         failed: Mapping[int, str],
+        errors: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        """Add the next block: the n usable spectra of its stars, and why the others are not."""
+        """Add the next block: the n usable spectra of its stars, why the others are not, and faulty errors, if any."""
         start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
         for name, block in (("flux", flux), ("error", error)):
             with (self.path / f"{name}.raw").open("r+b") as file:
@@ -102,6 +107,7 @@ class Partial:
                 _flush(file)
         self.done += len(flux) + len(failed)
         self.failed.update(failed)
+        self.errors.update(errors or {})
         self.seen |= valid.any(axis=0)
         _write_json(
             self._journal,
@@ -109,6 +115,7 @@ class Partial:
                 "fingerprint": self.fingerprint,
                 "done": self.done,
                 "failed": self.failed,
+                "errors": self.errors,
                 "seen": np.packbits(self.seen).tobytes().hex(),
             },
         )
@@ -136,8 +143,9 @@ class Partial:
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
         _write_stars(whole / "stars.fits", stars)
         _write_json(whole / "selection.json", list(selection))
-        with (whole / "problems.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([("file", "problem"), *problems])
+        _write_csv(whole / "problems.csv", [("file", "problem"), *problems])
+        faulty = [(file, *counts) for file, counts in self.errors.items()]
+        _write_csv(whole / "errors.csv", [("file", "zero", "negative", "not_finite"), *faulty])
         files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in FILES}
         total = checksum(files, manifest["survey"]["censoring"])
         _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": total, **manifest, "files": files})
@@ -163,6 +171,11 @@ class Partial:
 def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)
     file.flush()
     os.fsync(file.fileno())
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)

@@ -1,8 +1,8 @@
 """The store: trusted spectra on disk, memory-mapped, with their star table and where they come from (docs/data.md).
 
 A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``bins.npy`` (their P pixels of the
-8,575), ``stars.fits``, ``selection.json``, ``problems.csv`` and ``manifest.json``. Which measurements are valid is not
-stored: the manifest's censoring says it of flux and error.
+8,575), ``stars.fits``, ``selection.json``, ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and
+``manifest.json``. Which measurements are valid is not stored: the manifest's censoring says it of flux and error.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import torch
 from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra import Spectra
 from rsca_torch.survey.apogee import wavelength
 from rsca_torch.survey.censoring import Censoring
 
-__all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
+__all__ = ["FILES", "SCHEMA", "Store", "StoredSpectra", "checksum", "digest", "partial_path"]
 
 SCHEMA = 1
-SMALL_FILES = ("bins.npy", "stars.fits", "selection.json", "problems.csv")
-FILES = ("flux.npy", "error.npy", "bins.npy", "stars.fits", "selection.json", "problems.csv")
+ARRAYS = ("flux.npy", "error.npy")
+#: What is written now. What a store holds its manifest says: one made by an earlier program lacks errors.csv.
+FILES = (*ARRAYS, "bins.npy", "stars.fits", "selection.json", "problems.csv", "errors.csv")
 
 
 def partial_path(store: Path) -> Path:
@@ -46,8 +48,33 @@ def digest(file: Path) -> str:
 
 def checksum(files: Mapping[str, Mapping[str, Any]], censoring: Mapping[str, Any]) -> str:
     """One SHA-256 for what a store gives: its files' checksums and the rule that makes bins valid."""
-    content = {"files": {name: files[name]["sha256"] for name in FILES}, "censoring": censoring}
+    content = {"files": {name: files[name]["sha256"] for name in files}, "censoring": censoring}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class StoredSpectra:
+    """Spectra of a store that are read as they are needed: memory does not grow with the number of stars.
+
+    Attributes:
+        stars: N rows, as in the store.
+        wavelength: (P,) float64, vacuum Angstrom.
+    """
+
+    has_sigma = True
+    checked = True  # by the censoring
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+        self.stars = store.stars[rows]
+        self.wavelength = torch.from_numpy(store.wavelength)
+        self.n_bins = len(store.wavelength)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """(flux, valid, sigma) of some stars, each (n, P); flux and sigma float32, as stored."""
+        return self._store.read(self._rows[stars])
 
 
 class Store:
@@ -77,8 +104,8 @@ class Store:
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
         with (path / "problems.csv").open(newline="", encoding="utf-8") as file:
             self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
-        self._flux: NDArray[np.float32] = np.load(path / "flux.npy", mmap_mode="r", allow_pickle=False)
-        self._error: NDArray[np.float32] = np.load(path / "error.npy", mmap_mode="r", allow_pickle=False)
+        self._flux: NDArray[np.float32] = np.load(path / "flux.npy", mmap_mode="c", allow_pickle=False)
+        self._error: NDArray[np.float32] = np.load(path / "error.npy", mmap_mode="c", allow_pickle=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -96,10 +123,10 @@ class Store:
                 raise InputError(
                     f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}; update rsca_torch"
                 )
-            for name in FILES:
+            for name in manifest["files"]:
                 _check_size(path / name, manifest["files"][name]["bytes"])
-            for name in SMALL_FILES:
-                if digest(path / name) != manifest["files"][name]["sha256"]:
+            for name in manifest["files"]:
+                if name not in ARRAYS and digest(path / name) != manifest["files"][name]["sha256"]:
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
             return cls(path, manifest)
         except InputError:
@@ -122,14 +149,28 @@ class Store:
             rows: a bool mask, integers or a slice; None: all stars.
         """
         chosen = np.arange(len(self))[slice(None) if rows is None else rows]
-        flux, error = np.asarray(self._flux[chosen]), np.asarray(self._error[chosen])
+        flux, valid, sigma = self.read(chosen)
         return Spectra(
-            flux=torch.from_numpy(flux),
-            sigma=torch.from_numpy(error),
-            valid=torch.from_numpy(self.censoring.valid(flux, error)),
+            flux=flux,
+            sigma=sigma,
+            valid=valid,
             wavelength=torch.from_numpy(self.wavelength),
             stars=self.stars[chosen],
         )
+
+    def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """(flux, valid, sigma) of the given rows, each (n, P); flux and sigma float32, as stored."""
+        rows = torch.from_numpy(np.ascontiguousarray(chosen))
+        flux, error = (torch.from_numpy(array).index_select(0, rows) for array in (self._flux, self._error))
+        return flux, self.censoring.valid(flux, error), error
+
+    def select(self, rows: Any = None) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
+        """Some stars' spectra, left on disk.
+
+        Args:
+            rows: as in `spectra`.
+        """
+        return StoredSpectra(self, np.arange(len(self))[slice(None) if rows is None else rows])
 
     def verify(self) -> None:
         """Recompute every checksum.
@@ -138,7 +179,7 @@ class Store:
             InputError: a file, or the manifest's account of them, is not what was written.
         """
         recorded = self.manifest["files"]
-        changed = [name for name in FILES if digest(self.path / name) != recorded[name]["sha256"]]
+        changed = [name for name in recorded if digest(self.path / name) != recorded[name]["sha256"]]
         if checksum(recorded, self.manifest["survey"]["censoring"]) != self.checksum:
             changed.append("manifest.json")
         if changed:

@@ -23,6 +23,7 @@ def test_real_files_through_ingest(shared, tmp_path):
     """DATA-FORMATS, section 2: chips, gaps, and the shares of trusted measurements."""
     store = ingest(Survey(shared / "data/aspcapStar_dr13", PATTERN), tmp_path / "store")
     assert len(store) == 24
+    assert (store.path / "errors.csv").read_text() == "file,zero,negative,not_finite\n"
     assert [problem for _, problem in store.problems] == ["no valid bin"]  # S/N 9.5: no error is below 0.05
     on_chip = np.any([(store.bins >= first) & (store.bins < end) for first, end in CHIPS.values()], axis=0)
     assert on_chip.all()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from mini_archive import (
     BASE,
@@ -16,6 +17,7 @@ from mini_archive import (
     star,
     star_id,
     survey,
+    table,
     write_catalogue,
     write_spectrum,
 )
@@ -24,7 +26,7 @@ import rsca_torch.survey.ingest as ingest_module
 from rsca_torch.errors import InputError
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.selection import Cut
-from rsca_torch.survey.store import FILES, Store
+from rsca_torch.survey.store import FILES, Store, checksum
 
 
 def steps(store):
@@ -61,6 +63,7 @@ def test_mini_archive_becomes_a_store(mini_survey, tmp_path, capsys):
     assert np.isnan(store.stars["YB_H"]).all()
     assert store.problems == []
     assert (store.path / "problems.csv").read_text() == "file,problem\n"
+    assert (store.path / "errors.csv").read_text() == "file,zero,negative,not_finite\n"
     out = " ".join(capsys.readouterr().out.split())
     assert "7 field stars, 5 members in 2 clusters, 6,759 bins kept" in out
     assert "one member each (the star stays in the field): Lone 1" in out
@@ -123,8 +126,71 @@ def test_bad_files_are_listed_and_left_out(archive, tmp_path):
     np.testing.assert_array_equal(store.spectra().flux[3], expected)
 
 
+def write_faulty(root):
+    """Give four stars faulty errors, the last nothing else; the rows that errors.csv must have of them."""
+    faulty = {
+        1: [0, 0, 0, -0.01, -10, np.nan, np.inf, -np.inf, np.nan],
+        5: [-1],
+        9: [0] * 8175,
+        11: [np.nan] * 8175,
+    }
+    for number, errors in faulty.items():
+        flux, error = good_spectrum(number)
+        error[400 : 400 + len(errors)] = errors
+        error[320:325] = [0, -1, np.nan, np.inf, -np.inf]  # without a flux
+        error[800:805] = error[100:105] = error[320:325]  # in an interstellar range, off the chips
+        if number == 11:
+            error[246:320] = error[325:400] = np.nan
+        write_spectrum(root / SPECTRUM.format(**star(number)), flux, error)
+    # 6,774 trusted bins, 154 of them before pixel 400, 5 without a flux
+    counts = {1: (3, 2, 4), 5: (0, 1, 0), 9: (6620, 0, 0), 11: (0, 0, 6769)}
+    return [[SPECTRUM.format(**star(number)), *map(str, kinds)] for number, kinds in counts.items()]
+
+
+def test_faulty_errors_are_counted_and_invalid(archive, tmp_path, caplog):
+    expected = write_faulty(archive)
+    with caplog.at_level(logging.WARNING):
+        store = ingest(survey(archive), tmp_path / "store", block=4)
+    with (store.path / "errors.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["file", "zero", "negative", "not_finite"], *expected]
+    assert store.problems == [(expected[3][0], "no valid bin")]
+    assert (
+        "4 spectra have 13399 errors that are zero, negative or not finite in bins with a flux: "
+        "treated as invalid (errors.csv)"
+    ) in caplog.text
+    valid = store.spectra(store.stars["APOGEE_ID"] == star_id(1)).valid[0].numpy()
+    assert not valid[np.isin(store.bins, range(400, 409))].any()
+    assert valid[np.isin(store.bins, range(409, 500))].all()
+    store.verify()
+
+
+def test_good_files_give_no_warning_of_errors(mini_survey, tmp_path, caplog):
+    ingest(mini_survey, tmp_path / "store")
+    assert "errors" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("after_flux", "problem"),
+    [
+        ([], "no HDU 2 (error)"),
+        ([table([star(7)])], "wrong grid (error of shape table, not (8575,))"),
+        ([fits.ImageHDU()], "wrong grid (error of shape (), not (8575,))"),
+        ([fits.ImageHDU(good_spectrum(7)[0])], "no valid bin"),  # the best fit in its place: HDUs have no names
+    ],
+)
+def test_a_file_without_errors_is_listed_and_left_out(archive, tmp_path, after_flux, problem):
+    path = archive / SPECTRUM.format(**star(7))
+    flux = fits.ImageHDU(good_spectrum(7)[0])
+    fits.HDUList([fits.PrimaryHDU(), flux, *after_flux]).writeto(path, overwrite=True)
+    store = ingest(survey(archive), tmp_path / "store")
+    assert store.problems == [(SPECTRUM.format(**star(7)), problem)]
+    assert len(store) == 11
+    assert (store.path / "errors.csv").read_text() == "file,zero,negative,not_finite\n"
+
+
 @pytest.mark.parametrize("stop_at", [0, 3, 4, 7, 11])
 def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, monkeypatch, stop_at):
+    write_faulty(mini_survey.root)
     (mini_survey.root / SPECTRUM.format(**star(2))).unlink()
     whole = ingest(mini_survey, tmp_path / "whole" / "store", block=4)
     read, original = [], ingest_module.read_spectrum
@@ -182,7 +248,13 @@ def test_partial_of_another_run_is_refused(archive, mini_survey, tmp_path, monke
     write_catalogue(archive / BASE / "allStar-r12-l33.fits", rows)
     with pytest.raises(InputError, match="begun with other settings or another catalogue"):
         ingest(mini_survey, tmp_path / "store")
-    (tmp_path / "store.partial" / "journal.json").write_text("{")
+    journal = tmp_path / "store.partial" / "journal.json"
+    older = {name: value for name, value in json.loads(journal.read_text()).items() if name != "errors"}
+    write_catalogue(archive / BASE / "allStar-r12-l33.fits", mini_rows())
+    journal.write_text(json.dumps(older))
+    with pytest.raises(InputError, match=r"or by an older program; remove it"):
+        ingest(mini_survey, tmp_path / "store")
+    journal.write_text("{")
     with pytest.raises(InputError, match="begun with other settings"):
         ingest(mini_survey, tmp_path / "store")
 
@@ -301,6 +373,22 @@ def test_other_things_that_are_no_store(mini_survey, tmp_path):
         Store.open(store.path).verify()
 
 
+def test_a_store_made_before_errors_were_counted_opens(mini_survey, tmp_path):
+    store = ingest(mini_survey, tmp_path / "store")
+    (store.path / "errors.csv").unlink()
+    manifest = json.loads((store.path / "manifest.json").read_text())
+    del manifest["files"]["errors.csv"]
+    manifest["checksum"] = checksum(manifest["files"], manifest["survey"]["censoring"])
+    (store.path / "manifest.json").write_text(json.dumps(manifest))
+    older = Store.open(store.path)
+    older.verify()
+    assert len(older) == 12
+    assert older.checksum != store.checksum
+    (store.path / "problems.csv").write_text("file,problen\n")
+    with pytest.raises(InputError, match=r"problems.csv changed since it was written"):
+        Store.open(store.path)
+
+
 def test_checksum_tells_data_and_censoring_but_not_the_place(archive, mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "a")
     archive.rename(tmp_path / "moved")
@@ -311,10 +399,10 @@ def test_checksum_tells_data_and_censoring_but_not_the_place(archive, mini_surve
 
 def test_stars_file_is_plain_fits(mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "store")
-    table = Table.read(store.path / "stars.fits", mask_invalid=False)
-    assert table.colnames == store.stars.colnames
+    stars = Table.read(store.path / "stars.fits", mask_invalid=False)
+    assert stars.colnames == store.stars.colnames
     for name in ("APOGEE_ID", "CLUSTER", "VHELIO_AVG", "AK_TARG", "SNR"):
-        assert name in table.colnames
+        assert name in stars.colnames
         assert store.stars[name].dtype.isnative
 
 

@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, ELEMENTS, wavelength
+from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum, wavelength
+from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated import Detector, SimulatedSurvey, Synthesis
 from rsca_torch.survey.simulated.fits_bytes import card
 from rsca_torch.survey.simulated.release import RELEASES
@@ -187,6 +188,20 @@ def test_gaps_hold_zero_and_bad_bins_zero_and_ten(root, truth):
         assert error[IN_CHIP].min() >= np.float32(0.005)
         assert flux[IN_CHIP][flux[IN_CHIP] > 0].min() >= 0.001
         assert 0.003 < (error[IN_CHIP] == 10).mean() < 0.04
+
+
+def assert_no_faulty_error(root):
+    censoring = Censoring()
+    trusted = censoring.trusted_bins()
+    files = list(root.rglob("aspcapStar*.fits"))
+    assert files
+    for file in files:
+        flux, error = read_spectrum(file)
+        assert censoring.faulty_errors(flux[trusted], error[trusted]) == (0, 0, 0)
+
+
+def test_no_error_is_faulty_where_there_is_a_flux(root):
+    assert_no_faulty_error(root)
 
 
 def test_some_headers_hold_the_illegal_card(root, truth):
@@ -394,6 +409,7 @@ def test_an_element_deepens_its_own_lines_and_no_others():
 def test_dr17_has_its_own_dtypes_sentinels_and_paths(tmp_path):
     dr17 = RELEASES["dr17"]
     replace(SMALL, release="dr17").write(tmp_path / "sas", seed=1)
+    assert_no_faulty_error(tmp_path / "sas")
     truth = read_truth(tmp_path / "sas")
     with fits.open(tmp_path / "sas" / dr17.catalogue) as hdus:
         names, stars = hdus[1].columns.names, hdus[1].data

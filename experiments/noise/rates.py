@@ -1,0 +1,197 @@
+"""What the noise of every bin is worth: `python experiments/noise/rates.py [--seeds 8] [--folder runs/noise]`.
+
+Compresses simulated surveys in several ways, judges each by RSCA's doppelganger rate, leaving one cluster out, with the
+same pairs, and prints, as Markdown, the mean and range over surveys and the ratio to the compression that the authors
+used (pyppca: isotropic, random start, relative tolerance 1e-4), with the 68 % interval of a bootstrap over the clusters
+of all surveys. What is there is not computed again. Needs `pip install "rsca_torch[benchmarks]"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from rsca_torch.cli import CONFIG
+from rsca_torch.doppelganger import allowed_pairs
+from rsca_torch.errors import NumericalWarning
+from rsca_torch.learners import Averaged, ScaledComponents
+from rsca_torch.loco import LOCOResult, leave_one_cluster_out
+from rsca_torch.nested import nested_leave_one_cluster_out
+from rsca_torch.ppca import MaskedPPCA, fit_source
+from rsca_torch.simulated_store import simulated_store
+from rsca_torch.spectra import Spectra
+from rsca_torch.survey.store import Store
+from rsca_torch.whole import whole_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from authors_compression import compress as authors_compression
+
+AUTHORS = "authors' program (pyppca)"
+CLIP = 5.0
+
+
+@dataclass(frozen=True)
+class Compression:
+    """One way to compress."""
+
+    noise: str
+    n_components: int
+    clip: float | None = None
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+        return f"{self.noise}{'' if self.clip is None else f', clip {self.clip:g}'}, K = {self.n_components}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A simulated survey."""
+
+    field: Spectra
+    members: Spectra
+
+    @classmethod
+    def of(cls, store: Store) -> Survey:
+        """Its stars."""
+        return cls(store.spectra(~store.is_member), store.spectra(store.is_member))
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """(M,) labels."""
+        return np.asarray(self.members.stars["CLUSTER"], dtype=str)
+
+    def allowed(self) -> Tensor:
+        """(M, F) bool."""
+        columns = ("VHELIO_AVG", "AK_TARG")
+        stars = (self.members.stars, self.field.stars)
+        return allowed_pairs(*(torch.from_numpy(np.asarray(s[c], dtype=float)) for c in columns for s in stars))
+
+
+Latents = tuple[Tensor, Tensor]
+
+
+def compressed(
+    survey: Survey, how: Compression, file: Path, start: MaskedPPCA | None, tolerance: float
+) -> tuple[Latents, MaskedPPCA | None]:
+    """(field, members) latents, kept in a file; and the model where it was fitted just now."""
+    if file.exists():
+        kept = torch.load(file, weights_only=True)
+        return (kept["field"], kept["members"]), None
+    began = time.perf_counter()
+    model = None
+    if how.noise == AUTHORS:
+        flux, valid = (torch.cat([getattr(s, n) for s in (survey.field, survey.members)]) for n in ("flux", "valid"))
+        done = authors_compression(flux.numpy(), valid.numpy(), how.n_components, 0, "pyppca")
+        both = torch.from_numpy(done.centred @ done.basis)
+        field, members = both[: len(survey.field)], both[len(survey.field) :]
+    else:
+        model = fit_source(
+            survey.field,
+            how.n_components,
+            how.noise,
+            tolerance,
+            200,
+            clip=how.clip,
+            products="float32",
+            start=start,
+        )
+        field, members = model.latents(survey.field), model.latents(survey.members)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as part:
+        torch.save({"field": field, "members": members, "seconds": time.perf_counter() - began}, part)
+    return (field, members), model
+
+
+def judged(survey: Survey, latents: Sequence[Latents]) -> LOCOResult:
+    """RSCA's rates; of several latents the squared distances are averaged."""
+    widths = [members.shape[1] for _, members in latents]
+    field, members = (torch.cat(parts, dim=1) for parts in zip(*latents, strict=True))
+    return leave_one_cluster_out(
+        ScaledComponents if len(widths) == 1 else lambda: Averaged(widths),
+        field,
+        members,
+        survey.clusters,
+        survey.allowed(),
+    )
+
+
+def ratio(a: list[LOCOResult], b: list[LOCOResult], draws: int = 10_000) -> tuple[float, float, float]:
+    """(ratio of the mean rates of a and b over surveys, 16 % and 84 % quantiles over clusters drawn anew)."""
+    labels = [list(one.members) for one in a]
+    rates = [np.array([[r.cluster_rates[c] for c in names] for r in pair]) for *pair, names in zip(a, b, labels)]
+    sizes = [np.array([one.members[c] for c in names], dtype=float) for one, names in zip(a, labels, strict=True)]
+    rng = np.random.default_rng(0)
+    means = np.zeros((2, draws + 1))
+    for rate, size in zip(rates, sizes, strict=True):
+        known = np.isfinite(rate).all(0)
+        rate, size = rate[:, known], size[known]
+        drawn = np.vstack([np.arange(len(size)), rng.integers(len(size), size=(draws, len(size)))])
+        means += (rate[:, drawn] * size[drawn]).sum(-1) / size[drawn].sum(-1)
+    quotients = means[0] / means[1]
+    return float(quotients[0]), *(float(q) for q in np.quantile(quotients[1:], [0.16, 0.84]))
+
+
+def rates_of(seed: int, folder: Path, numbers: Sequence[int], tolerance: float, small: Sequence[str]) -> dict[str, LOCOResult]:
+    """Of every compression of one survey."""
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("compare", [f"seed={seed}", f"simulated={folder}/surveys/seed-{seed}", *small])
+    survey = Survey.of(simulated_store(config))
+    most = max(numbers)
+    alone = [Compression(AUTHORS, 30), *(Compression(noise, 30) for noise in ("isotropic", "measured", "measured+scatter"))]
+    alone = [Compression(how.noise, min(how.n_components, most)) for how in alone]
+    results, model, kept = {}, None, {}
+    for how in [*alone, *(Compression("measured+scatter", k, CLIP) for k in sorted(numbers, reverse=True))]:
+        began = time.perf_counter()
+        file = folder / f"seed-{seed}" / f"{how.name.replace(' ', '_')}.pt"
+        latents, fitted = compressed(survey, how, file, model if how.clip else None, tolerance)
+        if how.clip:
+            model, kept[how.n_components] = fitted, latents
+        results[how.name] = judged(survey, [latents])
+        print(f"seed {seed}: {how.name}: {100 * results[how.name].rate:.3f} % ({time.perf_counter() - began:.0f} s)", flush=True)
+    pairs = [two for two in [(20, 30), (15, 25), (20, 40), (20, 25, 30), (15, 20, 25, 30)] if set(two) <= set(kept)]
+    for several in pairs:
+        results[f"average of K = {', '.join(map(str, several))}"] = judged(survey, [kept[k] for k in several])
+    nested = nested_leave_one_cluster_out(ScaledComponents, kept, survey.clusters, survey.allowed())
+    print(f"seed {seed}: auto chose {sorted(nested.chosen.values())}, on all clusters {nested.best}", flush=True)
+    return results | {"K = auto": nested.loco}
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--components", type=int, nargs="+", default=[10, 15, 20, 25, 30, 40])
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--folder", type=Path, default=Path("runs/noise"))
+    parser.add_argument("overrides", nargs="*", help="of the simulated survey, e.g. simulation.n_field=400")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
+    surveys = [
+        rates_of(seed, given.folder, given.components, given.tolerance, given.overrides) for seed in range(given.seeds)
+    ]
+    print("| compression | rate, %: mean (range over surveys) | ratio to the authors' (68 %) | surveys won |")
+    print("|---|---|---|---|")
+    first = next(iter(surveys[0]))
+    for name in surveys[0]:
+        rates = 100 * np.array([survey[name].rate for survey in surveys])
+        quotient, low, high = ratio([survey[name] for survey in surveys], [survey[first] for survey in surveys])
+        won = sum(survey[name].rate < survey[first].rate for survey in surveys)
+        print(
+            f"| {name} | {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
+            f"| {quotient:.2f} ({low:.2f}-{high:.2f}) | {'' if name == first else f'{won} of {len(surveys)}'} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Several learners side by side, each with a representation of its own, whose squared distances are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rsca_torch.arrays import as_tensor
+from rsca_torch.errors import InputError
+from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.learners.scaled_components import ScaledComponents
+
+__all__ = ["Averaged"]
+
+
+class Averaged(Learner):
+    """The squared distance is the mean of the squared distances of its parts, each of which sees its own columns.
+
+    The embedding is the parts' embeddings side by side over the square root of their number. It has the name of its
+    parts in tables.
+
+    Args:
+        widths: how many columns of the latents each part sees, in order: K of each PPCA model.
+        make_part: gives a fresh learner, once a part.
+    """
+
+    def __init__(self, widths: Sequence[int], make_part: Callable[[], Learner] = ScaledComponents) -> None:
+        super().__init__()
+        if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
+            raise InputError(f"widths must be whole numbers of at least 1, one a part, got {[*widths]}")
+        self.widths = tuple(widths)
+        self.parts = nn.ModuleList(make_part() for _ in widths)
+        first = self.parts[0]
+        self.name = getattr(first, "name", "") or type(first).__name__
+
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
+        """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""
+        for part, own_field, own_members in zip(self._parts(), self._split(field), self._split(members), strict=True):
+            part.initialise(own_field, own_members, clusters)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, K) -> (N, sum of the parts' D)."""
+        embedded = [part(own) for part, own in zip(self._parts(), self._split(z), strict=True)]
+        return torch.cat(embedded, dim=1) / sqrt(len(embedded))
+
+    def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:
+        """The mean of the parts' losses; None: nothing to train."""
+        losses = [part.loss(own, clusters) for part, own in zip(self._parts(), self._split(z), strict=True)]
+        given = [loss for loss in losses if loss is not None]
+        return torch.stack(given).mean() if given else None
+
+    def _parts(self) -> list[Learner]:
+        return cast("list[Learner]", list(self.parts))
+
+    def _split(self, z: Tensor) -> tuple[Tensor, ...]:
+        z = as_tensor(z)
+        if z.ndim != 2 or z.shape[1] != sum(self.widths):
+            raise InputError(f"latents (N, {sum(self.widths)}) expected for widths {self.widths}, got {tuple(z.shape)}")
+        parts: tuple[Tensor, ...] = torch.split_with_sizes(z, self.widths, dim=1)
+        return parts

@@ -1,0 +1,179 @@
+"""PPCA's EM as a Lightning training loop: one epoch is one iteration, one batch a block of stars."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, distributed
+
+from rsca_torch.blocks import Block, Blocks, Noise
+from rsca_torch.datamodule import SpectraDataModule
+from rsca_torch.em import Climb, Model, Moments, Parameters, Posterior
+from rsca_torch.errors import InputError
+
+__all__ = ["AllReduce", "LightningEM", "PPCATraining"]
+
+Progress = Callable[[int, float], None]
+
+
+class PPCATraining(LightningModule):
+    """The EM of masked PPCA (docs/maths.md, section 1): nothing has a gradient, the epoch's sums make the step.
+
+    Its state is that of `em.Climb`, kept in every checkpoint, so that a fit goes on after the last finished iteration.
+    With several processes the sums of all are added up, and every one of them takes the same step.
+
+    Args:
+        ascent: where to start, and when to stop.
+        noise: as in `fit_ppca`.
+        clip: as in `fit_ppca`.
+        progress: called with (iteration, mean log-likelihood per valid bin) after each iteration that was kept.
+    """
+
+    def __init__(
+        self, ascent: Climb, noise: Noise, clip: float | None = None, progress: Progress | None = None
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.ascent, self.noise, self.clip, self.progress = ascent, noise, clip, progress
+        self._moments: Moments | None = None
+        self._model: Model | None = None
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.ascent.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.ascent.load_state_dict(state)
+
+    def configure_optimizers(self) -> None:
+        """None: EM's step is a closed form."""
+
+    def on_train_epoch_start(self) -> None:
+        """Empty sums for the trial."""
+        self._moments, self._model = Moments(self.ascent.trial.to(self.device), self.noise), None
+
+    def training_step(self, block: Block, _: int) -> None:
+        """The E-step of a block of stars."""
+        assert self._moments is not None  # Lightning's order of hooks
+        self._model = self._model or Model(self._moments.theta, block.flux)
+        self._moments.add(Posterior(block, self._model, self.clip))
+
+    def on_train_epoch_end(self) -> None:
+        """The M-step, from the sums of all processes."""
+        assert self._moments is not None
+        if distributed.is_initialized():
+            for total in self._moments.tensors():
+                distributed.all_reduce(total)
+        if self.ascent.move(self._moments) and self.progress is not None and self.trainer.is_global_zero:
+            self.progress(len(self.ascent.history), self.ascent.history[-1])
+        self.trainer.should_stop = self.ascent.done
+
+
+class AllReduce(DDPStrategy):
+    """Several processes that share nothing but the sums which `PPCATraining` adds up: there is no gradient to wrap."""
+
+    def configure_ddp(self) -> None:
+        """Nothing: DistributedDataParallel refuses a module without gradients."""
+
+
+class _EachIteration(Checkpoint):
+    """Keeps the state after each iteration in one file, whole or not at all.
+
+    ModelCheckpoint would keep none: it counts the optimizer's steps, and there is no optimizer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  (Lightning's)
+        """After the module's own."""
+        trainer.save_checkpoint(self.path)
+
+
+@dataclass
+class LightningEM:
+    """Runs EM under a Lightning Trainer; an `engine` of `fit_source`.
+
+    Args:
+        trainer: makes the Trainer from the arguments that are set here: accelerator, devices and so on are its own.
+            Several devices need `strategy=AllReduce(...)`.
+        checkpoint: file that is written after each iteration; where it is there already, the fit goes on from it.
+            None: no checkpoint.
+    """
+
+    trainer: Callable[..., Trainer] = field(default_factory=lambda: partial(Trainer, accelerator="cpu", devices=1))
+    checkpoint: Path | None = None
+
+    def __call__(
+        self,
+        blocks: Blocks,
+        theta: Parameters,
+        tolerance: float,
+        max_iterations: int,
+        clip: float | None = None,
+        progress: Progress | None = None,
+    ) -> Climb:
+        """As `em.climb`."""
+        module = PPCATraining(Climb(theta, tolerance, max_iterations), blocks.noise, clip, progress)
+        if self.checkpoint is not None and self.checkpoint.exists():
+            module.load_state_dict(_state(self.checkpoint))
+        if not module.ascent.done:
+            self._fit(module, blocks)
+        return module.ascent
+
+    def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
+        callbacks: list[Callback] = [] if self.checkpoint is None else [_EachIteration(self.checkpoint)]
+        with _quiet():
+            trainer = self.trainer(
+                max_epochs=-1,
+                logger=False,
+                enable_checkpointing=bool(callbacks),
+                callbacks=callbacks,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            trainer.fit(module, SpectraDataModule(blocks))
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's tips and lists of devices, and without its warnings of what is meant here."""
+    chatter = logging.getLogger("lightning.pytorch")
+    level = chatter.level
+    chatter.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                "does not have many workers",
+                "exists and is not empty",
+                "configure_optimizers",
+                "treespec, LeafSpec",
+                "GPU available but not used",
+            ):
+                warnings.filterwarnings("ignore", f".*{message}")
+            yield
+    finally:
+        chatter.setLevel(level)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # whatever reading a damaged file raises
+        raise InputError(f"{checkpoint} is no checkpoint of a fit ({type(error).__name__}): remove it") from error
+    return state
