@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from rsca_torch.blocks import Block, Blocks
 
@@ -28,18 +27,26 @@ class SpectraDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Block]:
         """The blocks of this process."""
+        return self._shared_out()
+
+    def predict_dataloader(self) -> DataLoader[Block]:
+        """The blocks of this process."""
+        return self._shared_out()
+
+    def _shared_out(self) -> DataLoader[Block]:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return DataLoader(self.blocks, batch_size=None, sampler=_EveryNth(rank, len(self.blocks), world))  # type: ignore[arg-type]
+        numbers = range(rank, -(-len(self.blocks) // world) * world, world)
+        return DataLoader(_Padded(self.blocks), batch_size=None, sampler=numbers)  # type: ignore[arg-type]
 
 
-class _EveryNth(Sampler[int]):
-    """first, first + step, ... below end."""
+class _Padded:
+    """The blocks, and behind them blocks of no star: Lightning waits for ever where processes differ in batches."""
 
-    def __init__(self, first: int, end: int, step: int) -> None:
-        self.numbers = range(first, end, step)
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.numbers)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
+    def __getitem__(self, number: int) -> Block:
+        if number < len(self.blocks):
+            return self.blocks[number]
+        nothing = torch.zeros(0, self.blocks.n_bins, dtype=self.blocks.dtype)
+        return Block(nothing, nothing, 0, self.blocks.noise != "isotropic")

@@ -15,6 +15,7 @@ from rsca_torch.blocks import BinSums, Block, Blocks, Noise
 from rsca_torch.errors import InputError
 
 __all__ = [
+    "ROUNDING",
     "Climb",
     "Model",
     "Moments",
@@ -30,9 +31,11 @@ OVERSAMPLING = 10  # of the range finder that gives the start
 START_PASSES = 4
 START_STARS = 2048  # that are enough for the leading axes
 START_LEVELS = ((4096, 20), (16384, 12))  # stars that are fitted before many more are, in so many iterations at most
+LEAST_SHARE = 0.5  # of the stars, below which a bin's loading is not scaled up further
 START_BOUND = 4.0  # standard deviations of a bin, beyond which a star does not pull at the start
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
 ROUNDS = 10  # of setting bins aside and looking again
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-6}  # of the mean log-likelihood per bin, by dtype of the products
 LEAST_SCATTER = 1e-12  # of the largest: nothing, but positive
 
 
@@ -353,6 +356,7 @@ class Climb:
     """Where EM looks next: cycles of two steps and an extrapolation of them (SQUAREM), kept only where it climbs.
 
     Attributes:
+        rounding: a fall of no more than this is none.
         trial: the parameters that the next pass is to evaluate.
         slow: what to try instead where the trial falls.
         history: mean log-likelihood per valid bin of those that were kept, never falling.
@@ -364,6 +368,7 @@ class Climb:
     trial: Parameters
     tolerance: float
     max_iterations: int
+    rounding: float = ROUNDING[torch.float64]
     history: list[float] = field(default_factory=list)
     path: list[Parameters] = field(default_factory=list)
     slow: Parameters | None = None
@@ -392,7 +397,7 @@ class Climb:
         if following is None:  # rounding, or bins that were set aside, are all that is left
             if math.isnan(gain):
                 raise InputError("the likelihood of the spectra is not a finite number: are flux and errors in range?")
-            self.converged, self.done = gain > -max(self.tolerance, 1e-9), True
+            self.converged, self.done = gain > -max(self.tolerance, self.rounding), True
             return False
         self.path = [*(self.path or [self.trial]), following]
         self.history.append(log_likelihood)
@@ -417,7 +422,9 @@ class Climb:
 
     @property
     def reached(self) -> Parameters:
-        """The best parameters: one EM step beyond the last that were kept."""
+        """The best parameters: one EM step beyond the last that were kept, the one that cannot fall."""
+        if self.slow is not None:
+            return self.slow
         return self.path[-1] if self.path else self.trial
 
     def state_dict(self) -> dict[str, Any]:
@@ -438,6 +445,7 @@ class Climb:
         self.history = list(state["history"])
         for name in self.FLAGS:
             setattr(self, name, state[name])
+        self.done = self.converged or (self.done and len(self.history) >= self.max_iterations)
 
 
 def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None) -> Moments:
@@ -459,7 +467,7 @@ def climb(
     progress: Callable[[int, float], None] | None = None,
 ) -> Climb:
     """EM from theta to its end, in this process."""
-    ascent = Climb(theta, tolerance, max_iterations)
+    ascent = Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
     while not ascent.done:
         if ascent.move(em_pass(blocks, ascent.trial, clip)) and progress is not None:
             progress(len(ascent.history), ascent.history[-1])
@@ -507,12 +515,13 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
         axes, covariance = product, axes.T @ product
     eigenvalues, rotation = torch.linalg.eigh(covariance / blocks.n_stars)
     leading = slice(-n_components, None)
-    variance = float(squares.sum()) / blocks.n_stars
-    noise_variance = (variance - float(eigenvalues[leading].sum())) / (blocks.n_bins - n_components)
-    refuse_noiseless(noise_variance, float(squares.sum() / seen.sum()))
     basis, _ = torch.linalg.qr(axes @ rotation.flip(1)[:, :n_components])
+    left = float(squares.sum() / blocks.n_stars - eigenvalues[leading].sum())
+    noise_variance = left / (blocks.n_bins - n_components)
+    refuse_noiseless(noise_variance, float(squares.sum() / seen.sum()))
     scale = (eigenvalues[leading].flip(0) - noise_variance).clamp(min=noise_variance).sqrt()
-    loadings = basis * scale
+    share = (seen / blocks.n_stars).clamp(min=LEAST_SHARE)  # a loading is seen as small as its bin is rare
+    loadings = basis * scale / share[:, None]
     if blocks.noise == "isotropic":
         return Parameters(loadings, mean, torch.tensor(noise_variance, dtype=torch.float64))
     if blocks.noise == "measured":

@@ -153,17 +153,21 @@ class MaskedPPCA(nn.Module):
 
     def posteriors(self, source: Source) -> Iterator[Posterior]:
         """The stars' latents, block by block (eqs. 1.2 to 1.5)."""
+        blocks, theta = self.prepare(source)
+        model = Model(theta, self.loadings.double())
+        for block in blocks:
+            yield Posterior(block.to(self.loadings.device), model, self.clip)
+
+    def prepare(self, source: Source) -> tuple[Blocks, Parameters]:
+        """(The spectra as blocks, the parameters that their posteriors take): their own errors where this uses them."""
         if source.n_bins != len(self.mean):
             shape = (len(source), source.n_bins)
             raise InputError(f"the model has {len(self.mean)} bins, flux has shape {shape}: bring it there")
         known = self.mean.isfinite()
         measured = self.noise_variance is None and source.has_sigma
         blocks = Blocks(source, "measured" if measured else "isotropic", used=known.cpu())
-        scatter = self.scatter if measured else self.bin_variance
-        theta = Parameters(self.loadings, self.mean.nan_to_num(), torch.where(known, scatter, 1.0))
-        model = Model(theta, self.loadings.double())
-        for block in blocks:
-            yield Posterior(block.to(self.loadings.device), model, self.clip)
+        scatter = torch.where(known, self.scatter if measured else self.bin_variance, 1.0)
+        return blocks, Parameters(self.loadings, self.mean.nan_to_num(), scatter)
 
 
 def fit_ppca(
@@ -273,11 +277,16 @@ def fit_source(
     else:
         theta = _start_from(start, n_components, noise, blocks.n_bins)
     ascent = engine(blocks, theta, tolerance, max_iterations, clip, progress)
-    if not ascent.converged:
+    if not ascent.converged and len(ascent.history) >= max_iterations:
         gained = ascent.history[-1] - ascent.history[-2] if len(ascent.history) > 1 else math.nan
         _warn(
             f"PPCA has not converged in {len(ascent.history)} iterations: the last gained {gained:.2g} nats a bin, "
             f"the tolerance is {tolerance:g}: raise max_iterations"
+        )
+    elif not ascent.converged:
+        _warn(
+            f"PPCA has not converged: after {len(ascent.history)} iterations what is set aside still changes the "
+            f"likelihood by more than the tolerance of {tolerance:g}: use noise='measured+scatter', or a larger clip"
         )
     if ascent.aside > MUCH:
         _warn(

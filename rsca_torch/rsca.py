@@ -28,6 +28,7 @@ __all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
 AnySpectra = Spectra | StoredSpectra
 Basis = Literal["inductive", "transductive"]
 SCHEMA = 2
+CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 SCHEMAS = range(1, SCHEMA + 1)  # that load reads
 
 
@@ -120,7 +121,8 @@ class RSCA(nn.Module):
         if flux.ndim != 2 or flux.shape[1] != self.weight.shape[1]:
             raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(flux.shape)}")
         if valid is None and sigma is None:
-            return (flux.to(self.weight.dtype) @ self.weight.T + self.bias).to(flux.dtype)
+            parts = [flux] if flux.dtype == self.weight.dtype else torch.split(flux, CONVERTED_AT_ONCE)
+            return torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts]).to(flux.dtype)
         return self.from_latents(self.ppca(flux, valid, sigma)).to(flux.dtype)
 
     def from_latents(self, latents: Tensor) -> Tensor:

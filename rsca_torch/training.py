@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from torch import Tensor, distributed
 
 from rsca_torch.blocks import Block, Blocks, Noise
 from rsca_torch.datamodule import SpectraDataModule
-from rsca_torch.em import Climb, Model, Moments, Parameters, Posterior
+from rsca_torch.em import ROUNDING, Climb, Model, Moments, Parameters, Posterior
 from rsca_torch.errors import InputError
 
-__all__ = ["AllReduce", "LightningEM", "PPCATraining"]
+__all__ = ["ONE", "AllReduce", "LightningEM", "PPCATraining", "latents_of"]
 
 Progress = Callable[[int, float], None]
+ONE = partial(Trainer, accelerator="cpu", devices=1)
 
 
 class PPCATraining(LightningModule):
@@ -81,6 +83,43 @@ class PPCATraining(LightningModule):
         self.trainer.should_stop = self.ascent.done
 
 
+class _Inference(LightningModule):
+    """The latents of every star, each process those of its blocks, into one tensor that all of them see."""
+
+    def __init__(self, blocks: Blocks, theta: Parameters, clip: float | None) -> None:
+        super().__init__()
+        self.rows, self.theta, self.clip = blocks.rows, theta, clip
+        self.latents = torch.zeros(blocks.n_stars, theta.loadings.shape[1], dtype=torch.float64)
+        self.latents.share_memory_()  # type: ignore[no-untyped-call]
+        self._model: Model | None = None
+
+    def predict_step(self, block: Block, index: int) -> None:
+        """The posterior means of a block of stars."""
+        self._model = self._model or Model(self.theta, block.flux)
+        first = (self.trainer.global_rank + index * self.trainer.world_size) * self.rows
+        mean = Posterior(block, self._model, self.clip).mean
+        self.latents[first : first + len(mean)] = mean.cpu()
+
+
+def latents_of(blocks: Blocks, theta: Parameters, clip: float | None, trainer: Callable[..., Trainer]) -> Tensor:
+    """(N, K) float64, as `MaskedPPCA.latents`, under a Lightning Trainer: any device, several processes.
+
+    Args:
+        blocks: of `MaskedPPCA.prepare`.
+        theta: of `MaskedPPCA.prepare`.
+        clip: of the model.
+        trainer: as in `LightningEM`.
+    """
+    module = _Inference(blocks, theta, clip)
+    with _quiet():
+        runner = trainer(
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False
+        )
+        runner.predict(module, SpectraDataModule(blocks), return_predictions=False)
+    latents: Tensor = module.latents.clone()
+    return latents
+
+
 class AllReduce(DDPStrategy):
     """Several processes that share nothing but the sums which `PPCATraining` adds up: there is no gradient to wrap."""
 
@@ -113,7 +152,7 @@ class LightningEM:
             None: no checkpoint.
     """
 
-    trainer: Callable[..., Trainer] = field(default_factory=lambda: partial(Trainer, accelerator="cpu", devices=1))
+    trainer: Callable[..., Trainer] = ONE
     checkpoint: Path | None = None
 
     def __call__(
@@ -126,9 +165,13 @@ class LightningEM:
         progress: Progress | None = None,
     ) -> Climb:
         """As `em.climb`."""
-        module = PPCATraining(Climb(theta, tolerance, max_iterations), blocks.noise, clip, progress)
+        module = PPCATraining(
+            Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype]), blocks.noise, clip, progress
+        )
         if self.checkpoint is not None and self.checkpoint.exists():
             module.load_state_dict(_state(self.checkpoint))
+            if [tensor.shape for tensor in module.ascent.trial] != [tensor.shape for tensor in theta]:
+                raise InputError(f"{self.checkpoint} is of a fit with other bins, components or noise: remove it")
         if not module.ascent.done:
             self._fit(module, blocks)
         return module.ascent
@@ -145,9 +188,14 @@ class LightningEM:
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
-            trainer.fit(module, SpectraDataModule(blocks))
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+            heard = signal.getsignal(signal.SIGINT)
+            try:
+                trainer.fit(module, SpectraDataModule(blocks))
+            except SystemExit as error:
+                if type(error) is not SystemExit:  # Lightning's own of SIGTERM
+                    raise
+                signal.signal(signal.SIGINT, heard)  # Lightning exits on an interrupt and leaves SIGINT ignored
+                raise KeyboardInterrupt from None
 
 
 @contextmanager
@@ -160,6 +208,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for message in (
                 "does not have many workers",
+                "predict returned None",
                 "exists and is not empty",
                 "configure_optimizers",
                 "treespec, LeafSpec",

@@ -123,7 +123,7 @@ class TestScatter:
         close(slow.slow.scatter, expected.reached.scatter, **tolerance["fit"])  # `reached` is the next bad one
         close(slow.slow.mean, expected.reached.mean, **tolerance["fit"])
 
-    def test_a_falling_step_is_taken_back_to_where_it_came_from(self, scattered, monkeypatch):
+    def test_a_falling_step_is_taken_back_to_where_it_came_from(self, scattered):
         """After the fall the trial is (1.11)'s of the same pass, and no entry of the history is of the fall."""
         blocks = blocks_of(scattered(4), "measured+scatter")
         ascent = Climb(first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-9, 100)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from rsca_torch.survey.store import Store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -32,3 +36,52 @@ def test_rates(tmp_path, monkeypatch, capsys):
     rows = re.findall(r"^\| ([a-z ]+) \| ([a-z -]+) \| ([\d.]+) \(([\d.]+)-([\d.]+)\)", printed, re.MULTILINE)
     assert len(rows) == 10
     assert all(float(low) <= float(mean) <= float(high) for _, _, mean, low, high in rows)
+
+
+def run_alone(script, *arguments):
+    """In a process of its own: the benchmarks fork theirs, and set the number of threads."""
+    command = [sys.executable, str(EXPERIMENTS / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmarks") / "store"
+    run_alone("benchmarks/full_size_store.py", path, "--stars", 300, "--bins", 100)
+    Store.open(path).verify()
+    return path
+
+
+class TestBenchmarks:
+    """Each with one command, at toy size; their figures are in docs/performance.md."""
+
+    def test_step_1_to_convergence(self, store):
+        printed = run_alone("benchmarks/full_size.py", store, "--components", 3)
+        assert re.search(r"isotropic .*measured\+scatter ", printed, re.DOTALL)
+
+    def test_side_by_side(self, store):
+        sizes = ("--stars", 300, "--components", 3, "--tolerance", 1e-4)
+        printed = run_alone("benchmarks/ppca.py", "--store", store, *sizes)
+        assert all(name in printed for name in ("fit_ppca", "pyppca", "scikit-learn"))
+
+    def test_scaling(self, store):
+        assert "isotropic" in run_alone(
+            "benchmarks/scaling.py", store, "--stars", 200, "--components", 3, "--noise", "isotropic"
+        )
+
+    def test_inference(self):
+        small = ("--stars", 200, "--bins", 100, "--components", 4, "--gigabytes", 0.01)
+        assert "MaskedPPCA" in run_alone("benchmarks/inference.py", *small)
+
+    def test_leave_one_cluster_out(self):
+        small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)
+        assert re.search(r"largest.*\b0\b", run_alone("benchmarks/leave_one_cluster_out.py", *small).lower(), re.DOTALL)
+
+
+def test_what_the_noise_is_worth(tmp_path):
+    small = ("simulation.n_field=100", "--seeds", 1, "--components", 3, 4, "--folder", tmp_path)
+    printed = run_alone("noise/rates.py", *small)
+    rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
+    assert {"authors' program (pyppca), K = 4", "measured+scatter, clip 5, K = 4", "K = auto"} <= set(rates)

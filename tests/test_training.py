@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lightning import Trainer
 
-import rsca_torch.blocks
-import rsca_torch.em
+import rsca_torch
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.blocks import Arrays, Blocks, bin_sums
-from rsca_torch.em import Climb, climb, first_guess
+from rsca_torch.datamodule import SpectraDataModule
+from rsca_torch.em import climb, first_guess
 from rsca_torch.ppca import fit_source
-from rsca_torch.training import AllReduce, LightningEM
+from rsca_torch.training import ONE, AllReduce, LightningEM, PPCATraining, latents_of
 
 FITS = [("isotropic", None), ("measured", None), ("measured+scatter", None), ("measured+scatter", 6.0)]
 EVERY_FIT = pytest.mark.parametrize(("noise", "clip"), FITS)
@@ -43,7 +44,7 @@ def spectra():
 
 
 def problem(noise="measured+scatter", clip=None):
-    """The arguments of an engine: blocks of seven stars, a first guess, tolerance, most iterations, clip."""
+    """The arguments of an engine: blocks of six stars, a first guess, tolerance, most iterations, clip."""
     blocks = Blocks(spectra(), noise).keep()
     blocks.rows = ROWS
     theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, clip)
@@ -98,8 +99,10 @@ def test_an_interrupt_is_no_end_of_the_fit():
         if iteration == 3:
             raise KeyboardInterrupt
 
+    heard = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         LightningEM()(*problem(), progress)
+    assert signal.getsignal(signal.SIGINT) is heard
 
 
 class TestCheckpoint:
@@ -175,11 +178,28 @@ def test_blocks_keep_their_size_and_their_stars_in_another_process():
         assert torch.equal(one.noise, other.noise)
 
 
+@pytest.mark.parametrize("rows", [7, 60])
+def test_every_process_has_as_many_batches(rows):
+    """Nine blocks for two processes, and one block."""
+    batches = []
+    for rank in range(2):
+        blocks = Blocks(spectra(), "measured")
+        blocks.rows = rows
+        module = SpectraDataModule(blocks)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        batches.append(list(module.train_dataloader()))
+    assert sum(block.n_valid for block in itertools.chain(*batches)) == int(spectra().valid.sum())
+    assert len(batches[0]) == len(batches[1])
+
+
 def test_two_processes(tmp_path):
-    """Nine blocks, five and four of them: sums in another order, so the same but for rounding."""
+    """Nine blocks, five in one and four in the other: sums in another order, so the same but for rounding."""
     file = tmp_path / "fit.ckpt"
-    strategy = AllReduce(start_method="spawn", process_group_backend="gloo")
-    two = partial(Trainer, accelerator="cpu", devices=2, strategy=strategy, default_root_dir=tmp_path)
+
+    def two(**options):
+        strategy = AllReduce(start_method="spawn", process_group_backend="gloo")
+        return Trainer(accelerator="cpu", devices=2, strategy=strategy, default_root_dir=tmp_path, **options)
+
     ascent = LightningEM(two, file)(*problem(clip=6.0))
     expected = climb(*problem(clip=6.0))
     assert ascent.converged
@@ -190,6 +210,17 @@ def test_two_processes(tmp_path):
     for got, wanted in zip(ascent.reached, expected.reached, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
     assert LightningEM(checkpoint=file)(*problem(clip=6.0)).history == ascent.history  # the file is of the whole fit
+    model = fit_source(spectra(), 2, "measured+scatter", clip=6.0)
+    blocks, theta = model.prepare(spectra())
+    blocks.rows = ROWS
+    torch.testing.assert_close(latents_of(blocks, theta, 6.0, two), model.latents(spectra()))
+
+
+def test_inference_in_one_process():
+    model = fit_source(spectra(), 2, "measured+scatter", clip=6.0)
+    blocks, theta = model.prepare(spectra())
+    blocks.rows = ROWS
+    torch.testing.assert_close(latents_of(blocks, theta, 6.0, ONE), model.latents(spectra()))
 
 
 def test_a_fit_that_ran_out_of_iterations_is_said(tmp_path):
@@ -207,8 +238,6 @@ def _be_killed(where, file):
                 os._exit(9)
 
         LightningEM(checkpoint=Path(file))(*problem(clip=6.0), progress)
-    from rsca_torch.training import PPCATraining
-
     step = PPCATraining.training_step
 
     def training_step(self, block, number):

@@ -129,7 +129,10 @@ def judged(survey: Survey, latents: Sequence[Latents]) -> LOCOResult:
 def ratio(a: list[LOCOResult], b: list[LOCOResult], draws: int = 10_000) -> tuple[float, float, float]:
     """(ratio of the mean rates of a and b over surveys, 16 % and 84 % quantiles over clusters drawn anew)."""
     labels = [list(one.members) for one in a]
-    rates = [np.array([[r.cluster_rates[c] for c in names] for r in pair]) for *pair, names in zip(a, b, labels)]
+    rates = [
+        np.array([[result.cluster_rates[cluster] for cluster in names] for result in pair])
+        for *pair, names in zip(a, b, labels, strict=True)
+    ]
     sizes = [np.array([one.members[c] for c in names], dtype=float) for one, names in zip(a, labels, strict=True)]
     rng = np.random.default_rng(0)
     means = np.zeros((2, draws + 1))
@@ -142,14 +145,15 @@ def ratio(a: list[LOCOResult], b: list[LOCOResult], draws: int = 10_000) -> tupl
     return float(quotients[0]), *(float(q) for q in np.quantile(quotients[1:], [0.16, 0.84]))
 
 
-def rates_of(seed: int, folder: Path, numbers: Sequence[int], tolerance: float, small: Sequence[str]) -> dict[str, LOCOResult]:
+def rates_of(
+    seed: int, folder: Path, numbers: Sequence[int], tolerance: float, small: Sequence[str]
+) -> dict[str, LOCOResult]:
     """Of every compression of one survey."""
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = compose("compare", [f"seed={seed}", f"simulated={folder}/surveys/seed-{seed}", *small])
     survey = Survey.of(simulated_store(config))
-    most = max(numbers)
-    alone = [Compression(AUTHORS, 30), *(Compression(noise, 30) for noise in ("isotropic", "measured", "measured+scatter"))]
-    alone = [Compression(how.noise, min(how.n_components, most)) for how in alone]
+    paper = min(30, max(numbers))
+    alone = [Compression(noise, paper) for noise in (AUTHORS, "isotropic", "measured", "measured+scatter")]
     results, model, kept = {}, None, {}
     for how in [*alone, *(Compression("measured+scatter", k, CLIP) for k in sorted(numbers, reverse=True))]:
         began = time.perf_counter()
@@ -158,7 +162,8 @@ def rates_of(seed: int, folder: Path, numbers: Sequence[int], tolerance: float, 
         if how.clip:
             model, kept[how.n_components] = fitted, latents
         results[how.name] = judged(survey, [latents])
-        print(f"seed {seed}: {how.name}: {100 * results[how.name].rate:.3f} % ({time.perf_counter() - began:.0f} s)", flush=True)
+        rate, seconds = 100 * results[how.name].rate, time.perf_counter() - began
+        print(f"seed {seed}: {how.name}: {rate:.3f} % ({seconds:.0f} s)", flush=True)
     pairs = [two for two in [(20, 30), (15, 25), (20, 40), (20, 25, 30), (15, 20, 25, 30)] if set(two) <= set(kept)]
     for several in pairs:
         results[f"average of K = {', '.join(map(str, several))}"] = judged(survey, [kept[k] for k in several])
