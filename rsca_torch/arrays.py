@@ -18,4 +18,6 @@ def as_tensor(array: Array) -> Tensor:
     """The same numbers as a tensor; read-only and big-endian NumPy arrays (memory maps, FITS) are copied."""
     if isinstance(array, np.ndarray) and not (array.flags.writeable and array.dtype.isnative):
         array = np.array(array, dtype=array.dtype.newbyteorder("="))
+    if isinstance(array, np.ndarray) and any(stride < 0 for stride in array.strides):
+        array = array.copy()
     return torch.as_tensor(array)

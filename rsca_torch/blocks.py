@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ __all__ = ["Arrays", "BinSums", "Block", "Blocks", "Joined", "Noise", "Source", 
 Noise = Literal["isotropic", "measured", "measured+scatter"]
 NOISES = ("isotropic", "measured", "measured+scatter")
 
+BLOCK_STARS = 4096  # at once, at most: so many are summed in float32 where the products are
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
 KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between passes
 
@@ -139,7 +140,7 @@ class Blocks:
             raise InputError(f"{noise} noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
         self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
         self.stars = range(len(source)) if stars is None else stars
-        self.rows = max(1, BLOCK_ELEMENTS // max(1, source.n_bins))
+        self.rows = max(1, min(BLOCK_STARS, BLOCK_ELEMENTS // max(1, source.n_bins)))
         self._kept: dict[int, Block] | None = None
 
     @property
@@ -166,6 +167,10 @@ class Blocks:
         size = self.n_stars * self.n_bins * 2 * torch.finfo(self.dtype).bits // 8
         self._kept = {} if size <= KEPT_BYTES else None
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: read there, not copied."""
+        return {**self.__dict__, "_kept": None if self._kept is None else {}}
 
     def __len__(self) -> int:
         return -(-self.n_stars // self.rows)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from inspect import signature
@@ -62,6 +62,7 @@ __all__ = ["compare", "embed", "fit", "ingest", "simulate"]
 log = logging.getLogger(__name__)
 
 EMBEDDED_AT_ONCE = 1024  # stars
+EM = 1  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 
 
 def simulate(config: DictConfig) -> None:
@@ -139,7 +140,7 @@ def fit(config: DictConfig) -> None:
             settings |= {
                 "n_components": numbers[0],
                 "progress": iterations(bar),
-                "engine": _engine(config, store, numbers),
+                "engine": _engine(config, store, numbers[0]),
             }
             model = RSCA.fit(field, members, **settings, **switches)
             _say_how_it_ended(model.ppca)
@@ -219,21 +220,23 @@ def _compress(
 ) -> MaskedPPCA:
     """One fit of step 1, with a progress of its own."""
     compressor = hydra.utils.instantiate(_without_candidates(config.compressor), progress=iterations(bar))
-    engine = _engine(config, store, [n_components] if start is None else [n_components, start.n_components])
+    engine = _engine(config, store, n_components, start)
     ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
     _say_how_it_ended(ppca)
     return ppca
 
 
-def _engine(config: DictConfig, store: Store, numbers: Sequence[int]) -> Callable[..., Climb]:
+def _engine(
+    config: DictConfig, store: Store, n_components: int, start: MaskedPPCA | None = None
+) -> Callable[..., Climb]:
     """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it."""
     checkpoint = None
     if config.checkpoints is not None:
-        settings = {**_without_candidates(config.compressor), "n_components": list(numbers), "store": store.checksum}
-        name = hashlib.sha256(
-            json.dumps([version("rsca_torch"), settings], sort_keys=True, default=str).encode()
-        ).hexdigest()[:16]
-        checkpoint = Path(config.checkpoints) / f"{name}.ckpt"
+        settings = {**_without_candidates(config.compressor), "n_components": n_components, "store": store.checksum}
+        del settings["max_iterations"]  # a fit may go on for longer
+        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
+        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
+        checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
         if checkpoint.exists():
             log.info("going on with the fit in %s", checkpoint)
     engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
@@ -362,9 +365,7 @@ def _list_set_aside(folder: Path, on: Representation) -> None:
     if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
         write_set_aside(folder / "set_aside.fits", on.aside)
         stars = len(np.unique(np.asarray(on.aside["APOGEE_ID"])))
-        log.info(
-            "%d bins of %d stars set aside: unlike anything that step 1 knows (set_aside.fits)", len(on.aside), stars
-        )
+        log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
 
 
 def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int) -> Learner:

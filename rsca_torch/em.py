@@ -32,11 +32,13 @@ START_PASSES = 4
 START_STARS = 2048  # that are enough for the leading axes
 START_LEVELS = ((4096, 20), (16384, 12))  # stars that are fitted before many more are, in so many iterations at most
 LEAST_SHARE = 0.5  # of the stars, below which a bin's loading is not scaled up further
-START_BOUND = 4.0  # standard deviations of a bin, beyond which a star does not pull at the start
+BOUND_STARS = 512  # that are enough for the medians of the bins
+MAD_TO_SIGMA = 1.482602218505602
+START_BOUND = 4.0  # robust standard deviations of a bin, beyond which a star does not pull more at the start
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
 ROUNDS = 10  # of setting bins aside and looking again
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-6}  # of the mean log-likelihood per bin, by dtype of the products
-LEAST_SCATTER = 1e-12  # of the largest: nothing, but positive
+LEAST_SCATTER = 1e-12  # of a bin's whole variance: nothing, but positive
 
 
 class Parameters(NamedTuple):
@@ -61,7 +63,7 @@ class Parameters(NamedTuple):
         return Parameters(*(tensor.to(device) for tensor in self))
 
     def _free(self) -> int:
-        return self.scatter.numel() if self.scatter.any() else 0
+        return self.scatter.numel() if self.scatter.ndim or self.scatter.any() else 0
 
 
 class Model:
@@ -156,8 +158,9 @@ class Posterior:
             few = 2 * len(rows) < len(everyone)
             part = rows if few else slice(None)  # copies of most rows would cost more than they save
             _, mean = self._solve(self.precision[part], self.projection[part])
-            misfit = torch.addmm(self.residual[part], mean.to(self.residual), self.model.loadings.T, alpha=-1)
-            found = misfit.square_().mul_(self.weight[part]) > clip**2
+            with torch.no_grad():  # which bins are set aside has no gradient
+                misfit = torch.addmm(self.residual[part], mean.to(self.residual), self.model.loadings.T, alpha=-1)
+                found = misfit.square_().mul_(self.weight[part]) > clip**2
             changed = (found != aside[part]).any(1)
             if not changed.any():
                 break
@@ -172,6 +175,8 @@ class Posterior:
             self.projection.index_add_(0, star, along, alpha=-1)
         star, place = aside.nonzero(as_tuple=True)
         weight = self.weight[star, place]
+        if self.weighted.requires_grad:  # autograd needs what the sums were made of
+            self.weight, self.weighted = self.weight.clone(), self.weighted.clone()
         self.weight[star, place] = self.weighted[star, place] = 0
         return SetAside(star, place, weight)
 
@@ -338,7 +343,7 @@ class _BySquare:
         seen = valid > 0
         fast = torch.where(seen, scatter + (misfit - valid) / valid_square, scatter)
         slow = scatter * torch.where(seen, misfit / valid, 1).sqrt()
-        least = LEAST_SCATTER * scatter.max()
+        least = LEAST_SCATTER * (valid / valid_square)[seen].max()  # of a bin's whole variance
         return fast.maximum(least), slow.maximum(least)
 
 
@@ -358,6 +363,7 @@ class Climb:
     Attributes:
         rounding: a fall of no more than this is none.
         trial: the parameters that the next pass is to evaluate.
+        kept: the parameters of the last entry of the history.
         slow: what to try instead where the trial falls.
         history: mean log-likelihood per valid bin of those that were kept, never falling.
         aside: share of the valid bins that the last of them set aside.
@@ -372,6 +378,7 @@ class Climb:
     history: list[float] = field(default_factory=list)
     path: list[Parameters] = field(default_factory=list)
     slow: Parameters | None = None
+    kept: Parameters | None = None
     leaping: bool = False
     aside: float = 0.0
     converged: bool = False
@@ -398,9 +405,11 @@ class Climb:
             if math.isnan(gain):
                 raise InputError("the likelihood of the spectra is not a finite number: are flux and errors in range?")
             self.converged, self.done = gain > -max(self.tolerance, self.rounding), True
+            self.path, self.slow = [self.kept or self.trial], None
             return False
         self.path = [*(self.path or [self.trial]), following]
         self.history.append(log_likelihood)
+        self.kept = self.trial
         self.aside, self.slow = moments.aside, slow
         if len(self.path) == 4:
             self.path = [following]
@@ -420,6 +429,11 @@ class Climb:
                 raise
             return None, None
 
+    def to(self, device: torch.device | str) -> None:
+        """Go on on a device."""
+        self.trial, self.path = self.trial.to(device), [theta.to(device) for theta in self.path]
+        self.slow, self.kept = (theta and theta.to(device) for theta in (self.slow, self.kept))
+
     @property
     def reached(self) -> Parameters:
         """The best parameters: one EM step beyond the last that were kept, the one that cannot fall."""
@@ -433,7 +447,7 @@ class Climb:
             "trial": list(self.trial),
             "history": list(self.history),
             "path": [list(theta) for theta in self.path],
-            "slow": None if self.slow is None else list(self.slow),
+            **{name: None if (theta := getattr(self, name)) is None else list(theta) for name in ("slow", "kept")},
             **{name: getattr(self, name) for name in self.FLAGS},
         }
 
@@ -441,7 +455,7 @@ class Climb:
         """Go on where `state_dict` was taken."""
         self.trial = Parameters(*state["trial"])
         self.path = [Parameters(*theta) for theta in state["path"]]
-        self.slow = None if state["slow"] is None else Parameters(*state["slow"])
+        self.slow, self.kept = (state[name] and Parameters(*state[name]) for name in ("slow", "kept"))
         self.history = list(state["history"])
         for name in self.FLAGS:
             setattr(self, name, state[name])
@@ -491,6 +505,15 @@ def first_guess(blocks: Blocks, sums: BinSums, n_components: int, tolerance: flo
     return theta
 
 
+def _robust_bounds(blocks: Blocks, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) centre of each bin and how far from it a star may pull at the start, of medians: no outlier moves them."""
+    flux = torch.cat([block.flux.masked_fill(block.noise == torch.inf, torch.nan) for block in blocks])
+    median = flux.nanmedian(0).values
+    bound = START_BOUND * MAD_TO_SIGMA * (flux - median).abs_().nanmedian(0).values
+    known = bound > 0  # false where no star has the bin
+    return torch.where(known, median, mean), torch.where(known, bound.double(), torch.inf)
+
+
 def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameters:
     """Of the spectra with the bin's mean where invalid, by a randomised range finder of fixed seed."""
     count = sums.stars.clamp(min=1)
@@ -498,7 +521,7 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
     size = min(n_components + OVERSAMPLING, blocks.n_bins)
     generator = torch.Generator().manual_seed(0)
     axes = torch.randn(blocks.n_bins, size, generator=generator, dtype=torch.float64)
-    bound = torch.full_like(mean, torch.inf)
+    mean, bound = _robust_bounds(blocks.sample(BOUND_STARS), mean)
     for number in range(START_PASSES):
         axes, _ = torch.linalg.qr(axes)
         product, squares, seen = torch.zeros_like(axes), torch.zeros_like(mean), torch.zeros_like(mean)
@@ -507,11 +530,9 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
             residual = (flux - mean.to(flux)).mul_(valid)
             residual = residual.clamp_(-bound.to(flux), bound.to(flux))
             product += residual.T @ (residual @ axes.to(flux))
-            if number in (0, START_PASSES - 1):
+            if number == START_PASSES - 1:
                 squares += residual.square_().sum(0)
                 seen += valid.sum(0)
-        if not number:
-            bound = START_BOUND * (squares / seen.clamp(min=1)).sqrt()
         axes, covariance = product, axes.T @ product
     eigenvalues, rotation = torch.linalg.eigh(covariance / blocks.n_stars)
     leading = slice(-n_components, None)
@@ -528,4 +549,4 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
         return Parameters(loadings, mean, torch.tensor(0.0, dtype=torch.float64))
     known = sums.noise / count
     left = squares / seen.clamp(min=1) - loadings.square().sum(1) - known
-    return Parameters(loadings, mean, left.maximum(0.1 * known).clamp(min=LEAST_SCATTER))
+    return Parameters(loadings, mean, left.maximum(0.1 * known).clamp(min=LEAST_SCATTER * float(left.abs().max())))

@@ -20,7 +20,7 @@ __all__ = ["Embedding", "MaskedPPCA", "Noise", "Products", "fit_ppca", "fit_sour
 Products = Literal["float64", "float32"]
 Engine = Callable[[Blocks, Parameters, float, int, float | None, Callable[[int, float], None] | None], Climb]
 
-LEAST_CLIP = 2.0  # below it the noise itself would be set aside
+LEAST_CLIP = (5.0, 3.0)  # isotropic, measured: below it noise is set aside, and one variance shrinks to nothing
 MUCH = 0.01  # of all valid bins set aside: more than cosmic rays
 
 
@@ -197,7 +197,8 @@ def fit_ppca(
         noise: "isotropic" (one unknown variance), "measured" (sigma^2) or "measured+scatter" (sigma^2 and an unknown
             variance of each bin). None: measured where sigma is given.
         tolerance: stop when an iteration gains less than this in mean log-likelihood per valid bin (nats).
-        max_iterations: at most so many EM iterations, each a pass over the spectra.
+        max_iterations: at most so many EM iterations; each is a pass over the spectra, or two where an extrapolation is
+            thrown away.
         progress: called with (iteration, mean log-likelihood per valid bin) after each iteration.
         clip: set aside bins farther than so many standard deviations from the model, here and in the model's own use
             (unflagged cosmic rays; eq. 1.12). None: none are.
@@ -257,8 +258,9 @@ def fit_source(
         raise InputError(f"max_iterations >= 1 and tolerance >= 0 expected, got {max_iterations} and {tolerance}")
     if products not in ("float64", "float32"):
         raise InputError(f"products must be float64 or float32, got {products!r}")
-    if clip is not None and not clip >= LEAST_CLIP:
-        raise InputError(f"clip must be at least {LEAST_CLIP:g} standard deviations, or None for none, got {clip!r}")
+    least = LEAST_CLIP[noise != "isotropic"]
+    if clip is not None and not (isinstance(clip, int | float) and clip >= least):
+        raise InputError(f"clip must be at least {least:g} standard deviations, or None for none, got {clip!r}")
     blocks = Blocks(source, noise, getattr(torch, products)).keep()
     _require_components(n_components, blocks.n_stars, blocks.n_bins)
     sums = bin_sums(blocks)
@@ -272,10 +274,9 @@ def fit_source(
         )
         _require_components(n_components, blocks.n_stars, int(used.sum()))
         blocks = blocks.using(used)
-    if start is None:
+    theta = None if start is None else _start_from(start, n_components, noise, used)
+    if theta is None:
         theta = first_guess(blocks, sums, n_components, tolerance, clip)
-    else:
-        theta = _start_from(start, n_components, noise, blocks.n_bins)
     ascent = engine(blocks, theta, tolerance, max_iterations, clip, progress)
     if not ascent.converged and len(ascent.history) >= max_iterations:
         gained = ascent.history[-1] - ascent.history[-2] if len(ascent.history) > 1 else math.nan
@@ -314,13 +315,16 @@ def _named(bins: Tensor, wavelength: Tensor | None, most: int = 20) -> str:
     return f"{'bins' if wavelength is None else 'Angstrom'} {', '.join(names[:most])}{more}"
 
 
-def _start_from(model: MaskedPPCA, n_components: int, noise: Noise, n_bins: int) -> Parameters:
-    """The leading axes of a model with at least as many."""
+def _start_from(model: MaskedPPCA, n_components: int, noise: Noise, used: Tensor) -> Parameters | None:
+    """The leading axes of a model with at least as many; None where it has left out bins that are used."""
+    n_bins = len(used)
     if len(model.mean) != n_bins or model.n_components < n_components:
         raise InputError(
             f"start must have {n_bins} bins and at least {n_components} components, "
             f"got {len(model.mean)} and {model.n_components}"
         )
+    if not model.mean.isfinite()[used].all():
+        return None
     dropped = model.loadings[:, n_components:].square().sum(1)
     known, none = model.mean.isfinite(), dropped.new_tensor(0.0)
     positive = torch.where(model.scatter > 0, model.scatter, 0.1 * model.bin_variance)  # measured noise alone has none

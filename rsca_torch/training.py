@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
@@ -51,6 +52,10 @@ class PPCATraining(LightningModule):
         self._moments: Moments | None = None
         self._model: Model | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without the progress, which stays where it is drawn."""
+        return {**super().__getstate__(), "progress": None}
+
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return self.ascent.state_dict()
@@ -64,6 +69,7 @@ class PPCATraining(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Empty sums for the trial."""
+        self.ascent.to(self.device)
         self._moments, self._model = Moments(self.ascent.trial.to(self.device), self.noise), None
 
     def training_step(self, block: Block, _: int) -> None:
@@ -112,8 +118,8 @@ def latents_of(blocks: Blocks, theta: Parameters, clip: float | None, trainer: C
     """
     module = _Inference(blocks, theta, clip)
     with _quiet():
-        runner = trainer(
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False
+        runner = _made(
+            trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False
         )
         runner.predict(module, SpectraDataModule(blocks), return_predictions=False)
     latents: Tensor = module.latents.clone()
@@ -138,7 +144,10 @@ class _EachIteration(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  (Lightning's)
         """After the module's own."""
-        trainer.save_checkpoint(self.path)
+        part = self.path.with_name(f"{self.path.name}.part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            part.replace(self.path)
 
 
 @dataclass
@@ -179,7 +188,8 @@ class LightningEM:
     def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
         callbacks: list[Callback] = [] if self.checkpoint is None else [_EachIteration(self.checkpoint)]
         with _quiet():
-            trainer = self.trainer(
+            trainer = _made(
+                self.trainer,
                 max_epochs=-1,
                 logger=False,
                 enable_checkpointing=bool(callbacks),
@@ -196,6 +206,16 @@ class LightningEM:
                     raise
                 signal.signal(signal.SIGINT, heard)  # Lightning exits on an interrupt and leaves SIGINT ignored
                 raise KeyboardInterrupt from None
+
+
+def _made(trainer: Callable[..., Trainer], **options: Any) -> Trainer:  # noqa: ANN401  (the Trainer's own)
+    try:
+        made = trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {error}") from error
+    if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
+        raise InputError(f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes")
+    return made
 
 
 @contextmanager

@@ -901,8 +901,8 @@ class TestStart:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clip": 1.9}, "clip must be at least 2 standard deviations, or None for none, got 1.9"),
-        ({"clip": float("nan")}, "clip must be at least 2 .*got nan"),
+        ({"clip": 1.9}, "clip must be at least 5 standard deviations, or None for none, got 1.9"),
+        ({"clip": float("nan")}, "clip must be at least 5 .*got nan"),
         ({"products": "float16"}, "products must be float64 or float32, got 'float16'"),
         ({"n_components": 1.0}, "n_components must be a whole number, got 1.0"),
         ({"max_iterations": 0}, "max_iterations >= 1 and tolerance >= 0 expected, got 0 and"),

@@ -73,7 +73,7 @@ class Censoring:
 
         The bounds take the arrays' own precision: an error of 0.05 stored as float32 is 0.0500000007 and is valid.
         """
-        return self._has_flux(flux) & (error > 0) & (error <= self.max_error)
+        return self._has_flux(flux) & (error > 0) & (error <= self.max_error) & (error < math.inf)
 
     def faulty_errors(self, flux: NDArray[np.floating], error: NDArray[np.floating]) -> tuple[int, int, int]:
         """How many errors are zero, negative, and not finite, where there is a flux; none of them is valid.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,7 @@ class Store:
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
         with (path / "problems.csv").open(newline="", encoding="utf-8") as file:
             self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
-        self._flux: NDArray[np.float32] = np.load(path / "flux.npy", mmap_mode="c", allow_pickle=False)
-        self._error: NDArray[np.float32] = np.load(path / "error.npy", mmap_mode="c", allow_pickle=False)
+        self._flux, self._error = (_mapped(path / name) for name in ("flux.npy", "error.npy"))
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -137,6 +137,10 @@ class Store:
     def __len__(self) -> int:
         return len(self.stars)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: opened there, not copied."""
+        return Store.open, (self.path,)
+
     @property
     def is_member(self) -> NDArray[np.bool_]:
         """(N,) True for the members of clusters."""
@@ -161,7 +165,7 @@ class Store:
     def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """(flux, valid, sigma) of the given rows, each (n, P); flux and sigma float32, as stored."""
         rows = torch.from_numpy(np.ascontiguousarray(chosen))
-        flux, error = (torch.from_numpy(array).index_select(0, rows) for array in (self._flux, self._error))
+        flux, error = (tensor.index_select(0, rows) for tensor in (self._flux, self._error))
         return flux, self.censoring.valid(flux, error), error
 
     def select(self, rows: Any = None) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
@@ -184,6 +188,13 @@ class Store:
             changed.append("manifest.json")
         if changed:
             raise InputError(f"store {self.path}: {', '.join(changed)} changed since it was written; ingest again")
+
+
+def _mapped(file: Path) -> Tensor:
+    """(N, P) float32, left on disk, for reading alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*not writable")  # nothing here writes
+        return torch.from_numpy(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def _no_store(path: Path) -> str:
