@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rsca_torch.em
-from rsca_torch import InputError
+from rsca_torch import InputError, fit_ppca
 from rsca_torch.blocks import Arrays, Blocks, bin_sums
 from rsca_torch.em import Climb, Model, Parameters, Posterior, climb, em_pass, first_guess
 
@@ -344,3 +344,34 @@ def test_a_sample_is_spread_over_all_stars(make_spectra):
     assert list(sample.stars) == list(range(0, 100, 3))
     close(next(iter(sample)).flux, np.where(data.valid, data.flux, 0)[::3], rtol=0, atol=0)
     assert list(itertools.islice(sample, 1))
+
+
+@pytest.mark.parametrize(("stars", "value"), [(5, 100.0), (20, 30.0), (1, 1000.0)])
+@pytest.mark.parametrize("noise", ["measured", "measured+scatter"])
+def test_gross_outliers_make_no_axis(stars, value, noise):
+    """Mean and spread of a bin would follow them, and then a component: the start takes medians."""
+    rng = np.random.default_rng(0)
+    loadings, sigma = 0.1 * rng.normal(size=(30, 2)), np.full((3000, 30), 0.02)
+    flux = 1 + rng.normal(size=(3000, 2)) @ loadings.T + sigma * rng.normal(size=sigma.shape)
+    flux[:stars, 7] = value
+    model = fit_ppca(flux, None, 3, sigma, noise, 1e-6, clip=5.0)
+    aside = model.set_aside(flux, None, sigma)
+    assert aside[:stars, 7].all()
+    assert aside.sum() < stars + 5
+    assert float(model.mean[7]) == pytest.approx(1, abs=0.01)
+    assert float(model.loadings[7].norm()) == pytest.approx(np.linalg.norm(loadings[7]), rel=0.1)
+
+
+def test_the_parameters_of_a_climb_that_fell_are_those_it_kept(scattered):
+    """What is set aside anew may lower the likelihood: then the last that was kept is the result."""
+    data = scattered(8, n_stars=200)
+    blocks = blocks_of(data, "measured+scatter")
+    theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
+    ascent = climb(blocks, theta, 1e-12, 3)
+    kept = ascent.kept
+    lower = em_pass(blocks, theta)
+    ascent.slow, ascent.leaping, ascent.done = None, False, False
+    assert not ascent.move(lower)
+    assert ascent.done
+    assert ascent.reached is kept
+    assert em_pass(blocks, ascent.reached).log_likelihood == pytest.approx(ascent.history[-1], rel=1e-12)

@@ -372,3 +372,17 @@ def test_what_cannot_be_embedded(model):
         model(torch.ones(16))
     with pytest.raises(InputError, match=r"valid must have the shape of flux \(5, 16\), got \(4, 16\)"):
         model(torch.ones(5, 16), torch.ones(4, 16, dtype=torch.bool))
+
+
+def test_gradients_pass_through_a_model_that_sets_bins_aside(make_spectra):
+    data = make_spectra(31, measured=True)
+    model = fit_ppca(data.flux, data.valid, 2, data.sigma, clip=5.0)
+    flux = torch.tensor(data.flux[:4])
+    flux[0, 0] += 50
+    flux.requires_grad_()
+    valid, sigma = torch.ones(4, 12, dtype=torch.bool), torch.tensor(data.sigma[:4])
+    assert model.set_aside(flux.detach(), valid, sigma)[0, 0]
+    model(flux, valid, sigma).sum().backward()
+    assert flux.grad.isfinite().all()
+    assert abs(flux.grad[0, 0]) < 1e-12  # rounding of what was added and taken out again
+    assert (flux.grad[1:] != 0).all()

@@ -157,7 +157,7 @@ def rates_of(
     results, model, kept = {}, None, {}
     for how in [*alone, *(Compression("measured+scatter", k, CLIP) for k in sorted(numbers, reverse=True))]:
         began = time.perf_counter()
-        file = folder / f"seed-{seed}" / f"{how.name.replace(' ', '_')}.pt"
+        file = folder / f"seed-{seed}" / f"{how.name.replace(' ', '_')}, {tolerance:g}.pt"
         latents, fitted = compressed(survey, how, file, model if how.clip else None, tolerance)
         if how.clip:
             model, kept[how.n_components] = fitted, latents
