@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 
+from rsca_torch.climb import Climb
 from rsca_torch.comparison import (
     Candidates,
     Comparison,
@@ -32,7 +33,6 @@ from rsca_torch.comparison import (
     side_by_side,
 )
 from rsca_torch.comparison import compare as compare_learners
-from rsca_torch.em import Climb
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
 from rsca_torch.loco import fitted, leave_one_cluster_out

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from rsca_torch.arrays import Array
 from rsca_torch.blocks import Arrays, BinSums, Blocks, Noise, Source, bin_sums
-from rsca_torch.em import Climb, Model, Parameters, Posterior, climb, first_guess
+from rsca_torch.climb import Climb, climb
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.posterior import Model, Parameters, Posterior
+from rsca_torch.start import first_guess
 
 __all__ = ["Embedding", "MaskedPPCA", "Noise", "Products", "fit_ppca", "fit_source"]
 
@@ -247,7 +249,7 @@ def fit_source(
         start: see there.
         progress: see there.
         wavelength: (P,) Angstrom, to name bins that are left out. None: their numbers.
-        engine: what runs EM from the first guess to its end; takes the arguments of `em.climb`.
+        engine: what runs EM from the first guess to its end; takes the arguments of `climb.climb`.
 
     Raises:
         InputError: as `fit_ppca`.

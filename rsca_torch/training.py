@@ -20,9 +20,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 
 from rsca_torch.blocks import Block, Blocks, Noise
+from rsca_torch.climb import ROUNDING, Climb
 from rsca_torch.datamodule import SpectraDataModule
-from rsca_torch.em import ROUNDING, Climb, Model, Moments, Parameters, Posterior
+from rsca_torch.em import Moments
 from rsca_torch.errors import InputError
+from rsca_torch.posterior import Model, Parameters, Posterior
 
 __all__ = ["ONE", "AllReduce", "LightningEM", "PPCATraining", "latents_of"]
 
@@ -33,7 +35,7 @@ ONE = partial(Trainer, accelerator="cpu", devices=1)
 class PPCATraining(LightningModule):
     """The EM of masked PPCA (docs/maths.md, section 1): nothing has a gradient, the epoch's sums make the step.
 
-    Its state is that of `em.Climb`, kept in every checkpoint, so that a fit goes on after the last finished iteration.
+    Its state is that of a `Climb`, kept in every checkpoint, so that a fit goes on after the last finished iteration.
     With several processes the sums of all are added up, and every one of them takes the same step.
 
     Args:
@@ -173,7 +175,7 @@ class LightningEM:
         clip: float | None = None,
         progress: Progress | None = None,
     ) -> Climb:
-        """As `em.climb`."""
+        """As `climb.climb`."""
         module = PPCATraining(
             Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype]), blocks.noise, clip, progress
         )

@@ -13,10 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rsca_torch.climb
 import rsca_torch.em
+import rsca_torch.start
 from rsca_torch import InputError, fit_ppca
 from rsca_torch.blocks import Arrays, Blocks, bin_sums
-from rsca_torch.em import Climb, Model, Parameters, Posterior, climb, em_pass, first_guess
+from rsca_torch.climb import Climb, climb
+from rsca_torch.em import em_pass
+from rsca_torch.posterior import Model, Parameters, Posterior
+from rsca_torch.start import first_guess
 
 NOISES = ("isotropic", "measured", "measured+scatter")
 EVERY_NOISE = pytest.mark.parametrize("noise", NOISES)
@@ -270,7 +275,7 @@ class TestClimb:
     def test_a_leap_that_falls_is_thrown_away(self, problem, monkeypatch):
         """A leap to where nothing fits costs a pass a cycle and changes nothing: what is left is plain EM."""
         blocks, theta, clip = problem
-        monkeypatch.setattr(rsca_torch.em, "_extrapolate", lambda _, __, end: end._replace(mean=end.mean + 100))
+        monkeypatch.setattr(rsca_torch.climb, "_extrapolate", lambda _, __, end: end._replace(mean=end.mean + 100))
         ascent, trials = Climb(theta, 0.0, 7), []
         while not ascent.done:
             trials.append(ascent.move(em_pass(blocks, ascent.trial, clip)))
@@ -299,7 +304,7 @@ def test_an_extrapolation_leaves_no_scatter_negative():
     """Eq. 1.9 may lead below zero: not further than a scatter that is nothing."""
     ones = torch.ones(3, 1, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     steps = [Parameters(*ones, torch.tensor([1.0, 1.0, s], dtype=torch.float64)) for s in (0.5, 0.2, 0.01)]
-    leap = rsca_torch.em._extrapolate(*steps)
+    leap = rsca_torch.climb._extrapolate(*steps)
     assert leap.scatter[2] == 1e-12
     assert torch.equal(leap.scatter[:2], steps[0].scatter[:2])
 
@@ -310,7 +315,7 @@ def test_an_extrapolation_is_the_equation(start, first, second):
     steps = [as_parameters(([[1.0]], [value], 0.0)) for value in (start, first, second)]
     r, v = first - start, second - 2 * first + start
     c = max(1.0, abs(r) / abs(v)) if v else None
-    leap = rsca_torch.em._extrapolate(*steps)
+    leap = rsca_torch.climb._extrapolate(*steps)
     if c is not None:
         assert float(leap.mean) == pytest.approx(start + 2 * c * r + c**2 * v, abs=1e-9)
     assert leap.scatter == 0
@@ -323,8 +328,8 @@ def test_the_start_on_some_stars_is_another_way_to_the_same_maximum(scattered, m
         monkeypatch.undo()
         blocks = blocks_of(data, noise)
         direct = climb(blocks, first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-13, 20_000)
-        monkeypatch.setattr(rsca_torch.em, "START_STARS", 50)
-        monkeypatch.setattr(rsca_torch.em, "START_LEVELS", ((40, 5), (90, 2), (300, 1)))
+        monkeypatch.setattr(rsca_torch.start, "START_STARS", 50)
+        monkeypatch.setattr(rsca_torch.start, "START_LEVELS", ((40, 5), (90, 2), (300, 1)))
         sizes, sample = [], Blocks.sample
         monkeypatch.setattr(Blocks, "sample", lambda self, size: sizes.append(size) or sample(self, size))  # noqa: B023
         theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)

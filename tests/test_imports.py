@@ -13,7 +13,8 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors whole arrays spectra survey blocks em ppca datamodule training learners rsca doppelganger loco nested "
+    "errors whole arrays spectra survey blocks posterior em climb start ppca "
+    "datamodule training learners rsca doppelganger loco nested "
     "comparison report progress simulated_store commands cli"
 ).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -20,9 +20,10 @@ from lightning import Trainer
 import rsca_torch
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.blocks import Arrays, Blocks, bin_sums
+from rsca_torch.climb import climb
 from rsca_torch.datamodule import SpectraDataModule
-from rsca_torch.em import climb, first_guess
 from rsca_torch.ppca import fit_source
+from rsca_torch.start import first_guess
 from rsca_torch.training import ONE, AllReduce, LightningEM, PPCATraining, latents_of
 
 FITS = [("isotropic", None), ("measured", None), ("measured+scatter", None), ("measured+scatter", 6.0)]

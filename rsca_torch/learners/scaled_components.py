@@ -14,6 +14,7 @@ from torch import Tensor
 from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.start import MAD_TO_SIGMA
 
 __all__ = [
     "FieldMoments",
@@ -24,7 +25,6 @@ __all__ = [
     "within_cluster_spread",
 ]
 
-MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribution; the paper's eq. 7 omits it
 BLOCK = 4096  # field stars whose deviations are held at a time
 
 
