@@ -1,4 +1,4 @@
-"""Spectra as blocks of stars, read anew on every pass of a fit; what is never used has infinite noise."""
+"""Spectra as blocks of stars, read anew on every pass of a fit."""
 
 from __future__ import annotations
 
@@ -106,13 +106,15 @@ class Block(NamedTuple):
     """Some stars."""
 
     flux: Tensor  # (n, P), 0 where invalid
-    noise: Tensor  # (n, P) known variance, inf where invalid
+    unused: Tensor  # (n, P) bool, not valid
+    noise: Tensor | None  # (n, P) known variance, inf where invalid; None: none is known
     n_valid: int
-    known: bool  # whether any of it is not 0 where valid
+    rare: Tensor | None = None  # (P,) bool, bins that few stars lack; None: not looked for
 
     def to(self, device: torch.device | str) -> Block:
         """The same on a device."""
-        return Block(self.flux.to(device), self.noise.to(device), self.n_valid, self.known)
+        noise, rare = (part if part is None else part.to(device) for part in (self.noise, self.rare))
+        return Block(self.flux.to(device), self.unused.to(device), noise, self.n_valid, rare)
 
 
 class Blocks:
@@ -124,6 +126,9 @@ class Blocks:
         dtype: of flux and noise in the blocks.
         stars: which, as a range; None: all.
         used: (P,) bool, the bins that are used. None: all.
+
+    Attributes:
+        rare: (P,) bool, those that few stars lack; None: not looked for.
     """
 
     def __init__(
@@ -139,6 +144,7 @@ class Blocks:
         if noise != "isotropic" and not source.has_sigma:
             raise InputError(f"{noise} noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
         self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
+        self.rare: Tensor | None = None
         self.stars = range(len(source)) if stars is None else stars
         self.rows = max(1, min(BLOCK_STARS, BLOCK_ELEMENTS // max(1, source.n_bins)))
         self._kept: dict[int, Block] | None = None
@@ -156,7 +162,9 @@ class Blocks:
     def sample(self, size: int) -> Blocks:
         """About `size` of the stars, evenly spaced."""
         step = max(1, self.n_stars // size)
-        return Blocks(self.source, self.noise, self.dtype, self.stars[::step], self.used).keep()
+        few = Blocks(self.source, self.noise, self.dtype, self.stars[::step], self.used)
+        few.rare = self.rare
+        return few.keep()
 
     def using(self, bins: Tensor) -> Blocks:
         """The same stars, these bins alone."""
@@ -178,12 +186,12 @@ class Blocks:
     def __getitem__(self, index: int) -> Block:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        block = self._read(self.stars[index * self.rows : (index + 1) * self.rows])
+        block = None if self._kept is None else self._kept.get(index)
+        if block is None:
+            block = self._read(self.stars[index * self.rows : (index + 1) * self.rows])
         if self._kept is not None:
             self._kept[index] = block
-        return block
+        return block._replace(rare=self.rare)
 
     def __iter__(self) -> Iterator[Block]:
         return (self[index] for index in range(len(self)))
@@ -198,9 +206,8 @@ class Blocks:
             _check(flux, valid.bool(), sigma)
         unused = ~valid.bool() if self.used is None else ~(valid.bool() & self.used)
         flux = torch.where(unused, 0, flux).to(self.dtype)
-        noise = torch.zeros_like(flux) if sigma is None else sigma.to(self.dtype).square()
-        n_valid = unused.numel() - int(torch.count_nonzero(unused))
-        return Block(flux, noise.masked_fill_(unused, torch.inf), n_valid, sigma is not None)
+        noise = None if sigma is None else sigma.to(self.dtype).square().masked_fill_(unused, torch.inf)
+        return Block(flux, unused, noise, unused.numel() - int(torch.count_nonzero(unused)))
 
 
 def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None) -> None:
@@ -222,10 +229,9 @@ class BinSums(NamedTuple):
 def bin_sums(blocks: Blocks) -> BinSums:
     """One pass over the spectra."""
     sums = BinSums(*torch.zeros(4, blocks.n_bins, dtype=torch.float64))
-    for flux, noise, _, known in blocks:
-        valid = noise < torch.inf
-        sums.stars.add_(valid.to(flux).sum(0))
+    for flux, unused, noise, _, _ in blocks:
+        sums.stars.add_(len(flux) - unused.sum(0))
         sums.flux.add_(flux.sum(0))
-        sums.noise.add_(noise.masked_fill(~valid, 0).sum(0) if known else 0)
-        sums.precision.add_(noise.reciprocal().sum(0) if known else torch.inf)
+        sums.noise.add_(0 if noise is None else noise.masked_fill(unused, 0).sum(0))
+        sums.precision.add_(torch.inf if noise is None else noise.reciprocal().sum(0))
     return sums

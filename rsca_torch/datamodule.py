@@ -49,4 +49,5 @@ class _Padded:
         if number < len(self.blocks):
             return self.blocks[number]
         nothing = torch.zeros(0, self.blocks.n_bins, dtype=self.blocks.dtype)
-        return Block(nothing, nothing, 0, self.blocks.noise != "isotropic")
+        noise = None if self.blocks.noise == "isotropic" else nothing
+        return Block(nothing, nothing.bool(), noise, 0, self.blocks.rare)

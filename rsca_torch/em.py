@@ -8,8 +8,9 @@ from torch import Tensor
 from rsca_torch.blocks import Blocks, Noise
 from rsca_torch.errors import InputError
 from rsca_torch.posterior import LEAST_SCATTER, Model, Parameters, Posterior, Symmetric
+from rsca_torch.weights import Dense, Weights
 
-__all__ = ["Moments", "em_pass", "refuse_noiseless"]
+__all__ = ["Moments", "em_pass", "refuse_noiseless", "solutions"]
 
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
 
@@ -22,12 +23,12 @@ class _Sum:
         self._part: Tensor | None = None
         self._stars = 0
 
-    def add(self, left: Tensor, right: Tensor) -> None:
-        """Add left^T @ right, of n stars each."""
+    def add(self, weights: Weights, rows: Tensor) -> None:
+        """Add the weighted sum of (n, m) rows of n stars."""
         if self._part is None:
-            self._part = self.total if left.dtype == torch.float64 else torch.zeros_like(self.total, dtype=left.dtype)
-        self._part.addmm_(left.T, right)
-        self._stars += len(left)
+            self._part = self.total if rows.dtype == torch.float64 else torch.zeros_like(self.total, dtype=rows.dtype)
+        weights.over_stars(rows, self._part)
+        self._stars += len(rows)
         if self._stars >= STARS_A_SUM:
             self.collect()
 
@@ -66,9 +67,11 @@ class Moments:
         """Add the stars of a block."""
         y = torch.nn.functional.pad(posterior.mean, (0, 1), value=1.0)
         second = torch.nn.functional.pad(posterior.covariance(), (0, 1, 0, 1)) + y[:, :, None] * y[:, None, :]
-        packed, first = (moment.to(posterior.weight) for moment in (self.symmetric.pack(second), y))
-        self.normal.add(posterior.weight, packed)
-        self.right.add(posterior.weighted, first)
+        packed, first = (
+            (posterior.scale * moment).to(posterior.residual) for moment in (self.symmetric.pack(second), y)
+        )
+        self.normal.add(posterior.weights, packed)
+        self.right.add(Dense(posterior.weighted), first)
         self.latent += second.sum(0)
         self.squares += posterior.squares
         self.log_likelihood_sum += posterior.log_likelihood()
@@ -92,7 +95,7 @@ class Moments:
 
         With a scatter of each bin twice: with its fast step (1.10), and with its slow one (1.11), which cannot fall.
         """
-        solution = self._solution()
+        solution = solutions(self.symmetric.unpack(self.normal.collect()), self.right.collect())
         moments = self.latent / self.latent[-1, -1]
         centre = moments[:-1, -1]
         spread = torch.linalg.cholesky(moments[:-1, :-1] - torch.outer(centre, centre))
@@ -102,19 +105,6 @@ class Moments:
             return Parameters(loadings, mean, self._variance(solution)), None
         fast, slow = self.by_square.scatters(solution, self.theta.scatter, self.symmetric)
         return Parameters(loadings, mean, fast), Parameters(loadings, mean, slow)
-
-    def _solution(self) -> Tensor:
-        """(P, K + 1) loadings and change of the mean."""
-        normal = self.symmetric.unpack(self.normal.collect())
-        normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
-        cholesky, failed = torch.linalg.cholesky_ex(normal)
-        if failed.any():
-            raise InputError(
-                f"the equations of {int((failed > 0).sum())} bins have no solution in this precision: "
-                "give products='float64', or more stars that have those bins"
-            )
-        solution: Tensor = torch.cholesky_solve(self.right.collect()[..., None], cholesky)[..., 0]
-        return solution
 
     def _variance(self, solution: Tensor) -> Tensor:
         """The scatter of isotropic noise; none of measured noise."""
@@ -140,8 +130,8 @@ class _BySquare:
     def add(self, posterior: Posterior, packed: Tensor, first: Tensor) -> None:
         """Add the stars of a block."""
         square = posterior.weight.square()
-        self.normal.add(square, packed)
-        self.right.add(posterior.weighted * posterior.weight, first)
+        self.normal.add(Dense(square), packed)
+        self.right.add(Dense(posterior.weighted * posterior.weight), first)
         self.squares += posterior.weighted.square().sum(0)
         self.valid += posterior.weight.sum(0)
         self.valid_square += square.sum(0)
@@ -161,6 +151,19 @@ class _BySquare:
         return fast.maximum(least), slow.maximum(least)
 
 
+def solutions(normal: Tensor, right: Tensor) -> Tensor:
+    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin, normal (P, K + 1, K + 1)."""
+    normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
+    cholesky, failed = torch.linalg.cholesky_ex(normal)
+    if failed.any():
+        raise InputError(
+            f"the equations of {int((failed > 0).sum())} bins have no solution in this precision: "
+            "give products='float64', or more stars that have those bins"
+        )
+    solution: Tensor = torch.cholesky_solve(right[..., None], cholesky)[..., 0]
+    return solution
+
+
 def refuse_noiseless(variance: float, total: float) -> None:
     """Raises InputError where the noise is nothing beside the whole."""
     if not variance > 1e-12 * total:
@@ -170,11 +173,18 @@ def refuse_noiseless(variance: float, total: float) -> None:
         )
 
 
-def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None) -> Moments:
-    """The E-step of one EM iteration: what the spectra say of theta, and the sums for its M-step."""
+def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None, numbers: range | None = None) -> Moments:
+    """The E-step of one EM iteration: what the spectra say of theta, and the sums for its M-step.
+
+    Args:
+        blocks: the spectra.
+        theta: the parameters.
+        clip: as in `Posterior`.
+        numbers: of the blocks that are looked at. None: all.
+    """
     moments = Moments(theta, blocks.noise)
     model: Model | None = None
-    for block in blocks:
+    for block in blocks if numbers is None else (blocks[number] for number in numbers):
         model = model or Model(theta, block.flux)
         moments.add(Posterior(block, model, clip))
     return moments

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rsca_torch.blocks import Block
+from rsca_torch.weights import Counted, Dense, Weights
 
 __all__ = ["LEAST_SCATTER", "Model", "Parameters", "Posterior", "SetAside", "Symmetric"]
 
@@ -81,15 +82,37 @@ class Posterior:
     def __init__(self, block: Block, model: Model, clip: float | None = None) -> None:
         self.model, self.clip = model, clip
         self.n_valid = block.n_valid
-        self.weight = (block.noise + model.scatter).reciprocal_()  # (n, P), 0 where not used
         self.residual = block.flux - model.mean  # (n, P)
+        if block.rare is not None and clip is None and model.scatter.ndim == 0:
+            self._weigh_alike(block, block.rare)
+        else:
+            self._weigh(block)
+        self.aside = SetAside.none(self.residual) if clip is None else self._set_aside(clip)
+        self.squares = self.scale * torch.linalg.vecdot(self.weighted, self.residual).double().sum()
+        self.cholesky, self.mean = self._solve(self.precision, self.projection)
+
+    def _weigh(self, block: Block) -> None:
+        """Every bin of every star by itself."""
+        model = self.model
+        if block.noise is None:
+            self.weight = torch.where(block.unused, 0, model.scatter.reciprocal())  # (n, P)
+        else:
+            self.weight = (block.noise + model.scatter).reciprocal_()
+        self.scale = 1.0
+        self.weights: Weights = Dense(self.weight)
         self.weighted = self.weight * self.residual
         self.log_weight = _log_weight(block, model, self.weight)
         self.precision = self.weight @ model.outer  # packed, the prior's not in it
         self.projection = self.weighted @ model.loadings  # (n, K)
-        self.aside = SetAside.none(self.weight) if clip is None else self._set_aside(clip)
-        self.squares = torch.linalg.vecdot(self.weighted, self.residual).double().sum()
-        self.cholesky, self.mean = self._solve(self.precision, self.projection)
+
+    def _weigh_alike(self, block: Block, rare: Tensor) -> None:
+        """All valid bins alike: weights of 1, and 1 / s^2 as the scale of the sums."""
+        self.scale = float(self.model.scatter.double().reciprocal())
+        self.weights = Counted(block.unused, rare, self.residual.dtype)
+        self.residual = self.weighted = torch.where(block.unused, 0, self.residual)
+        self.log_weight = -block.n_valid * self.model.scatter.double().log()
+        self.precision = self.scale * self.weights.over_bins(self.model.outer)
+        self.projection = self.scale * (self.weighted @ self.model.loadings)
 
     def _solve(self, precision: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
         """(Cholesky factor of the whole precision, mean of the latents), float64."""
@@ -153,7 +176,7 @@ class Posterior:
 
 def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:
     """Sum over the valid bins."""
-    if block.known or model.scatter.ndim:
+    if block.noise is not None or model.scatter.ndim:
         return weight.log().nan_to_num_(math.nan, math.nan, 0).sum(1).double().sum()
     return -block.n_valid * model.scatter.double().log()
 

@@ -23,6 +23,8 @@ Products = Literal["float64", "float32"]
 Engine = Callable[[Blocks, Parameters, float, int, float | None, Callable[[int, float], None] | None], Climb]
 
 LEAST_CLIP = (5.0, 3.0)  # isotropic, measured: below it noise is set aside, and one variance shrinks to nothing
+FEW = 0.1  # of the stars: bins that fewer lack are summed over all stars, less what is lacking
+COUNTED_STARS = 2048  # that tell which bins are used, where each has enough of them
 MUCH = 0.01  # of all valid bins set aside: more than cosmic rays
 
 
@@ -265,7 +267,9 @@ def fit_source(
         raise InputError(f"clip must be at least {least:g} standard deviations, or None for none, got {clip!r}")
     blocks = Blocks(source, noise, getattr(torch, products)).keep()
     _require_components(n_components, blocks.n_stars, blocks.n_bins)
-    sums = bin_sums(blocks)
+    sums = bin_sums(blocks.sample(COUNTED_STARS))
+    if noise != "isotropic" or not (sums.stars > n_components).all():  # else they tell enough
+        sums = bin_sums(blocks)
     used = sums.stars > n_components
     if not sums.stars.any():
         raise InputError(f"none of the {blocks.n_stars} x {blocks.n_bins} bins is valid: there is nothing to fit")
@@ -276,6 +280,8 @@ def fit_source(
         )
         _require_components(n_components, blocks.n_stars, int(used.sum()))
         blocks = blocks.using(used)
+    if noise == "isotropic":
+        blocks.rare = sums.stars > (1 - FEW) * sums.stars.max()
     theta = None if start is None else _start_from(start, n_components, noise, used)
     if theta is None:
         theta = first_guess(blocks, sums, n_components, tolerance, clip)

@@ -8,6 +8,7 @@ from torch import Tensor
 from rsca_torch.blocks import BinSums, Blocks
 from rsca_torch.climb import climb
 from rsca_torch.em import refuse_noiseless
+from rsca_torch.online import online_em
 from rsca_torch.posterior import LEAST_SCATTER, Parameters
 
 __all__ = ["MAD_TO_SIGMA", "first_guess"]
@@ -15,7 +16,12 @@ __all__ = ["MAD_TO_SIGMA", "first_guess"]
 OVERSAMPLING = 10  # of the range finder that gives the start
 START_PASSES = 4
 START_STARS = 2048  # that are enough for the leading axes
-START_LEVELS = ((4096, 20), (16384, 12))  # stars that are fitted before many more are, in so many iterations at most
+START_LEVELS = {  # stars that are fitted before many more are, in so many iterations at most
+    "isotropic": ((4096, 10),),  # then all, once, by online_em
+    "measured": ((4096, 20), (16384, 12)),
+    "measured+scatter": ((4096, 20), (16384, 12)),
+}
+ONLINE_STARS = 4096  # that are worth a look at all of them on the way
 LEAST_SHARE = 0.5  # of the stars, below which a bin's loading is not scaled up further
 BOUND_STARS = 512  # that are enough for the medians of the bins
 START_BOUND = 4.0  # robust standard deviations of a bin, beyond which a star does not pull more at the start
@@ -25,15 +31,17 @@ MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribut
 def first_guess(blocks: Blocks, sums: BinSums, n_components: int, tolerance: float, clip: float | None) -> Parameters:
     """The parameters to climb from: the leading axes of the spectra, and where stars are many, EM on some of them."""
     theta = _leading_axes(blocks.sample(START_STARS), sums, n_components)
-    for stars, iterations in START_LEVELS:
+    for stars, iterations in START_LEVELS[blocks.noise]:
         if 4 * stars <= blocks.n_stars:
             theta = climb(blocks.sample(stars), theta, tolerance, iterations, clip).reached
+    if blocks.noise == "isotropic" and clip is None and blocks.n_stars >= ONLINE_STARS:
+        theta = online_em(blocks, theta)
     return theta
 
 
 def _robust_bounds(blocks: Blocks, mean: Tensor) -> tuple[Tensor, Tensor]:
     """(P,) centre of each bin and how far from it a star may pull at the start, of medians: no outlier moves them."""
-    flux = torch.cat([block.flux.masked_fill(block.noise == torch.inf, torch.nan) for block in blocks])
+    flux = torch.cat([block.flux.masked_fill(block.unused, torch.nan) for block in blocks])
     median = flux.nanmedian(0).values
     bound = START_BOUND * MAD_TO_SIGMA * (flux - median).abs_().nanmedian(0).values
     known = bound > 0  # false where no star has the bin
@@ -51,14 +59,13 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
     for number in range(START_PASSES):
         axes, _ = torch.linalg.qr(axes)
         product, squares, seen = torch.zeros_like(axes), torch.zeros_like(mean), torch.zeros_like(mean)
-        for flux, noise, _, _ in blocks:
-            valid = noise < torch.inf
-            residual = (flux - mean.to(flux)).mul_(valid)
+        for flux, unused, *_ in blocks:
+            residual = (flux - mean.to(flux)).masked_fill_(unused, 0)
             residual = residual.clamp_(-bound.to(flux), bound.to(flux))
             product += residual.T @ (residual @ axes.to(flux))
             if number == START_PASSES - 1:
                 squares += residual.square_().sum(0)
-                seen += valid.sum(0)
+                seen += len(flux) - unused.sum(0)
         axes, covariance = product, axes.T @ product
     eigenvalues, rotation = torch.linalg.eigh(covariance / blocks.n_stars)
     leading = slice(-n_components, None)

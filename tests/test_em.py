@@ -20,8 +20,10 @@ from rsca_torch import InputError, fit_ppca
 from rsca_torch.blocks import Arrays, Blocks, bin_sums
 from rsca_torch.climb import Climb, climb
 from rsca_torch.em import em_pass
+from rsca_torch.online import _Sums, online_em
 from rsca_torch.posterior import Model, Parameters, Posterior
 from rsca_torch.start import first_guess
+from rsca_torch.weights import Counted, Dense
 
 NOISES = ("isotropic", "measured", "measured+scatter")
 EVERY_NOISE = pytest.mark.parametrize("noise", NOISES)
@@ -74,6 +76,116 @@ def test_of_the_guess_and_the_end_of_a_small_climb(scattered):
         ascent = climb(blocks, theta, 1e-9, 1000)
         assert ascent.converged
         assert ascent.history[-1] > ascent.history[0] + 1e-3
+
+
+class TestCounted:
+    """Bins that few stars lack are summed over all stars, less what is lacking: the same sums in another order."""
+
+    @given(seed=st.integers(0, 2**16), missing=st.sampled_from([0.0, 0.1, 0.6, 1.0]), rare=st.sampled_from([0, 0.5, 1]))
+    def test_the_sums_are_those_of_the_products(self, tolerance, seed, missing, rare):
+        rng = np.random.default_rng(seed)
+        unused, rare = torch.from_numpy(rng.random((9, 7)) < missing), torch.from_numpy(rng.random(7) < rare)
+        valid = (~unused).double().numpy()
+        bins, stars = torch.from_numpy(rng.normal(size=(7, 4))), torch.from_numpy(rng.normal(size=(9, 4)))
+        for dtype in (torch.float32, torch.float64):
+            counted = Counted(unused, rare, dtype)
+            close(counted.over_bins(bins.to(dtype)), valid @ bins.numpy(), **tolerance[dtype])
+            for weights in (counted, Dense((~unused).to(dtype))):
+                total = torch.ones(7, 4, dtype=dtype)
+                weights.over_stars(stars.to(dtype), total)
+                close(total, 1 + valid.T @ stars.numpy(), **tolerance[dtype])
+
+    @given(seed=st.integers(0, 2**16))
+    def test_a_pass_is_the_oracles(self, scattered, tolerance, seed):
+        data = scattered(seed, n_stars=15, n_bins=6, missing=0.2)
+        data.valid[:4] = True
+        loadings, mean, variance = any_parameters(seed, 6, "isotropic")
+        blocks = blocks_of(data, "isotropic")
+        blocks.rare = torch.tensor([True, False, True, True, False, True])
+        moments = em_pass(blocks, as_parameters((loadings, mean, variance)))
+        expected = reference.em_step(
+            data.flux, data.valid, np.ones_like(data.flux), loadings, mean, float(variance), True, True
+        )
+        after, slow = moments.maximise()
+        assert slow is None
+        close(after.loadings @ after.loadings.T, expected[0] @ expected[0].T, **tolerance[torch.float64])
+        close(after.mean, expected[1], **tolerance[torch.float64])
+        close(after.scatter, expected[2], **tolerance[torch.float64])
+        likelihood = reference.ppca_log_likelihood(
+            data.flux, data.valid, np.full(data.flux.shape, variance), loadings, mean
+        )
+        assert moments.log_likelihood == pytest.approx(likelihood / data.valid.sum(), rel=1e-9)
+
+    def test_a_fit_looks_for_rare_bins_where_noise_is_isotropic(self, scattered, monkeypatch):
+        seen = []
+        monkeypatch.setattr("rsca_torch.posterior.Counted", lambda *given: seen.append(given[1]) or Counted(*given))
+        data = scattered(3, missing=0.0)
+        data.valid[:, 5] = np.arange(60) % 3 > 0
+        fit_ppca(data.flux, data.valid, 2, noise="isotropic")
+        assert (seen[0] == torch.tensor([True] * 5 + [False] + [True] * 2)).all()
+        seen.clear()
+        fit_ppca(data.flux, data.valid, 2, noise="isotropic", clip=6.0)
+        fit_ppca(data.flux, data.valid, 2, data.sigma)
+        assert not seen
+
+
+class TestOnline:
+    """One look at all stars, an M-step after every chunk."""
+
+    def test_with_one_chunk_it_is_an_em_step(self, scattered, tolerance):
+        data = scattered(6)
+        loadings, mean, variance = any_parameters(6, 8, "isotropic")
+        after = online_em(blocks_of(data, "isotropic"), as_parameters((loadings, mean, variance)))
+        weight = np.ones_like(data.flux)
+        expected = reference.em_step(data.flux, data.valid, weight, loadings, mean, float(variance), True, False)
+        for got, by_oracle in zip(after, expected, strict=True):
+            close(got, by_oracle, **tolerance[torch.float64])
+
+    def test_sums_can_be_taken_from_another_mean(self, scattered, tolerance):
+        data = scattered(7)
+        theta = as_parameters(any_parameters(7, 8, "isotropic"))
+        moments = em_pass(blocks_of(data, "isotropic"), theta)
+        elsewhere = theta.mean + 3
+        got = _Sums.of(moments, elsewhere)
+        zbar, covariance = reference.ppca_posterior(
+            data.flux, data.valid, np.full(data.flux.shape, theta.scatter), theta.loadings.numpy(), theta.mean.numpy()
+        )
+        first = np.column_stack([zbar, np.ones(len(zbar))])
+        second = first[:, :, None] * first[:, None]
+        second[:, :-1, :-1] += covariance
+        residual = np.where(data.valid, data.flux - elsewhere.numpy(), 0)
+        stars = len(zbar)
+        normal = moments.symmetric.unpack(got.normal)
+        close(normal, np.einsum("np,nij->pij", data.valid, second) / stars, **tolerance[torch.float64])
+        close(got.right, residual.T @ first / stars, **tolerance[torch.float64])
+        close(got.squares, np.square(residual).sum() / stars, **tolerance[torch.float64])
+        close(got.n_valid, data.valid.sum() / stars, **tolerance[torch.float64])
+
+    def test_many_chunks_climb_higher_in_one_look(self, scattered, monkeypatch):
+        """Than one step of all stars; what older chunks said is neither lost nor kept for ever."""
+        blocks = blocks_of(scattered(8, n_stars=4000, n_bins=20), "isotropic")
+        blocks.rows = 100
+        sums = bin_sums(blocks)
+        theta = first_guess(blocks.sample(200), sums, 2, 1e-9, None)
+        monkeypatch.setattr("rsca_torch.online.LEAST_CHUNK", 400)
+        step, _ = em_pass(blocks, theta).maximise()
+        best = climb(blocks, theta, 1e-12, 1000).history[-1]
+        short = {name: best - em_pass(blocks, at).log_likelihood for name, at in (("step", step), ("start", theta))}
+        reached = best - em_pass(blocks, online_em(blocks, theta)).log_likelihood
+        assert 0 < reached < 0.9 * short["step"] < short["start"]
+
+    def test_where_stars_are_many_the_start_has_looked_at_all(self, scattered, monkeypatch):
+        blocks = blocks_of(scattered(9, n_stars=300), "isotropic")
+        monkeypatch.setattr(rsca_torch.start, "ONLINE_STARS", 300)
+        seen = []
+        monkeypatch.setattr(
+            rsca_torch.start, "online_em", lambda given, theta: seen.append(given) or online_em(given, theta)
+        )
+        first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
+        assert seen == [blocks]
+        first_guess(blocks, bin_sums(blocks), 2, 1e-9, 6.0)  # outliers: not by this
+        first_guess(blocks.sample(100), bin_sums(blocks), 2, 1e-9, None)
+        assert seen == [blocks]
 
 
 class TestScatter:
@@ -329,7 +441,7 @@ def test_the_start_on_some_stars_is_another_way_to_the_same_maximum(scattered, m
         blocks = blocks_of(data, noise)
         direct = climb(blocks, first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-13, 20_000)
         monkeypatch.setattr(rsca_torch.start, "START_STARS", 50)
-        monkeypatch.setattr(rsca_torch.start, "START_LEVELS", ((40, 5), (90, 2), (300, 1)))
+        monkeypatch.setattr(rsca_torch.start, "START_LEVELS", {noise: ((40, 5), (90, 2), (300, 1))})
         sizes, sample = [], Blocks.sample
         monkeypatch.setattr(Blocks, "sample", lambda self, size: sizes.append(size) or sample(self, size))  # noqa: B023
         theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)

@@ -13,7 +13,7 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors whole arrays spectra survey blocks posterior em climb start ppca "
+    "errors whole arrays spectra survey blocks weights posterior em online climb start ppca "
     "datamodule training learners rsca doppelganger loco nested "
     "comparison report progress simulated_store commands cli"
 ).split()

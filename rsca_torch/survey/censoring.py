@@ -15,6 +15,7 @@ from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 
 __all__ = ["Censoring"]
 
+LARGEST = float(np.finfo(np.float32).max)  # what is above it is infinite where spectra are stored
 AnyArray = Any  # NumPy's or torch's: the comparisons are the same
 
 
@@ -73,7 +74,7 @@ class Censoring:
 
         The bounds take the arrays' own precision: an error of 0.05 stored as float32 is 0.0500000007 and is valid.
         """
-        return self._has_flux(flux) & (error > 0) & (error <= self.max_error) & (error < math.inf)
+        return self._has_flux(flux) & (error > 0) & (error <= min(self.max_error, LARGEST))
 
     def faulty_errors(self, flux: NDArray[np.floating], error: NDArray[np.floating]) -> tuple[int, int, int]:
         """How many errors are zero, negative, and not finite, where there is a flux; none of them is valid.
