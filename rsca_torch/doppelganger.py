@@ -116,7 +116,8 @@ def _require_finite(embedded: Tensor) -> None:
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """One formula for siblings and strangers, so that equal differences tie."""
-    return (a - b).square_().sum(1).sqrt_()
+    distance: Tensor = torch.linalg.vector_norm(a - b, dim=1)
+    return distance
 
 
 def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:

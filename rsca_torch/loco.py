@@ -206,7 +206,9 @@ def fitted(
     `summary`, empty at first, carries what the learner says of the field alone from one call to the next.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(
+            seed
+        )  # the one that is forked; torch.manual_seed takes a stack trace a fold
         learner = make_learner()
         learner.initialise(field, members, clusters, **_summary(learner, field, {} if summary is None else summary))
     return learner.eval()

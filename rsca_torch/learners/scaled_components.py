@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.start import MAD_TO_SIGMA
 
@@ -20,7 +21,6 @@ __all__ = [
     "FieldMoments",
     "Scaled",
     "ScaledComponents",
-    "cluster_sizes",
     "require_dimensions",
     "within_cluster_spread",
 ]
@@ -118,9 +118,10 @@ class _Linear(Learner):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, clusters: Labels) -> None:
+    def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, groups: Groups) -> None:
         """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members less their cluster."""
-        sigma_c = within_cluster_spread(centred @ basis.T, clusters, self.robust, self.pooled)
+        groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
+        sigma_c = _spread(centred @ basis.T, groups, self.robust)
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -155,12 +156,12 @@ class Scaled(_Linear):
         Raises:
             InputError: where the field has no spread along a dimension, or members are too few.
         """
-        members = _checked(field, members, clusters)
+        members, groups = _checked(field, members, clusters)
         moments = summary or self.summarise(field)
         spread = moments.covariance.diagonal().sqrt()
         if not (spread > 0).all():
             raise InputError(f"{int((spread == 0).sum())} of {len(spread)} dimensions do not vary in the field")
-        self._rescale(torch.diag(1 / spread), moments.mean, _centre_clusters(members, clusters), clusters)
+        self._rescale(torch.diag(1 / spread), moments.mean, groups.centred(members), groups)
 
 
 class ScaledComponents(_Linear):
@@ -180,19 +181,13 @@ class ScaledComponents(_Linear):
         Raises:
             InputError: where the field or the members span fewer than K dimensions (says how many).
         """
-        members = _checked(field, members, clusters)
+        members, groups = _checked(field, members, clusters)
         require_dimensions(field.shape[1], len(field), clusters)
         moments = summary or self.summarise(field)
-        centred = _centre_clusters(members, clusters)
+        centred = groups.centred(members)
         sphered = centred @ moments.sphere.T
         _, axes = torch.linalg.eigh(sphered.T @ sphered)
-        self._rescale(axes.T @ moments.sphere, moments.mean, centred, clusters)
-
-
-def cluster_sizes(clusters: Labels) -> dict[str, int]:
-    """How many members each label has, labels sorted."""
-    labels, counts = np.unique(np.asarray(clusters, dtype=str), return_counts=True)
-    return {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
+        self._rescale(axes.T @ moments.sphere, moments.mean, centred, groups)
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
@@ -203,11 +198,11 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
     """
     if not isinstance(n_components, int) or n_components < 1:
         raise InputError(f"n_components must be a whole number of at least 1, got {n_components!r}")
-    sizes = cluster_sizes(clusters)
-    limit = min(n_field - 1, len(clusters) - len(sizes))
+    n_clusters = len(np.unique(np.asarray(clusters, dtype=str)))
+    limit = min(n_field - 1, len(clusters) - n_clusters)
     if n_components > limit:
         raise InputError(
-            f"{n_components} dimensions, but {n_field} field stars and {len(clusters)} members of {len(sizes)} "
+            f"{n_components} dimensions, but {n_field} field stars and {len(clusters)} members of {n_clusters} "
             f"clusters can carry at most {limit} (members less clusters): lower n_components"
         )
 
@@ -221,51 +216,29 @@ def within_cluster_spread(centred: Tensor, clusters: Labels, robust: bool = True
         robust: 1.4826 MAD; False: sample standard deviation.
         pooled: weighted by n_j - 1 over clusters; False: all members as one sample.
     """
-    groups = _numbered(clusters if pooled else [""] * len(centred)).to(centred.device)
-    freedom = (torch.bincount(groups) - 1).to(centred.dtype)
+    return _spread(centred, Groups(clusters if pooled else [""] * len(centred), centred.device), robust)
+
+
+def _spread(centred: Tensor, groups: Groups, robust: bool) -> Tensor:
+    freedom = (groups.size - 1).to(centred.dtype)
     spread = (_mad if robust else _std)(centred, groups)
     return (freedom @ spread.square() / freedom.sum()).sqrt()
 
 
-def _mad(sample: Tensor, groups: Tensor) -> Tensor:
+def _mad(sample: Tensor, groups: Groups) -> Tensor:
     """(C, D) of each group; 0 of one alone."""
-    deviation = (sample - _medians(sample, groups)[groups]).abs()
-    return MAD_TO_SIGMA * _medians(deviation, groups)
+    deviation = (sample - groups.medians(sample)[groups.number]).abs()
+    return MAD_TO_SIGMA * groups.medians(deviation)
 
 
-def _std(sample: Tensor, groups: Tensor) -> Tensor:
+def _std(sample: Tensor, groups: Groups) -> Tensor:
     """(C, D) of each group; 0 of one alone."""
-    freedom = (torch.bincount(groups) - 1).clamp(min=1)
-    return (_sums((sample - _means(sample, groups)[groups]).square(), groups) / freedom[:, None]).sqrt()
+    freedom = (groups.size - 1).clamp(min=1)
+    return (groups.sums(groups.centred(sample).square()) / freedom[:, None]).sqrt()
 
 
-def _medians(sample: Tensor, groups: Tensor) -> Tensor:
-    """(C, D) of each group, of an even number the mean of the middle two; all groups in one sort of each column."""
-    rising, order = sample.sort(0)
-    rising = rising.gather(0, groups[order].argsort(dim=0, stable=True))  # group by group, rising in each
-    size = torch.bincount(groups)
-    first = size.cumsum(0) - size
-    return (rising[first + (size - 1) // 2] + rising[first + size // 2]) / 2
-
-
-def _means(sample: Tensor, groups: Tensor) -> Tensor:
-    """(C, D) of each group."""
-    return _sums(sample, groups) / torch.bincount(groups)[:, None]
-
-
-def _sums(sample: Tensor, groups: Tensor) -> Tensor:
-    """(C, D) of each group."""
-    none = torch.zeros(int(groups.max()) + 1, sample.shape[1], dtype=sample.dtype, device=sample.device)
-    return none.index_add(0, groups, sample)
-
-
-def _numbered(clusters: Labels) -> Tensor:
-    """(M,) the labels' places among the sorted labels."""
-    return torch.from_numpy(np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1])
-
-
-def _checked(field: Tensor, members: Tensor, clusters: Labels) -> Tensor:
-    """The members in float64, if they can be used; whether the field is finite is seen from its moments."""
+def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Groups]:
+    """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
     field, members = as_tensor(field), as_tensor(members).double()
     if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
         raise InputError(
@@ -274,15 +247,10 @@ def _checked(field: Tensor, members: Tensor, clusters: Labels) -> Tensor:
         )
     if not members.isfinite().all():
         raise InputError("field and members must be finite: leave out the stars that are not")
-    if not any(size > 1 for size in cluster_sizes(clusters).values()):
+    groups = Groups(clusters, members.device)
+    if not (groups.size > 1).any():
         raise InputError("no cluster has two members: spread inside clusters cannot be measured")
-    return members
-
-
-def _centre_clusters(members: Tensor, clusters: Labels) -> Tensor:
-    """(M, D) less the mean of each star's cluster (step 3)."""
-    groups = _numbered(clusters).to(members.device)
-    return members - _means(members, groups)[groups]
+    return members, groups
 
 
 def _fix_signs(rows: Tensor) -> Tensor:
