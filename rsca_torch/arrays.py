@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Array", "as_tensor"]
+__all__ = ["Array", "all_finite", "as_tensor"]
 
 Array = Tensor | NDArray[Any]
 
@@ -21,3 +21,8 @@ def as_tensor(array: Array) -> Tensor:
     if isinstance(array, np.ndarray) and any(stride < 0 for stride in array.strides):
         array = array.copy()
     return torch.as_tensor(array)
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite; seen in one pass where they are, as a finite sum has only finite terms."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from rsca_torch.arrays import Array, as_tensor
+from rsca_torch.arrays import Array, all_finite, as_tensor
 from rsca_torch.errors import InputError
 
 __all__ = ["Arrays", "BinSums", "Block", "Blocks", "Joined", "Noise", "Source", "bin_sums"]
@@ -202,18 +202,18 @@ class Blocks:
             sigma = None
         if valid is None:
             valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
-        if not self.source.checked:
-            _check(flux, valid.bool(), sigma)
         unused = ~valid.bool() if self.used is None else ~(valid.bool() & self.used)
         flux = torch.where(unused, 0, flux).to(self.dtype)
+        if not self.source.checked:
+            _check(flux, unused, sigma)
         noise = None if sigma is None else sigma.to(self.dtype).square().masked_fill_(unused, torch.inf)
         return Block(flux, unused, noise, unused.numel() - int(torch.count_nonzero(unused)))
 
 
-def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None) -> None:
-    if sigma is not None and not ((sigma > 0) & sigma.isfinite())[valid].all():
+def _check(flux: Tensor, unused: Tensor, sigma: Tensor | None) -> None:
+    if sigma is not None and not ((sigma > 0) & (sigma < torch.inf)).logical_or_(unused).all():
         raise InputError("some valid bins have an error that is not positive and finite: mark them invalid")
-    if not flux.isfinite()[valid].all():
+    if not all_finite(flux):
         raise InputError("some valid bins have a flux that is not finite: mark them invalid")
 
 

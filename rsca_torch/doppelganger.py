@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rsca_torch.arrays import Array, as_tensor
+from rsca_torch.arrays import Array, all_finite, as_tensor
 from rsca_torch.errors import InputError
 
 __all__ = [
     "DoppelgangerRate",
-    "all_finite",
     "allowed_pairs",
     "doppelganger_rate",
     "median_distance",
@@ -102,11 +101,6 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
             for chunk in row.nonzero()[:, 0].split(size)
         ]
     )
-
-
-def all_finite(embedded: Tensor) -> bool:
-    """Whether all values are finite; seen in one pass where they are, as a finite sum has only finite terms."""
-    return bool(embedded.sum().isfinite()) or bool(embedded.isfinite().all())
 
 
 def _require_finite(embedded: Tensor) -> None:

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsca_torch.arrays import Array, as_tensor
-from rsca_torch.doppelganger import all_finite, median_distance, sibling_distances, stranger_distances
+from rsca_torch.arrays import Array, all_finite, as_tensor
+from rsca_torch.doppelganger import median_distance, sibling_distances, stranger_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
 

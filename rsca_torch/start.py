@@ -14,14 +14,14 @@ from rsca_torch.posterior import LEAST_SCATTER, Parameters
 __all__ = ["MAD_TO_SIGMA", "first_guess"]
 
 OVERSAMPLING = 10  # of the range finder that gives the start
-START_PASSES = 4
+START_PASSES = 3
 START_STARS = 2048  # that are enough for the leading axes
 START_LEVELS = {  # stars that are fitted before many more are, in so many iterations at most
     "isotropic": ((4096, 10),),  # then all, once, by online_em
     "measured": ((4096, 20), (16384, 12)),
     "measured+scatter": ((4096, 20), (16384, 12)),
 }
-ONLINE_STARS = 4096  # that are worth a look at all of them on the way
+ONLINE_STARS = 16384  # that are worth a look at all of them on the way
 LEAST_SHARE = 0.5  # of the stars, below which a bin's loading is not scaled up further
 BOUND_STARS = 512  # that are enough for the medians of the bins
 START_BOUND = 4.0  # robust standard deviations of a bin, beyond which a star does not pull more at the start
