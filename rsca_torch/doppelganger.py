@@ -69,7 +69,7 @@ def sibling_distances(embedded_members: Array) -> Tensor:
     members = as_tensor(embedded_members).double()
     _require_finite(members)
     i, j = torch.triu_indices(len(members), len(members), offset=1)
-    return _distance(members[i], members[j])
+    return _lengths(members[i] - members[j])
 
 
 def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> Tensor:
@@ -96,7 +96,7 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
     size = max(1, CHUNK // max(1, members.shape[1]))
     return torch.cat(
         [
-            _distance(field.index_select(0, chunk), member)
+            _lengths(field.index_select(0, chunk).sub_(member))
             for member, row in zip(members, rows, strict=True)
             for chunk in row.nonzero()[:, 0].split(size)
         ]
@@ -108,10 +108,10 @@ def _require_finite(embedded: Tensor) -> None:
         raise InputError(f"{int((~embedded.isfinite()).sum())} embedded values are not finite: leave those stars out")
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
+def _lengths(differences: Tensor) -> Tensor:
     """One formula for siblings and strangers, so that equal differences tie."""
-    distance: Tensor = torch.linalg.vector_norm(a - b, dim=1)
-    return distance
+    lengths: Tensor = torch.linalg.vector_norm(differences, dim=1)
+    return lengths
 
 
 def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:
