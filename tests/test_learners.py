@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
-from rsca_torch.learners import scaled_components
-from rsca_torch.learners.scaled_components import FieldMoments, within_cluster_spread
+from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.scaled_components import within_cluster_spread
 
 FITTED = {Scaled: reference.scaled, ScaledComponents: reference.scaled_components}
 KINDS = pytest.mark.parametrize("kind", FITTED, ids=lambda kind: kind.__name__)
@@ -67,7 +67,7 @@ def test_field_covariance_is_the_identity_and_the_scatter_diagonal(small, option
 @pytest.mark.parametrize("block", [1, 7, 4096])
 def test_moments_of_the_field(small, monkeypatch, tolerance, block):
     """In blocks, and where the mean is a million times the spread."""
-    monkeypatch.setattr(scaled_components, "BLOCK", block)
+    monkeypatch.setattr("rsca_torch.learners.moments.BLOCK", block)
     for field in (small.field, small.field + 1e6):
         moments = FieldMoments.of(field)
         close(moments.mean, field.mean(0), **tolerance[torch.float64])

@@ -36,6 +36,7 @@ class Averaged(Learner):
         self.parts = nn.ModuleList(make_part() for _ in widths)
         first = self.parts[0]
         self.name = getattr(first, "name", "") or type(first).__name__
+        self.recipe = getattr(first, "recipe", None)
 
     def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
         """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,56 @@ from torch import Tensor, nn
 from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
 
-__all__ = ["Identity", "Learner"]
+__all__ = ["Identity", "Labels", "Learner", "Recipe"]
 
 Labels = Sequence[str] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a learner's loss is minimised, by Adam on this machine's processor (docs/plugins.md).
+
+    Attributes:
+        epochs: at most so many.
+        learning_rate: of Adam.
+        weight_decay: of AdamW, decoupled.
+        clusters_a_batch: how many clusters a batch has. None: all members in one batch, an epoch of one step.
+        members_a_cluster: how many of each, drawn anew for every batch.
+        inner: so many training clusters are left out, one after the other, to choose the number of epochs; the learner
+            is then trained on all of them for the median of the best. 0: for `epochs`. None: each is left out once.
+        patience: epochs without a better inner cluster, after which an inner training stops.
+        noise: the latents of every step are drawn from their posterior (the measured errors), not its mean.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+
+    epochs: int = 100
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    clusters_a_batch: int | None = None
+    members_a_cluster: int = 4
+    inner: int | None = 3
+    patience: int = 20
+    noise: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.epochs < 0 or self.patience < 1 or (self.inner is not None and self.inner < 0):
+            raise InputError(
+                f"recipe: epochs >= 0, patience >= 1, inner >= 0 expected, got {self.epochs}, {self.patience}, "
+                f"{self.inner}"
+            )
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise InputError(
+                f"recipe: learning_rate > 0 and weight_decay >= 0 expected, got {self.learning_rate} and "
+                f"{self.weight_decay}"
+            )
+        if self.members_a_cluster < 2 or (self.clusters_a_batch is not None and self.clusters_a_batch < 2):
+            raise InputError(
+                "recipe: a batch needs at least 2 clusters with 2 members each, got "
+                f"clusters_a_batch={self.clusters_a_batch}, members_a_cluster={self.members_a_cluster}"
+            )
 
 
 class Learner(nn.Module):
@@ -24,6 +72,8 @@ class Learner(nn.Module):
     """
 
     name: str = ""  # in tables and results; empty: the name of the class
+    paper: str = ""  # where it is from, for `rsca learners`
+    recipe: Recipe | None = None  # how its loss is minimised; None: it has none
 
     def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
         """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""

@@ -3,92 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.learners.learner import Labels
+from rsca_torch.learners.linear import Linear, checked, fix_signs
+from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.start import MAD_TO_SIGMA
 
 __all__ = [
-    "FieldMoments",
     "Scaled",
     "ScaledComponents",
     "require_dimensions",
     "within_cluster_spread",
 ]
 
-BLOCK = 4096  # field stars whose deviations are held at a time
 
-
-@dataclass(frozen=True)
-class FieldMoments:
-    """All that steps 2 to 4 need of the field.
+class _Rescaled(Linear):
+    """What step 4 weighs, its dimensions ordered by importance.
 
     Attributes:
-        mean: (K,) float64.
-        covariance: (K, K) float64, N - 1 in the denominator.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-
-    @classmethod
-    def of(cls, field: Tensor) -> FieldMoments:
-        """Of the latents (F, K) of field stars.
-
-        Raises:
-            InputError: for another shape, or latents that are not finite.
-        """
-        field = as_tensor(field)
-        if field.ndim != 2:
-            raise InputError(f"field (F, K) expected, got {tuple(field.shape)}")
-        latents = field.detach().double().cpu().numpy()  # its A.T @ A takes half as long as torch's
-        with np.errstate(all="ignore"):
-            mean = latents.mean(0)
-        if not np.isfinite(mean).all():  # as it is, if and only if every latent is
-            raise InputError("field and members must be finite: leave out the stars that are not")
-        scatter = np.zeros((len(mean), len(mean)))
-        for start in range(0, len(latents), BLOCK):
-            deviation = latents[start : start + BLOCK] - mean
-            scatter += deviation.T @ deviation
-        covariance = scatter / (len(latents) - 1)
-        return cls(torch.from_numpy(mean).to(field.device), torch.from_numpy(covariance).to(field.device))
-
-    @cached_property
-    def sphere(self) -> Tensor:
-        """(K, K) S with the covariance of field @ S.T the identity (step 2).
-
-        Raises:
-            InputError: where the field spans fewer than K dimensions (says how many).
-        """
-        variance, axes = torch.linalg.eigh(self.covariance)
-        rank = int((variance > variance[-1] * len(variance) * torch.finfo(variance.dtype).eps).sum())
-        if rank < len(variance):
-            raise InputError(f"the field spans {rank} of {len(variance)} dimensions: lower n_components to {rank}")
-        sphere: Tensor = (axes / variance.sqrt()).T
-        return sphere
-
-
-class _Linear(Learner):
-    """z -> (z - centre) @ weight.T, its dimensions ordered by importance, fitted in closed form.
-
-    Attributes:
-        weight: (D, K) float64; a dimension that tells nothing has a row of zeros.
-        centre: (K,) float64, the field's mean: distances do not depend on it.
         sigma_r: (D,) float64 rising, the paper's eq. 4 with sigma_pop = 1; inf where a dimension tells nothing.
         dropped: how many of the K dimensions tell nothing (weight exactly 0).
     """
 
-    weight: Tensor
-    centre: Tensor
+    paper = "de Mijolla & Ness 2022"
     sigma_r: Tensor
 
     def __init__(self, robust: bool = True, pooled: bool = True, top: int | None = None) -> None:
@@ -97,26 +40,7 @@ class _Linear(Learner):
             raise InputError(f"top must be at least 1 dimension, got {top}")
         self.robust, self.pooled, self.top = robust, pooled, top
         self.dropped = 0
-        for name in ("weight", "centre", "sigma_r"):
-            self.register_buffer(name, torch.empty(0, dtype=torch.float64))
-
-    def summarise(self, field: Tensor) -> FieldMoments:
-        """The mean and covariance of field (F, K)."""
-        return FieldMoments.of(field)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(N, K) -> (N, D), in the dtype of z."""
-        if self.weight.ndim != 2:
-            raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
-        z = as_tensor(z)
-        return ((z.to(self.weight.dtype) - self.centre) @ self.weight.T).to(z.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        """Buffers take the shapes of what is loaded: a fresh learner has none."""
-        for name, _ in self.named_buffers():
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
     def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, groups: Groups) -> None:
         """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members less their cluster."""
@@ -137,12 +61,12 @@ class _Linear(Learner):
             )
         inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), 0)
         order = inverse.argsort(descending=True, stable=True)[: self.top]
-        self.weight = _fix_signs(inverse[order, None] * basis[order])
+        self.weight = fix_signs(inverse[order, None] * basis[order])
         self.sigma_r = 1 / inverse[order]
         self.centre = centre
 
 
-class Scaled(_Linear):
+class Scaled(_Rescaled):
     """Step 4 alone: each dimension divided by the field's spread and rescaled, without sphering or rotation.
 
     "On scaled" of the paper's Figure 4.
@@ -156,7 +80,7 @@ class Scaled(_Linear):
         Raises:
             InputError: where the field has no spread along a dimension, or members are too few.
         """
-        members, groups = _checked(field, members, clusters)
+        members, groups = checked(field, members, clusters)
         moments = summary or self.summarise(field)
         spread = moments.covariance.diagonal().sqrt()
         if not (spread > 0).all():
@@ -164,7 +88,7 @@ class Scaled(_Linear):
         self._rescale(torch.diag(1 / spread), moments.mean, groups.centred(members), groups)
 
 
-class ScaledComponents(_Linear):
+class ScaledComponents(_Rescaled):
     """Steps 2 to 4: the squared distance is d^T (S_c^-1 - S_pop^-1) d with robust diagonals, a log likelihood ratio.
 
     Args:
@@ -181,7 +105,7 @@ class ScaledComponents(_Linear):
         Raises:
             InputError: where the field or the members span fewer than K dimensions (says how many).
         """
-        members, groups = _checked(field, members, clusters)
+        members, groups = checked(field, members, clusters)
         require_dimensions(field.shape[1], len(field), clusters)
         moments = summary or self.summarise(field)
         centred = groups.centred(members)
@@ -235,25 +159,3 @@ def _std(sample: Tensor, groups: Groups) -> Tensor:
     """(C, D) of each group; 0 of one alone."""
     freedom = (groups.size - 1).clamp(min=1)
     return (groups.sums(groups.centred(sample).square()) / freedom[:, None]).sqrt()
-
-
-def _checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Groups]:
-    """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
-    field, members = as_tensor(field), as_tensor(members).double()
-    if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
-        raise InputError(
-            "field (F, K), members (M, K) and M cluster labels expected, got "
-            f"{tuple(field.shape)}, {tuple(members.shape)} and {len(clusters)} labels"
-        )
-    if not members.isfinite().all():
-        raise InputError("field and members must be finite: leave out the stars that are not")
-    groups = Groups(clusters, members.device)
-    if not (groups.size > 1).any():
-        raise InputError("no cluster has two members: spread inside clusters cannot be measured")
-    return members, groups
-
-
-def _fix_signs(rows: Tensor) -> Tensor:
-    """Eigenvectors have no sign of their own: the largest entry of each row becomes positive."""
-    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
-    return torch.where(largest < 0, -rows, rows)
