@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
 import sys
+import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,21 +25,24 @@ from rich.logging import RichHandler
 
 from rsca_torch import commands
 from rsca_torch.errors import InputError
+from rsca_torch.plugins import CONFIG, register
+from rsca_torch.sweep import job_folder, job_note, job_overrides, jobs_of
 
 __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[DictConfig], float | None]] = {
     "compare": commands.compare,
     "simulate": commands.simulate,
     "ingest": commands.ingest,
     "fit": commands.fit,
     "embed": commands.embed,
+    "report": commands.report,
+    "learners": commands.learners,
 }
-#: Inside an installed package conf/ lies in it, in a checkout beside it.
-CONFIG = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 BAD_INPUT, INTERRUPTED = 2, 130
+MULTIRUN = ("-m", "--multirun")
 SEVERAL_KINDS = {"compressor.n_components"}  # a number, a list or auto: the command says what it expects
 
 
@@ -51,16 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_terminal()
     try:
         _run(command, overrides)
-    except InputError as error:
-        return _refuse(str(error))
-    except InstantiationException as error:
-        return _refuse(str(error.__cause__ if isinstance(error.__cause__, InputError) else error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(f"{_first_lines(error)}{_nearest(command, overrides)}\nrsca {command} --help lists every option")
-    except OSError as error:
-        return _refuse(
-            f"{error.strerror or error}: {error.filename or 'a file'}; choose another place, or make room there"
-        )
+    except (InputError, OSError, HydraException, OmegaConfBaseException) as error:
+        return _refuse(_message(error, command, overrides))
     except KeyboardInterrupt:
         log.warning("interrupted; the same command goes on with what is there")
         return INTERRUPTED
@@ -69,25 +68,97 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: str, overrides: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to a printed traceback
+    register()
     failures: list[Exception] = []
+    sweep = _sweep_folder(command, overrides) if any(flag in overrides for flag in MULTIRUN) else None
+    launch, main_process = uuid.uuid4().hex, os.getpid()
 
-    def task(config: DictConfig) -> None:
-        try:
-            groups = [override for override in overrides if (CONFIG / override.partition("=")[0]).is_dir()]
-            _require_kinds(config, hydra.compose(command, groups))
-            COMMANDS[command](config)
-        except (
-            InputError,
-            OSError,
-            HydraException,
-            OmegaConfBaseException,
-        ) as error:  # Hydra would print a line of its own
-            failures.append(error)
+    def run(config: DictConfig) -> float | None:
+        _require_kinds(config, hydra.compose(command, _groups()))
+        return COMMANDS[command](config)
 
-    sys.argv = [f"rsca {command}", *overrides]
+    def task(config: DictConfig) -> float | None:
+        if sweep is None:
+            try:
+                return run(config)
+            except (
+                InputError,
+                OSError,
+                HydraException,
+                OmegaConfBaseException,
+            ) as error:  # Hydra would print a line of its own
+                failures.append(error)
+                return None
+        if os.getpid() != main_process:
+            os.environ["TTY_COMPATIBLE"] = "0"  # progress of several jobs on one terminal would be a muddle
+            _log_to_terminal(f"[{HydraConfig.get().job.num}] ")
+        return _job(run, config, command, sweep, launch)
+
+    named = sweep is None or any(override.startswith("out=") for override in overrides)
+    sys.argv = [f"rsca {command}", *overrides, *([] if named else [f"out={sweep}"])]  # the same for all jobs
     hydra.main(version_base="1.3", config_path=str(CONFIG), config_name=command)(task)()
     if failures:
         raise failures[0]
+    if sweep is not None:
+        _require_all(sweep, launch)
+
+
+def _groups() -> list[str]:
+    """The groups that were exchanged: what the kinds of options depend on."""
+    given = HydraConfig.get().overrides.task
+    return [override for override in given if (CONFIG / override.partition("=")[0]).is_dir()]
+
+
+def _sweep_folder(command: str, overrides: Sequence[str]) -> Path:
+    """Where the jobs of a sweep make their folders: `out`, the same for all."""
+    if command != "compare":
+        raise InputError(f"rsca {command} takes one set of options at a time: sweeps (-m) are for rsca compare")
+    own = [override for override in overrides if override.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+    if own:
+        raise InputError(f"{', '.join(own)}: out=DIR names the folder of a sweep")
+    given = OverridesParser.create().parse_overrides([o for o in overrides if o.startswith("out=")])
+    if given:
+        out: Any = given[-1].value()
+        one = isinstance(out, str) and out and "${" not in out and not given[-1].is_sweep_override()
+        if not one:
+            raise InputError(f"{given[-1].input_line}: out=DIR must name one folder, in which each job makes its own")
+    else:
+        with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+            out = hydra.compose(command).out
+    if (Path(out) / "results.json").exists():
+        raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
+    return Path(out)
+
+
+def _job(
+    run: Callable[[DictConfig], float | None], config: DictConfig, command: str, sweep: Path, launch: str
+) -> float | None:
+    """One job of a sweep: input that cannot be used ends this job alone, and is told again at the end."""
+    overrides = [override for override in job_overrides() or () if not override.startswith("out=")]
+    folder = job_folder(sweep, overrides)
+    job_note(folder, launch, overrides)
+    log.info("job %s", " ".join(overrides) or "with the defaults")
+    try:
+        rate = run(config)
+    except (InputError, OSError, HydraException, OmegaConfBaseException) as error:
+        problem = _message(error, command, overrides)
+        job_note(folder, launch, overrides, problem)
+        log.error("this job failed: %s", problem)
+        return math.inf  # the worst, for a sweeper that looks for the best
+    job_note(folder, launch, overrides, None)
+    return rate
+
+
+def _require_all(sweep: Path, launch: str) -> None:
+    jobs = jobs_of(sweep, launch)
+    failed = [(overrides, problem) for overrides, problem in jobs if problem is not None]
+    if failed:
+        same = set.intersection(*(set(overrides) for overrides, _ in jobs)) if len(jobs) > 1 else set()
+        lines = [f"{len(failed)} of {len(jobs)} jobs of the sweep in {sweep} failed"]
+        for overrides, problem in failed:
+            own = " ".join(override for override in overrides if override not in same)
+            lines.append(f"{own or 'the job'}: {problem}")
+        raise InputError("\n  ".join(lines))
 
 
 def _require_kinds(config: DictConfig, default: DictConfig, above: str = "") -> None:
@@ -111,6 +182,20 @@ def _kind(value: Any) -> str:  # noqa: ANN401  (whatever a configuration holds)
     return kinds.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of options")
 
 
+def _message(error: Exception, command: str, overrides: Sequence[str]) -> str:
+    """What went wrong, and what to do."""
+    if isinstance(error, InstantiationException):
+        return str(error.__cause__ if isinstance(error.__cause__, InputError) else error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        said = _first_lines(error)
+        if "Could not find 'hydra/" in said:
+            said += '\nlaunchers and sweepers are extras: pip install "rsca_torch[sweep]" or "rsca_torch[optuna]"'
+        return f"{said}{_nearest(command, overrides)}\nrsca {command} --help lists every option"
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'a file'}; choose another place, or make room there"
+    return str(error)
+
+
 def _first_lines(error: Exception) -> str:
     """What a configuration error says, without what it says to programmers."""
     lines = str(error).splitlines()
@@ -130,6 +215,8 @@ def _nearest(command: str, overrides: Sequence[str]) -> str:
     hints = []
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
+        if key.startswith(("-", "hydra")):
+            continue
         if key not in options and not (CONFIG / key).is_dir():
             close = difflib.get_close_matches(key, options, 1) or [
                 names[n] for n in difflib.get_close_matches(key, names, 1)
@@ -165,12 +252,16 @@ def _escaped(message: str) -> str:
     return message.replace("[", r"\[")
 
 
-def _log_to_terminal() -> None:
+def _log_to_terminal(start: str = "") -> None:
+    """Plain lines; `start` says whose they are, where several processes write to one terminal."""
     console = Console(stderr=True)
     handler: logging.Handler = logging.StreamHandler()
     if console.is_terminal:  # a progress bar may be in the way
         handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if start:  # a worker has had another job before
+        for each in logging.getLogger().handlers:
+            each.setFormatter(logging.Formatter(f"{start}%(message)s"))
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)
 

@@ -19,13 +19,14 @@ import torch
 from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 
 from rsca_torch.climb import Climb
 from rsca_torch.comparison import (
     Candidates,
     Comparison,
+    HowToTrain,
     Representation,
     abundances,
     learner_name,
@@ -35,8 +36,10 @@ from rsca_torch.comparison import (
 from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
-from rsca_torch.loco import fitted, leave_one_cluster_out
+from rsca_torch.learning import Members, fitted
+from rsca_torch.loco import leave_one_cluster_out
 from rsca_torch.nested import best, carried, different_numbers
+from rsca_torch.plugins import builtin, installed, learner_class, learners_table
 from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.progress import folds, iterations, progress
 from rsca_torch.report import (
@@ -55,9 +58,22 @@ from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
+from rsca_torch.sweep import (
+    draw_groups,
+    filled_folder,
+    finished_rate,
+    gather,
+    groups_of,
+    job_folder,
+    job_overrides,
+    markdown,
+    print_groups,
+    print_table,
+    write_rows,
+)
 from rsca_torch.whole import require_new_file, require_new_folder, whole_file, whole_folder
 
-__all__ = ["compare", "embed", "fit", "ingest", "simulate"]
+__all__ = ["compare", "embed", "fit", "ingest", "learners", "report", "simulate"]
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +95,24 @@ def ingest(config: DictConfig) -> None:
     log.info("store in %s; next: rsca %s store=%s", store.path, following, store.path)
 
 
-def compare(config: DictConfig) -> None:
-    """Doppelganger rates of the learners on spectra and abundances, as table, files and pictures."""
+def compare(config: DictConfig) -> float:
+    """Doppelganger rates of the learners on spectra and abundances, as table, files and pictures.
+
+    Returns:
+        The judged learner's rate on spectra, for a sweeper that looks for the best.
+    """
     out = _path(config.out)
-    require_new_folder(out)
+    job = job_overrides()
+    if job is None:
+        require_new_folder(out)
+    else:
+        out = job_folder(out, job)
+        rate = _finished_rate(out, config)
+        if rate is not None:
+            log.info("finished already: %s", out)
+            return rate
     learners = _learners(config)
-    with whole_folder(out) as folder:
+    with whole_folder(out) if job is None else filled_folder(out) as folder:
         store = _store(config)
         field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
@@ -97,23 +125,56 @@ def compare(config: DictConfig) -> None:
             each = represent_with_each(field, members, partial(_compress, config, store, bar), numbers)
             given = each if _is_auto(config) else side_by_side([each[number] for number in numbers])
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
-            comparison = compare_learners([given, *others], learners, pairs, config.seed, folds(bar))
+            how = _how_to_train(config, store, folder)
+            comparison = compare_learners([given, *others], learners, pairs, config.seed, folds(bar), how)
             _say_what_was_chosen(comparison)
             _write(folder, comparison, store, config)
             spectra = comparison.results[0].representation
             _list_set_aside(folder, spectra)
-            learner = _fitted_on_all(learners[0], spectra, config.seed)
+            learner = _fitted_on_all(learners[0], spectra, config.seed, spectra.allowed(pairs))
             model = _layer(learner, spectra, store)
             if model is not None:
                 model.save(folder / "rsca.safetensors")
-            elif len(spectra.ppcas) > 1:
-                log.info("no rsca.safetensors: several models of step 1 are not one layer")
+            else:
+                torch.save(learner.state_dict(), folder / "learner.pt")  # loads with weights_only=True
+                log.info("no rsca.safetensors, but learner.pt: %s on its latents", learner_name(learner))
             if config.figures:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
                 _draw(folder, comparison, learner, model)
-    Console().print(summary_table(comparison))
+    print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
+    return comparison.results[0].loco.rate
+
+
+def _finished_rate(out: Path, config: DictConfig) -> float | None:
+    """Of a job of a sweep that was started before."""
+    if not (out / "results.json").exists():
+        return None
+    settings, checksum = _settings(config), None
+    if config.store is None:
+        settings["survey"] = hydra.utils.instantiate(config.survey, root="").config()
+    else:
+        checksum = Store.open(config.store).checksum
+    return finished_rate(out, settings, checksum)
+
+
+def report(config: DictConfig) -> None:
+    """One table and one picture of all runs of a sweep."""
+    sweep = Path(config.sweep)
+    out = sweep / "report" if config.out is None else _path(config.out)
+    gathered = gather(sweep)
+    groups = groups_of(gathered, config.baseline)
+    with filled_folder(out) as folder:
+        write_rows(folder / "runs.csv", gathered)
+        text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        save_figure(draw_groups(groups), folder, "rates")
+    print_groups(groups, gathered, config.baseline)
+    for run, problem in gathered.unused:
+        log.warning("not used: %s: %s", run, problem)
+    runs = len({row.run for row in gathered.rows})
+    log.info("%d runs; runs.csv, report.md and pictures in %s", runs, out)
 
 
 def fit(config: DictConfig) -> None:
@@ -177,6 +238,12 @@ def embed(config: DictConfig) -> None:
     with whole_file(out) as part:
         table.write(part, format="fits")
     log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)
+
+
+def learners(_: DictConfig) -> None:
+    """The learners that can be chosen: their classes, where they are from, and the papers."""
+    print_table(learners_table([*builtin(), *installed()]))
+    log.info("rsca compare learner=NAME takes one of them, learner._target_=my_package.MyLearner any class")
 
 
 def _path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
@@ -306,7 +373,7 @@ def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:
     for number, loco in sorted(curve.items()):
         log.info("%d components: doppelganger rate %.4f", number, loco.rate)
     on = each[best(curve)]
-    model = _layer(_fitted_on_all(make_learner, on, config.seed), on, store)
+    model = _layer(_fitted_on_all(make_learner, on, config.seed, allowed), on, store)
     assert model is not None, "ScaledComponents on one model is a layer"
     return model
 
@@ -341,24 +408,27 @@ def _maker(learner: DictConfig) -> Callable[[], Learner]:
     return partial(hydra.utils.instantiate, {name: value for name, value in learner.items() if name not in unknown})
 
 
-def _class(learner: DictConfig) -> type:
-    try:
-        return hydra.utils.get_class(learner._target_)
-    except Exception as error:  # whatever importing somebody's module raises
-        raise InputError(f"learner._target_={learner._target_} cannot be imported: {error}") from error
+def _class(learner: DictConfig) -> type[Learner]:
+    return learner_class(learner._target_)
 
 
 def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
-    unused = ("simulation", "simulated") if config.store is not None else ()
-    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
-    settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
+    settings = _settings(config)
     settings["survey"] = store.manifest["survey"]  # as the store was made
-    if not _is_auto(config):
-        settings["compressor"] = _without_candidates(settings["compressor"])
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_json(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """What results.json says of the options, less the survey's."""
+    unused = ("simulation", "simulated") if config.store is not None else ()
+    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
+    settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
+    if not _is_auto(config):
+        settings["compressor"] = _without_candidates(settings["compressor"])
+    return settings
 
 
 def _list_set_aside(folder: Path, on: Representation) -> None:
@@ -368,10 +438,29 @@ def _list_set_aside(folder: Path, on: Representation) -> None:
         log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
 
 
-def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int) -> Learner:
+def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int, allowed: Tensor) -> Learner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
-        return fitted(on.suited(make_learner), on.field, on.members, on.clusters, seed)
+        members = Members(on.members, on.clusters, allowed.numpy(), on.roots)
+        return fitted(on.suited(make_learner), on.field, members, on.clusters, seed)
+
+
+def _how_to_train(config: DictConfig, store: Store, folder: Path) -> HowToTrain:
+    """Folds of trained learners are kept beside the fits, under a name that says what they are of."""
+    learners = [config.learner, *config.baselines.values()]
+    content = json.dumps(
+        [version("rsca_torch"), store.checksum, [OmegaConf.to_container(learner) for learner in learners]], default=str
+    )
+    if config.processes < 1:
+        raise InputError(f"processes={config.processes}: at least 1 expected")
+    logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
+    kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
+    return HowToTrain(kept, content, config.processes, logger)
+
+
+def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
+    """Of one training, in a folder of its own."""
+    return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")
 
 
 def _layer(learner: Learner, on: Representation, store: Store) -> RSCA | None:

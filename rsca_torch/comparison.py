@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +17,9 @@ from astropy.table import Table, vstack
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.fold_files import FoldFiles
 from rsca_torch.learners.averaged import Averaged
-from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
 from rsca_torch.nested import NestedResult, nested_leave_one_cluster_out
 from rsca_torch.ppca import Embedding, MaskedPPCA
@@ -23,6 +27,7 @@ from rsca_torch.rsca import AnySpectra
 
 __all__ = [
     "Comparison",
+    "HowToTrain",
     "Representation",
     "Result",
     "abundances",
@@ -56,6 +61,7 @@ class Representation:
     ppcas: tuple[MaskedPPCA, ...] = ()
     seconds: float = 0.0  # that step 1 took
     aside: Table | None = None  # of `set_aside`
+    roots: Tensor | None = None  # (M, K, K), as in `learning.Members`
 
     @property
     def ppca(self) -> MaskedPPCA | None:
@@ -80,6 +86,44 @@ class Representation:
             for name in ("VHELIO_AVG", "AK_TARG")
         )
         return pairs(*velocity, *extinction)
+
+
+@dataclass(frozen=True)
+class HowToTrain:
+    """Of learners that are trained; closed forms take milliseconds and need none of it.
+
+    Attributes:
+        folder: where finished folds are kept. None: nowhere.
+        content: what tells this run's settings from another's, for the folds' folder.
+        processes: that fit folds side by side.
+        logger: gives a Lightning logger for (representation, learner, cluster left out). None: no log.
+    """
+
+    folder: Path | None = None
+    content: str = ""
+    processes: int = 1
+    logger: Callable[[str, str, str], Any] | None = None
+
+    def options(
+        self, make_learner: MakeLearner, on: Representation, allowed: Tensor, held_out: bool, seed: int
+    ) -> dict[str, Any]:
+        """Further arguments of `leave_one_cluster_out`."""
+        learner = make_learner()
+        recipe: Recipe | None = getattr(learner, "recipe", None)
+        if recipe is None or recipe.epochs == 0:
+            return {}
+        if recipe.noise and on.roots is None:
+            _warn(f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise")
+        options: dict[str, Any] = {"processes": self.processes if held_out else 1, "roots": on.roots}
+        if self.logger is not None:
+            options["logger"] = partial(self.logger, on.name, learner_name(learner))
+        if self.folder is not None:
+            total = hashlib.sha256(f"{self.content} {on.name} {held_out} {seed}".encode())
+            for tensor in (on.field, on.members, allowed):
+                total.update(tensor.cpu().contiguous().numpy().tobytes())
+            total.update("\n".join(on.clusters.tolist()).encode())
+            options["kept"] = FoldFiles(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
+        return options
 
 
 Candidates = Mapping[int, Representation]  # by number of components, of the same stars
@@ -134,6 +178,7 @@ def compare(
     pairs: AllowedPairs,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
+    training: HowToTrain | None = None,
 ) -> Comparison:
     """Leave-one-cluster-out rates of every learner on every representation, and of the first without cross-validation.
 
@@ -144,9 +189,10 @@ def compare(
         pairs: (member velocity, field velocity, member extinction, field extinction) -> allowed (M, F).
         seed: of torch's random numbers in every fold.
         progress: called with (what runs, folds done, folds).
+        training: where folds are kept and logged, and how many processes fit them.
 
     Raises:
-        InputError: as `leave_one_cluster_out` does.
+        InputError: as `leave_one_cluster_out` does, and where a cluster has members in the field.
     """
     names = [learner_name(make()) for make in learners]
     if len(set(names)) < len(names):
@@ -154,9 +200,11 @@ def compare(
     results = []
     for representation in representations:
         one = representation if isinstance(representation, Representation) else next(iter(representation.values()))
+        _require_separate(one)
         allowed = one.allowed(pairs)
         said: set[str] = set()
-        judge = partial(_judge, allowed=allowed, seed=seed, said=said, progress=progress)
+        how = training or HowToTrain()
+        judge = partial(_judge, allowed=allowed, seed=seed, said=said, progress=progress, how=how)
         results += [judge(learner, representation, held_out=True) for learner in learners]
         if representation is representations[0]:
             results.append(judge(learners[0], results[0].representation, held_out=False))
@@ -171,6 +219,7 @@ def _judge(
     seed: int,
     said: set[str],
     progress: Callable[[str, int, int], None] | None,
+    how: HowToTrain,
 ) -> Result:
     """One result; of its warnings those that no earlier learner on the same representation `said`."""
     name = learner_name(make_learner())
@@ -192,6 +241,7 @@ def _judge(
                 seed,
                 keep_distances=True,
                 progress=show,
+                **how.options(make_learner, on, allowed, held_out, seed),
             )
         else:
             latents = {number: (each.field, each.members) for number, each in on.items()}
@@ -204,6 +254,18 @@ def _judge(
             said.add(str(warning.message))
             warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
     return Result(one, name, loco, time.perf_counter() - started, nested)
+
+
+def _require_separate(on: Representation) -> None:
+    """Refuse members among the strangers."""
+    if "CLUSTER" not in on.field_stars.colnames:
+        return
+    both = sorted({*np.asarray(on.field_stars["CLUSTER"], dtype=str).tolist()} & {*on.clusters.tolist()} - {""})
+    if both:
+        raise InputError(
+            f"{len(both)} clusters have stars both in the field and among the members: {', '.join(both[:10])}; a "
+            "sibling among the strangers makes every rate wrong: move those stars to the members, or out of the field"
+        )
 
 
 def learner_name(learner: Learner) -> str:
@@ -224,7 +286,15 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     latents = (of_field.latents * ppca.scales, of_members.latents * ppca.scales)
     parts = zip((of_field, of_members), (field.stars, members.stars), strict=True)
     aside = vstack([set_aside(embedding, stars, field.wavelength, ppca) for embedding, stars in parts])
-    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside)
+    roots = _roots(ppca, members)
+    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots)
+
+
+def _roots(ppca: MaskedPPCA, members: AnySpectra) -> Tensor:
+    """(M, K, K) R with R R^T the covariance of each star's latents in units of flux, eq. 1.3."""
+    covariances = torch.cat([posterior.covariance() for posterior in ppca.posteriors(members)])
+    roots: Tensor = ppca.scales[:, None] * torch.linalg.cholesky(covariances)
+    return roots
 
 
 def set_aside(embedding: Embedding, stars: Table, wavelength: Tensor, ppca: MaskedPPCA) -> Table:
@@ -271,8 +341,21 @@ def side_by_side(parts: Sequence[Representation]) -> Representation:
         members=torch.cat([part.members for part in parts], dim=1),
         ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
         seconds=sum(part.seconds for part in parts),
+        roots=_blocks_on_a_diagonal([part.roots for part in parts if part.roots is not None]),
         aside=vstack([part.aside for part in parts]),
     )
+
+
+def _blocks_on_a_diagonal(parts: Sequence[Tensor]) -> Tensor | None:
+    """(M, K1, K1), (M, K2, K2), ... -> (M, K1 + K2 + ..., K1 + K2 + ...)."""
+    if not parts:
+        return None
+    sizes = [part.shape[1] for part in parts]
+    whole = parts[0].new_zeros(len(parts[0]), sum(sizes), sum(sizes))
+    for part, last in zip(parts, np.cumsum(sizes), strict=True):
+        here = slice(last - part.shape[1], last)
+        whole[:, here, here] = part
+    return whole
 
 
 def abundances(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from multiprocessing import get_context
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,11 +20,13 @@ from rsca_torch.arrays import Array, all_finite, as_tensor
 from rsca_torch.doppelganger import median_distance, sibling_distances, stranger_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.learning import Members, Trained, fitted
 
-__all__ = ["Difference", "LOCOResult", "fitted", "leave_one_cluster_out", "paired_difference"]
+__all__ = ["Difference", "Fold", "KeptFolds", "LOCOResult", "leave_one_cluster_out", "paired_difference"]
 
 LEVEL = 0.68
 RESAMPLES = 10_000
+SOME = 64  # stars that tell whether an embedding is constant
 BLOCK = 2**16  # field stars mapped at a time
 
 
@@ -37,6 +41,7 @@ class LOCOResult:
         median_sibling_distance: the threshold of each, in units of its own fold's embedding.
         held_out: whether the judging learner had not seen the cluster.
         distances: of each cluster its sibling pairs' and its allowed stranger pairs' distances; None unless kept.
+        trained: how each fold's training went, of learners that are trained.
     """
 
     cluster_rates: dict[str, float]
@@ -44,7 +49,8 @@ class LOCOResult:
     pairs: dict[str, int]
     median_sibling_distance: dict[str, float]
     held_out: bool = True
-    distances: dict[str, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    distances: dict[str, tuple[Tensor, Tensor]] | None = dataclass_field(default=None, repr=False)
+    trained: dict[str, Trained] = dataclass_field(default_factory=dict, repr=False)
 
     @property
     def rate(self) -> float:
@@ -111,6 +117,11 @@ def leave_one_cluster_out(
     seed: int = 0,
     keep_distances: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    roots: Array | None = None,
+    kept: KeptFolds | None = None,
+    processes: int = 1,
+    logger: Callable[[str], Any] | None = None,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
 
@@ -127,6 +138,10 @@ def leave_one_cluster_out(
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
         keep_distances: keep every sibling's and every allowed stranger's distance, for histograms.
         progress: called with (folds done, folds) after each fold.
+        roots: (M, K, K) as in `learning.Members`, for learners whose recipe draws noise.
+        kept: where finished folds are looked for first and kept. None: nowhere.
+        processes: that fit folds side by side; of use to learners that are trained.
+        logger: gives a Lightning logger for the training without a cluster. None: no log.
 
     Raises:
         InputError: for fewer than two clusters with two members, or shapes that disagree.
@@ -142,29 +157,150 @@ def leave_one_cluster_out(
             f"{len(field)} field stars, allowed {None if allowed is None else tuple(allowed.shape)}"
         )
     judged = _judged_clusters(labels)
-    allowed = np.broadcast_to(True, (len(members), len(field))) if allowed is None else _flags(allowed)
-    has_siblings = np.isin(labels, judged)
-    rates, sizes, pairs, medians = {}, {}, {}, {}
-    distances: dict[str, tuple[Tensor, Tensor]] = {}
-    notes: list[str] = []
-    summary: dict[str, Any] = {}
-    fit = partial(_noting, notes, make_learner, field, seed=seed, summary=summary)
-    learner = None if held_out else fit(members[has_siblings], labels[has_siblings])
-    for done, cluster in enumerate(judged, start=1):
-        inside = labels == cluster
-        others = has_siblings & ~inside
-        judge = learner or fit(members[others], labels[others])
-        siblings, strangers = _distances(judge, field, members[inside], allowed[inside])
-        sizes[cluster], pairs[cluster], medians[cluster] = int(inside.sum()), len(strangers), median_distance(siblings)
-        rates[cluster] = float((strangers <= medians[cluster]).double().mean())
-        if keep_distances:
-            distances[cluster] = siblings, strangers
+    flags = np.broadcast_to(True, (len(members), len(field))) if allowed is None else _flags(allowed)
+    given = Members(members, labels, flags, None if roots is None else as_tensor(roots).double())
+    task = _Task(make_learner, field, given, np.isin(labels, judged), held_out, seed, keep_distances, logger)
+    folds: dict[str, Fold] = {}
+    for cluster, fold in _folds(task, judged, kept, processes):
+        folds[cluster] = fold
         if progress is not None:
-            progress(done, len(judged))
+            progress(len(folds), len(judged))
+    folds = {cluster: folds[cluster] for cluster in judged}
+    notes = [fold.note for fold in folds.values() if fold.note][: None if held_out else 1]
     if notes:
         _warn(f"in {len(notes)} of {len(judged) if held_out else 1} folds, first: {notes[0]}")
-    _warn_named("with no allowed pair (rate NaN, left out of the mean)", [c for c in judged if pairs[c] == 0])
-    return LOCOResult(rates, sizes, pairs, medians, held_out, distances if keep_distances else None)
+    _warn_named("with no allowed pair (rate NaN, left out of the mean)", [c for c in judged if folds[c].pairs == 0])
+    return LOCOResult(
+        {cluster: fold.rate for cluster, fold in folds.items()},
+        {cluster: fold.members for cluster, fold in folds.items()},
+        {cluster: fold.pairs for cluster, fold in folds.items()},
+        {cluster: fold.median_sibling_distance for cluster, fold in folds.items()},
+        held_out,
+        {cluster: (fold.siblings, fold.strangers) for cluster, fold in folds.items()} if keep_distances else None,
+        {cluster: fold.trained for cluster, fold in folds.items() if fold.trained is not None},
+    )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a learner that never saw a cluster said of it; distances are empty where they are not kept."""
+
+    rate: float
+    members: int
+    pairs: int
+    median_sibling_distance: float
+    siblings: Tensor
+    strangers: Tensor
+    note: str = ""  # the first warning of the fit
+    trained: Trained | None = None
+
+
+class KeptFolds(Protocol):
+    """Where finished folds are kept, so that an interrupted run goes on."""
+
+    def get(self, cluster: str) -> Fold | None:
+        """The fold, if it is there."""
+
+    def put(self, cluster: str, fold: Fold) -> None:
+        """Keep it, whole or not at all."""
+
+
+@dataclass
+class _Task:
+    """All that a fold needs but its cluster."""
+
+    make_learner: Callable[[], Learner]
+    field: Tensor
+    members: Members
+    has_siblings: NDArray[np.bool_]
+    held_out: bool
+    seed: int
+    keep_distances: bool
+    logger: Callable[[str], Any] | None
+    summary: dict[str, Any] = dataclass_field(default_factory=dict)
+    everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
+
+    def __call__(self, cluster: str) -> Fold:
+        """Fit without the cluster, and judge it."""
+        inside = self.members.labels == cluster
+        if self.held_out:
+            learner, note = self.fitted(self.has_siblings & ~inside, cluster)
+        else:
+            self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
+            learner, note = self.everyone
+        own = self.members[inside]
+        assert own.allowed is not None
+        siblings, strangers, at_one_point = _distances(learner, self.field, own.z, own.allowed)
+        if at_one_point:
+            note = (
+                f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
+                "rate is 1; leave it out, or where it is trained, train it for less or from another start"
+            )
+        median = median_distance(siblings)
+        rate = float((strangers <= median).double().mean())
+        kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
+        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
+
+    def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
+        """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NumericalWarning)
+            members = self.members[chosen]
+            logger = None if self.logger is None else self.logger(name)
+            learner = fitted(self.make_learner, self.field, members, members.labels, self.seed, self.summary, logger)
+        notes = [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)]
+        for warning in caught:
+            if not issubclass(warning.category, NumericalWarning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        return learner, notes[0] if notes else ""
+
+
+def _folds(task: _Task, judged: Sequence[str], kept: KeptFolds | None, processes: int) -> Iterator[tuple[str, Fold]]:
+    """Those that are kept, then the others as they finish, each kept at once."""
+    missing = []
+    for cluster in judged:
+        fold = None if kept is None else kept.get(cluster)
+        if fold is None:
+            missing.append(cluster)
+        else:
+            yield cluster, fold
+    for cluster, fold in _in_processes(task, missing, processes) if processes > 1 else _one_by_one(task, missing):
+        if kept is not None:
+            kept.put(cluster, fold)
+        yield cluster, fold
+
+
+def _one_by_one(task: _Task, clusters: Sequence[str]) -> Iterator[tuple[str, Fold]]:
+    return ((cluster, task(cluster)) for cluster in clusters)
+
+
+def _in_processes(task: _Task, clusters: Sequence[str], processes: int) -> Iterator[tuple[str, Fold]]:
+    """Side by side; every process is given the task once."""
+    threads = max(1, torch.get_num_threads() // processes)
+    with ProcessPoolExecutor(
+        min(processes, max(1, len(clusters))), get_context("spawn"), _start_worker, (task, threads)
+    ) as pool:
+        running = {pool.submit(_work, cluster): cluster for cluster in clusters}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: _Task | None = None  # of this process
+
+
+def _start_worker(task: _Task, threads: int) -> None:
+    global _worker
+    torch.set_num_threads(threads)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    _worker = task
+
+
+def _work(cluster: str) -> Fold:
+    assert _worker is not None
+    return _worker(cluster)
 
 
 def _flags(allowed: Array) -> NDArray[np.bool_]:
@@ -193,63 +329,31 @@ def _warn(message: str) -> None:
     warnings.warn(message, NumericalWarning, stacklevel=3)
 
 
-def fitted(
-    make_learner: Callable[[], Learner],
-    field: Tensor,
-    members: Tensor,
-    clusters: Labels,
-    seed: int,
-    summary: dict[str, Any] | None = None,
-) -> Learner:
-    """A fresh learner fitted on field (F, K) and members (M, K) with their M labels, in eval mode.
-
-    `summary`, empty at first, carries what the learner says of the field alone from one call to the next.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # the one that is forked; torch.manual_seed takes a stack trace a fold
-        learner = make_learner()
-        learner.initialise(field, members, clusters, **_summary(learner, field, {} if summary is None else summary))
-    return learner.eval()
-
-
-def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[str, Any]:
-    """The further argument of `initialise`; none for a learner that does not ask for it."""
-    if "summary" not in inspect.signature(learner.initialise).parameters:
-        return {}
-    if not summary:
-        with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
-            summary["summary"] = learner.summarise(field)
-    return summary
-
-
-def _noting(notes: list[str], *given: Any, **options: Any) -> Learner:  # noqa: ANN401  (those of `fitted`)
-    """As `fitted`; the first numerical warning joins the notes, so that 22 folds say once what they all say."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", NumericalWarning)
-        learner = fitted(*given, **options)
-    notes += [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)][:1]
-    for warning in caught:
-        if not issubclass(warning.category, NumericalWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return learner
-
-
 @torch.no_grad()
-def _distances(learner: Learner, field: Tensor, members: Tensor, allowed: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """Of one cluster: siblings' distances and allowed strangers'; only field stars of an allowed pair are mapped."""
+def _distances(
+    learner: Learner, field: Tensor, members: Tensor, allowed: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor, bool]:
+    """Of one cluster: siblings' distances and allowed strangers', and whether all of these stars are at one point.
+
+    Only field stars of an allowed pair are mapped.
+    """
     embedded = _embedded(learner, members)
     compared = torch.from_numpy(np.flatnonzero(allowed.any(0)))
-    strangers = [
-        stranger_distances(embedded, _embedded(learner, field.index_select(0, block)), allowed[:, block.numpy()])
-        for block in torch.split(compared, BLOCK)
-    ]
-    return sibling_distances(embedded), torch.cat(strangers)
+    strangers, at_one_point = [], len(compared) > 1
+    for block in torch.split(compared, BLOCK):
+        near = _embedded(learner, field.index_select(0, block))
+        at_one_point = at_one_point and bool((near[:SOME] == embedded[0]).all())
+        strangers.append(stranger_distances(embedded, near, allowed[:, block.numpy()]))
+    return sibling_distances(embedded), torch.cat(strangers), at_one_point
 
 
 def _embedded(learner: Learner, z: Tensor) -> Tensor:
     embedded: Tensor = learner(z)
+    if embedded.ndim != 2 or len(embedded) != len(z) or not embedded.is_floating_point():
+        raise InputError(
+            f"{type(learner).__name__} must map ({', '.join(map(str, z.shape))}) to ({len(z)}, D) numbers, got "
+            f"{str(embedded.dtype).removeprefix('torch.')} of shape {tuple(embedded.shape)}"
+        )
     if not all_finite(embedded):
         raise InputError(
             f"{type(learner).__name__} gave {int((~embedded.isfinite()).sum())} of {embedded.numel()} values that are "

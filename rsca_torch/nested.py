@@ -17,7 +17,8 @@ from rsca_torch.arrays import Array, as_tensor
 from rsca_torch.doppelganger import doppelganger_rate
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner
-from rsca_torch.loco import LOCOResult, fitted, leave_one_cluster_out
+from rsca_torch.learning import fitted
+from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 
 __all__ = ["NestedResult", "best", "carried", "different_numbers", "nested_leave_one_cluster_out"]
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rsca_torch.comparison import Comparison, Representation, Result
 from rsca_torch.errors import InputError
+from rsca_torch.loco import LOCOResult
 from rsca_torch.survey.apogee import CHIPS, wavelength
 
 __all__ = [
@@ -91,6 +92,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
         "seconds": round(result.seconds, 3),
+        **({"training": _training(loco)} if loco.trained else {}),
         "clusters": [
             {
                 "cluster": cluster,
@@ -102,6 +104,12 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
             for cluster, rate in loco.cluster_rates.items()
         ],
     }
+
+
+def _training(loco: LOCOResult) -> dict[str, Any]:
+    """How every fold was trained, less its losses, which are in the logs."""
+    told = ("epochs", "best", "effective_rank", "variance", "stopped")
+    return {cluster: {name: getattr(trained, name) for name in told} for cluster, trained in loco.trained.items()}
 
 
 def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from rsca_torch.errors import InputError
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import Store
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["simulated_store"]
 
@@ -21,32 +28,64 @@ log = logging.getLogger(__name__)
 def simulated_store(config: DictConfig) -> Store:
     """What lies in `config.simulated`, simulated and ingested first as far as it is not there.
 
+    Of several processes that need it at the same time one makes it, and the others wait for it.
+
     Raises:
         InputError: where another survey lies there, or the simulated release is not the one that would be read.
     """
     folder = Path(config.simulated)
-    archive, path = folder / "archive", folder / "store"
     chosen = {name: OmegaConf.to_container(config[name], resolve=False) for name in ("simulation", "survey")}
     settings = {"seed": config.seed, **chosen}
-    note = folder / "simulation.json"
-    if archive.exists() or path.exists():
-        if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
-            raise InputError(
-                f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
-                "or remove it"
-            )
-    else:
+    if not (folder / "store").exists():
+        _require_same(folder, settings)
         if config.simulation.release != config.survey.release:
             raise InputError(
                 f"simulation.release={config.simulation.release} would be read as {config.survey.release}: "
                 f"give survey=apogee_{config.simulation.release} too"
             )
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / "lock"):
+            _make(config, folder, settings)
+    _require_same(folder, settings)
+    return Store.open(folder / "store")
+
+
+def _require_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Nothing, or the same survey."""
+    note = folder / "simulation.json"
+    if not ((folder / "archive").exists() or (folder / "store").exists()):
+        return
+    if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
+        raise InputError(
+            f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
+            "or remove it"
+        )
+
+
+def _make(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
+    """As far as it is not there; another process may have made it in the meantime."""
+    _require_same(folder, settings)
+    archive, path = folder / "archive", folder / "store"
+    if not (archive.exists() or path.exists()):
         simulation = hydra.utils.instantiate(config.simulation)
         log.info("no store given: simulating a survey in %s", folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        (folder / "simulation.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         simulation.write(archive, config.seed)
     if not path.exists():
         survey = hydra.utils.instantiate(config.survey, root=str(archive))
         ingest(survey, path)
-    return Store.open(path)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; a lock of a process that ended, however it ended, holds nobody up."""
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process simulates a survey in %s: waiting for it", lock.parent)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                log.warning("warning: %s cannot be locked (%s): make its survey in one run", lock, error.strerror)
+        yield

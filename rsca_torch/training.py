@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,20 +137,20 @@ class AllReduce(DDPStrategy):
 
 
 class _EachIteration(Checkpoint):
-    """Keeps the state after each iteration in one file, whole or not at all.
+    """Keeps the state after each iteration in one file, whole or not at all, whoever else keeps the same fit there.
 
     ModelCheckpoint would keep none: it counts the optimizer's steps, and there is no optimizer.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # one name in all processes of a fit
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  (Lightning's)
         """After the module's own."""
-        part = self.path.with_name(f"{self.path.name}.part")
-        trainer.save_checkpoint(part)
+        trainer.save_checkpoint(self.part)
         if trainer.is_global_zero:
-            part.replace(self.path)
+            self.part.replace(self.path)
 
 
 @dataclass

@@ -14,8 +14,8 @@ import rsca_torch
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
     "errors whole arrays spectra survey blocks weights posterior em online climb start ppca "
-    "datamodule training learners rsca doppelganger loco nested "
-    "comparison report progress simulated_store commands cli"
+    "datamodule training learners rsca doppelganger learning descent loco fold_files nested plugins testing "
+    "comparison report sweep progress simulated_store commands cli"
 ).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -360,7 +360,8 @@ def test_compare_averages(survey, caplog):
         assert [model["n_components"] for model in entry["compressor"]["models"]] == [4, 2]
     assert [entry["learner"] for entry in content["results"]] == ["rsca", "raw", "rsca"]
     assert not (survey / "averaged" / "rsca.safetensors").exists()
-    assert "no rsca.safetensors: several models of step 1 are not one layer" in caplog.text
+    assert "no rsca.safetensors, but learner.pt" in caplog.text
+    assert torch.load(survey / "averaged" / "learner.pt", weights_only=True)["parts.1.weight"].shape == (2, 2)
 
 
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")

@@ -74,6 +74,7 @@ class Learner(nn.Module):
     name: str = ""  # in tables and results; empty: the name of the class
     paper: str = ""  # where it is from, for `rsca learners`
     recipe: Recipe | None = None  # how its loss is minimised; None: it has none
+    trained: Any = None  # how that went, where it was done: a `learning.Trained`
 
     def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
         """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""

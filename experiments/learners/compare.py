@@ -1,0 +1,178 @@
+"""All learners on simulated surveys: `python experiments/learners/compare.py [--seeds 5] [--folder runs/learners]`.
+
+Step 1 as `rsca compare` has it, then every learner of conf/learner leaves one cluster out on the same latents, folds
+and pairs; those with a loss also from a random start (init=random), the siamese network also with a hidden layer.
+Prints, as Markdown, the mean and range of the rate over surveys, and how much it exceeds RSCA's: all surveys' clusters
+together, drawn with replacement in pairs, 68 % interval. Draws it as learners.png. Latents and finished folds are kept
+in the folder, and are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import hydra
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from torch import Tensor
+
+from rsca_torch.cli import CONFIG
+from rsca_torch.comparison import represent
+from rsca_torch.doppelganger import allowed_pairs
+from rsca_torch.errors import NumericalWarning
+from rsca_torch.fold_files import FoldFiles
+from rsca_torch.learners import Learner
+from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.simulated_store import simulated_store
+from rsca_torch.survey.store import Store
+from rsca_torch.whole import whole_file
+
+RANDOM, HIDDEN = ["learner.init=random"], ["learner.hidden=[64]"]
+#: name in the table: what to compose
+VARIANTS = {
+    "rsca": ["learner=rsca"],
+    "raw": ["learner=raw"],
+    "scaled": ["learner=scaled"],
+    "pca_whitening": ["learner=pca_whitening"],
+    "rca": ["learner=rca"],
+    "lda": ["learner=lda"],
+    "kissme": ["learner=kissme"],
+    "nca": ["learner=nca"],
+    "nca, random start": ["learner=nca", *RANDOM],
+    "lmnn": ["learner=lmnn"],
+    "lmnn, random start": ["learner=lmnn", *RANDOM],
+    "siamese": ["learner=siamese"],
+    "siamese, random start": ["learner=siamese", *RANDOM],
+    "siamese, triplet": ["learner=siamese", "learner.criterion=triplet"],
+    "siamese, supcon": ["learner=siamese", "learner.criterion=supcon"],
+    "siamese, 64 hidden": ["learner=siamese", *HIDDEN],
+    "siamese, 64 hidden, random start": ["learner=siamese", *HIDDEN, *RANDOM],
+}
+
+
+def makers(names: Sequence[str], further: Sequence[str]) -> dict[str, Callable[[], Learner]]:
+    """Of fresh learners; an override that a learner does not know is not for it."""
+    made = {}
+    for name in names:
+        config = compose("compare", VARIANTS[name]).learner
+        for override in further:
+            key, _, value = override.partition("=")
+            if "recipe" in config and key in config.recipe:
+                config.recipe[key] = int(value)
+        made[name] = partial(hydra.utils.instantiate, config)
+    return made
+
+
+def latents(config: DictConfig, store: Store, file: Path) -> tuple[Tensor, Tensor]:
+    """(field, members) in the principal coordinates of step 1, as `rsca compare` has them; kept in a file."""
+    if not file.exists():
+        settings = {name: value for name, value in config.compressor.items() if name != "candidates"}
+        compressor = hydra.utils.instantiate(settings)
+        on = represent(store.select(~store.is_member), store.select(store.is_member), compressor)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as part:
+            torch.save({"field": on.field, "members": on.members}, part)
+    kept = torch.load(file, weights_only=True)
+    return kept["field"], kept["members"]
+
+
+def rates_of(
+    seed: int, folder: Path, learners: Mapping[str, Callable[[], Learner]], further: Sequence[str]
+) -> dict[str, LOCOResult]:
+    """Of every learner on one survey."""
+    config: DictConfig = compose("compare", [f"seed={seed}", f"simulated={folder}/surveys/seed-{seed}", *further])
+    store: Store = simulated_store(config)
+    field, members = latents(config, store, folder / f"seed-{seed}" / "latents.pt")
+    stars = store.stars[store.is_member], store.stars[~store.is_member]
+    columns = [np.asarray(part[name], dtype=float) for name in ("VHELIO_AVG", "AK_TARG") for part in stars]
+    allowed, clusters = allowed_pairs(*columns), np.asarray(stars[0]["CLUSTER"], dtype=str)
+    results = {}
+    for name, make in learners.items():
+        began = time.perf_counter()
+        content = f"{version('rsca_torch')} {store.checksum} {make.args}"
+        kept = FoldFiles(folder / f"seed-{seed}" / "folds" / hashlib.sha256(content.encode()).hexdigest()[:16])
+        results[name] = leave_one_cluster_out(make, field, members, clusters, allowed, seed=seed, kept=kept)
+        seconds = time.perf_counter() - began
+        print(f"seed {seed}: {name}: {100 * results[name].rate:.3f} % ({seconds:.0f} s)", flush=True)
+    return results
+
+
+def pooled(results: Sequence[LOCOResult]) -> LOCOResult:
+    """All surveys' clusters as if they were one survey's."""
+    rates, members, pairs = (
+        {
+            f"{seed} {cluster}": value
+            for seed, one in enumerate(results)
+            for cluster, value in getattr(one, what).items()
+        }
+        for what in ("cluster_rates", "members", "pairs")
+    )
+    return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan))
+
+
+def drawn(rates: Mapping[str, np.ndarray]) -> Figure:
+    """A row a learner, a point a survey, a bar at their mean."""
+    figure = Figure(figsize=(7, 0.5 + 0.32 * len(rates)), layout="constrained")
+    axes = figure.subplots()
+    for place, values in enumerate(reversed(rates.values())):
+        axes.plot(values, np.full(len(values), place), "o", color="#2c6fbb", alpha=0.5, markersize=5)
+        axes.plot([values.mean()], [place], "|", color="#c0392b", markersize=16, markeredgewidth=2.5)
+        axes.annotate(
+            f"{values.mean():.2f}", (values.max(), place), xytext=(8, -3), textcoords="offset points", fontsize=8
+        )
+    axes.set_yticks(range(len(rates)), list(reversed(rates)))
+    axes.set_xscale("log")
+    axes.set_xlabel("doppelganger rate, % (points: simulated surveys; bar: their mean)")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def main() -> None:
+    """Run, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path("runs/learners"))
+    parser.add_argument("--learners", nargs="+", default=list(VARIANTS), help="by their names in the table")
+    parser.add_argument("--recipe", nargs="*", default=[], help="for all with a loss, e.g. epochs=5")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="of rsca compare, e.g. compressor.n_components=20; another folder for other overrides",
+    )
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        learners = makers(given.learners, given.recipe)
+        surveys = [rates_of(seed, given.folder, learners, given.overrides) for seed in range(given.seeds)]
+    rates = {name: 100 * np.array([survey[name].rate for survey in surveys]) for name in learners}
+    first = pooled([survey[given.learners[0]] for survey in surveys])
+    print(f"| learner | rate, %: mean (range over surveys) | less {given.learners[0]}, 68 % | surveys won |")
+    print("|---|---|---|---|")
+    for name, values in rates.items():
+        row = f"| {name} | {values.mean():.2f} ({values.min():.2f}-{values.max():.2f}) "
+        if name == given.learners[0]:
+            print(f"{row}| | |")
+            continue
+        less: Difference = paired_difference(pooled([survey[name] for survey in surveys]), first)
+        won = int((values < rates[given.learners[0]]).sum())
+        print(
+            f"{row}| {100 * less.value:+.2f} ({100 * less.low:+.2f} to {100 * less.high:+.2f}) "
+            f"| {won} of {len(surveys)} |"
+        )
+    picture = given.folder / "learners.png"
+    drawn(rates).savefig(picture, dpi=150, metadata={"Software": None})
+    print(f"\n{picture}")
+
+
+if __name__ == "__main__":
+    main()

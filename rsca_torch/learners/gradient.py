@@ -1,0 +1,225 @@
+"""What learners with a loss share: a linear map that starts as RSCA's or at random (docs/maths.md, section 8)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rsca_torch.arrays import as_tensor
+from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners.groups import Groups
+from rsca_torch.learners.learner import Labels, Learner, Recipe
+from rsca_torch.learners.linear import checked
+from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.scaled_components import ScaledComponents
+
+__all__ = ["GradientLearner", "require_number", "squared_distances", "summed"]
+
+HELD = 2**22  # numbers of one intermediate result that a loss holds for its gradient: 32 MB
+
+
+class GradientLearner(Learner):
+    """z -> (z - centre) @ weight.T, weight = start + change @ sphere, `change` to be trained (docs/maths.md, eq. 8.1).
+
+    Subclasses write `_unpenalised`. A dimension to which RSCA gives the weight 0 stays a row of zeros in a linear map
+    with a loss of squared distances: its gradient is 0 there.
+
+    Args:
+        n_dimensions: D, of the embedding; with init="rsca" the most important ones. None: K.
+        init: "rsca" starts from RSCA's map of the same field and members; "random" from normal numbers of standard
+            deviation 1 / sqrt(K) in the latents that are sphered by the field.
+        penalty: times the sum of the squares of `change` is added to the loss. It pulls toward RSCA's map; with
+            init="random" toward 0.
+        dropout: share of the sphered inputs that are set to 0, in training mode only.
+        negatives: so many field stars, drawn once by `initialise`, are further strangers in the loss.
+        recipe: how the loss is minimised.
+
+    Attributes:
+        centre: (K,) float64, the field's mean.
+        sphere: (K, K) float64, S of docs/maths.md, section 2.
+        start: (D, K) float64, RSCA's weight or 0.
+        change: (D, K) float64, 0 with init="rsca" until it is trained.
+        strangers: (negatives, K) float64 field stars; not in the state.
+
+    Raises:
+        InputError: for options out of range.
+    """
+
+    centre: Tensor
+    sphere: Tensor
+    start: Tensor
+    strangers: Tensor
+
+    def __init__(
+        self,
+        n_dimensions: int | None = None,
+        init: str = "rsca",
+        penalty: float = 0.0,
+        dropout: float = 0.0,
+        negatives: int = 0,
+        recipe: Recipe | None = None,
+    ) -> None:
+        super().__init__()
+        if n_dimensions is not None and (not isinstance(n_dimensions, int) or n_dimensions < 1):
+            raise InputError(
+                f"n_dimensions must be a whole number of at least 1, or None for all of them, got {n_dimensions!r}"
+            )
+        if init not in ("rsca", "random"):
+            raise InputError(f'init must be "rsca" or "random", got {init!r}')
+        require_number("penalty", penalty, at_least=0)
+        require_number("dropout", dropout, at_least=0, below=1)
+        if not isinstance(negatives, int) or negatives < 0:
+            raise InputError(f"negatives must be a whole number of at least 0 field stars, got {negatives!r}")
+        if recipe is not None and not isinstance(recipe, Recipe):
+            raise InputError(f"recipe must be a rsca_torch.learners.Recipe, or None for its defaults, got {recipe!r}")
+        self.n_dimensions, self.init = n_dimensions, init
+        self.penalty, self.dropout, self.negatives = penalty, dropout, negatives
+        self.recipe = recipe or Recipe()
+        for name in ("centre", "sphere", "start"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.float64))
+        self.register_buffer("strangers", torch.empty(0, dtype=torch.float64), persistent=False)
+        self.change = nn.Parameter(torch.empty(0, dtype=torch.float64))
+
+    @property
+    def weight(self) -> Tensor:
+        """(D, K) float64, the linear map as it is now."""
+        return self.start + self.change @ self.sphere
+
+    def summarise(self, field: Tensor) -> FieldMoments:
+        """The mean and covariance of field (F, K)."""
+        return FieldMoments.of(field)
+
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels, summary: FieldMoments | None = None) -> None:
+        """Set where training starts; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
+
+        Raises:
+            InputError: where the field spans fewer than K dimensions (says how many), where n_dimensions is above K or
+                negatives above F, and with init="rsca" where ScaledComponents cannot be fitted.
+        """
+        members, _ = checked(field, members, clusters)
+        field = as_tensor(field).double()
+        n_components = members.shape[1]
+        n_dimensions = n_components if self.n_dimensions is None else self.n_dimensions
+        if n_dimensions > n_components:
+            raise InputError(
+                f"n_dimensions={n_dimensions}, but the latents have {n_components} dimensions: "
+                f"lower it to at most {n_components}"
+            )
+        if self.negatives > len(field):
+            raise InputError(
+                f"negatives={self.negatives}, but there are {len(field)} field stars: lower it to at most {len(field)}"
+            )
+        moments = summary or self.summarise(field)
+        self.centre, self.sphere = moments.mean, moments.sphere
+        self.start = field.new_zeros(n_dimensions, n_components)
+        change = torch.zeros_like(self.start)
+        if self.init == "rsca":
+            closed_form = ScaledComponents(top=n_dimensions)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumericalWarning)  # where RSCA drops a dimension RSCA itself says so
+                closed_form.initialise(field, members, clusters, moments)
+            self.start = closed_form.weight
+        else:
+            change.normal_(0, n_components**-0.5)
+        self.change = nn.Parameter(change)
+        self.strangers = field[:0]
+        if self.negatives:
+            self.strangers = field[torch.randperm(len(field), device=field.device)[: self.negatives]]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, K) -> (N, D), in the dtype of z."""
+        self._require_fitted()
+        z = as_tensor(z)
+        deviation = z.to(self.start.dtype) - self.centre
+        if self.training and self.dropout:
+            sphered = nn.functional.dropout(deviation @ self.sphere.T, self.dropout)
+            deviation = torch.linalg.solve(self.sphere, sphered.T).T
+        return self._embedding(deviation).to(z.dtype)
+
+    def loss(self, z: Tensor, clusters: Labels) -> Tensor:
+        """A float64 scalar: that of the members' latents (M, K), M labels, and the penalty.
+
+        Raises:
+            InputError: where the shapes disagree, no cluster has two members, or the negatives are missing.
+        """
+        self._require_fitted()
+        z = as_tensor(z).to(self.start.dtype)
+        if z.ndim != 2 or len(z) != len(clusters):
+            raise InputError(f"latents (M, K) and M labels expected, got {tuple(z.shape)} and {len(clusters)} labels")
+        if len(self.strangers) != self.negatives:
+            raise InputError(
+                f"{self.negatives} negatives expected, got {len(self.strangers)}: they are not part of the state, "
+                "so call initialise(field, members, clusters) before load_state_dict"
+            )
+        groups = Groups(clusters, z.device)
+        if not (groups.size > 1).any():
+            raise InputError(f"no cluster has two of the {len(z)} members: give batches with siblings")
+        return self._unpenalised(z, groups) + self.penalty * self._departure()
+
+    def _unpenalised(self, z: Tensor, groups: Groups) -> Tensor:  # noqa: ARG002  (for subclasses)
+        """A scalar, of latents (M, K) in at least one cluster of two."""
+        raise InputError(f"{type(self).__name__} must define _unpenalised(z, groups)")
+
+    def _embedding(self, deviation: Tensor) -> Tensor:
+        """(N, K) z less the centre -> (N, D)."""
+        return deviation @ self.weight.T
+
+    def _departure(self) -> Tensor:
+        """How far the map is from where a penalty pulls it."""
+        return self.change.square().sum()
+
+    def _with_strangers(self, z: Tensor) -> Tensor:
+        """(M + negatives, D) the embedding of latents (M, K), then of the negatives."""
+        embedded: Tensor = self(torch.cat([z, self.strangers]) if self.negatives else z)
+        return embedded
+
+    def _require_fitted(self) -> None:
+        if self.start.ndim != 2:
+            raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Shapes are those of what is loaded: a fresh learner has none."""
+        for name in ("centre", "sphere", "start"):
+            if prefix + name in state_dict:  # not into the old ones, which other folds may share
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        change = state_dict.get(prefix + "change")
+        if change is not None and change.shape != self.change.shape:  # else an optimiser may hold it
+            self.change = nn.Parameter(torch.empty_like(change))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def require_number(name: str, value: float, at_least: float = 0.0, below: float = inf, above: float = -inf) -> None:
+    """Refuse an option out of range.
+
+    Raises:
+        InputError: says the range.
+    """
+    if not (isinstance(value, int | float) and at_least <= value < below and value > above):
+        lower = f"above {above}" if above >= at_least else f"at least {at_least}"
+        upper = "finite" if below == inf else f"below {below}"
+        raise InputError(f"{name} must be a number {lower} and {upper}, got {value!r}")
+
+
+def squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """(A, D), (B, D) -> (A, B), by direct differences; nothing of size A x B x D is held."""
+    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def summed(term: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
+    """The sum of `term` over rows, in parts whose intermediate results are made anew for the gradient, not held.
+
+    Args:
+        term: a scalar of some of the rows.
+        rows: (R,) their numbers.
+        width: of the largest intermediate result of `term`, numbers a row.
+    """
+    parts = torch.split(rows, max(1, HELD // width))
+    if len(parts) == 1:
+        return term(rows)
+    return torch.stack([checkpoint(term, part, use_reentrant=False, preserve_rng_state=False) for part in parts]).sum()

@@ -1,0 +1,220 @@
+"""Fitting a learner on a fold: its closed form, and how long its loss is to be minimised after it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsca_torch.doppelganger import sibling_distances, stranger_distances
+from rsca_torch.errors import NumericalWarning
+from rsca_torch.learners.learner import Labels, Learner, Recipe
+
+__all__ = ["Members", "Trained", "fitted", "sibling_overlap"]
+
+LOOKED_AT = 4096  # field stars that tell whether an embedding has collapsed
+COLLAPSED = 1.5  # effective rank of an embedding of three dimensions or more, below which it has
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members that a learner is trained on.
+
+    Attributes:
+        z: (M, K) latents.
+        labels: M.
+        allowed: (M, F) bool, the pairs that may be compared; None: all.
+        roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
+    """
+
+    z: Tensor
+    labels: np.ndarray
+    allowed: np.ndarray | None = None
+    roots: Tensor | None = None
+
+    def __getitem__(self, chosen: np.ndarray) -> Members:
+        rows = torch.from_numpy(np.flatnonzero(chosen))
+        return Members(
+            self.z[rows],
+            self.labels[chosen],
+            None if self.allowed is None else self.allowed[chosen],
+            None if self.roots is None else self.roots[rows],
+        )
+
+    def able_clusters(self) -> list[str]:
+        """Those that can judge: with two members and a pair that is allowed."""
+        names, sizes = np.unique(self.labels, return_counts=True)
+        return [
+            str(name) for name in names[sizes > 1] if self.allowed is None or self.allowed[self.labels == name].any()
+        ]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training went.
+
+    Attributes:
+        epochs: for how many the learner was trained on all training clusters.
+        best: of each inner cluster the epoch that was best for it, 0: the start.
+        losses: of every epoch, the mean over its steps.
+        overlaps: of every epoch, epoch 0 first, `sibling_overlap` of the cluster that was left out; empty: none was.
+        effective_rank: of the embedded field, exp of the entropy of its covariance's eigenvalues.
+        variance: total, of the embedded field.
+        stopped: where it stopped because of a loss that is not a number.
+    """
+
+    epochs: int
+    losses: list[float]
+    best: dict[str, int] = field(default_factory=dict)
+    overlaps: list[float] = field(default_factory=list)
+    effective_rank: float = math.nan
+    variance: float = math.nan
+    stopped: int | None = None
+
+
+def sibling_overlap(siblings: Tensor, strangers: Tensor) -> float:
+    """Share of (sibling pair, stranger) in which the stranger is no farther than the sibling, 0 to 1; lower is better.
+
+    As the doppelganger rate, but of every sibling pair, not of the median one: it says something where the rate is 0.
+    """
+    rising = strangers.sort().values
+    return float(torch.searchsorted(rising, siblings, right=True).double().mean() / max(1, len(strangers)))
+
+
+def fitted(
+    make_learner: Callable[[], Learner],
+    field: Tensor,
+    members: Tensor | Members,
+    clusters: Labels,
+    seed: int,
+    summary: dict[str, Any] | None = None,
+    logger: Any = None,  # noqa: ANN401  (a Lightning logger)
+) -> Learner:
+    """A fresh learner fitted on field (F, K) and members (M, K) with their M labels, in eval mode.
+
+    First its closed form, then, where it has a recipe, its loss. The number of epochs is the median of those that are
+    best for inner clusters, each left out of a training of its own: no other cluster has a say.
+
+    Args:
+        make_learner: gives a fresh learner.
+        field: (F, K) latents.
+        members: (M, K) latents, or with more that is known of them.
+        clusters: M labels.
+        seed: of torch's random numbers.
+        summary: empty at first, carries what the learner says of the field alone from one call to the next.
+        logger: of the training on all training clusters.
+
+    Raises:
+        InputError: as the learner does, and where recipe and loss do not fit each other.
+
+    Warns:
+        NumericalWarning: where the loss is not a number, or the embedding collapsed.
+    """
+    given = members if isinstance(members, Members) else Members(members, np.asarray(clusters, dtype=str))
+    known: dict[str, Any] = {} if summary is None else summary
+    with _seeded(seed):
+        learner = _initialised(make_learner, field, given, known)
+    recipe: Recipe | None = getattr(learner, "recipe", None)  # any module with the methods will do
+    if recipe is None or recipe.epochs == 0:
+        return learner.eval()
+    descent = import_module("rsca_torch.descent")  # Lightning takes seconds to import: not for closed forms
+    best: dict[str, int] = {}
+    for inner in _inner_clusters(given, recipe):
+        inside = given.labels == inner
+        with _seeded(seed):
+            one = _initialised(make_learner, field, given[~inside], known)
+            training = descent.train(one, recipe, given[~inside], recipe.epochs, _overlap_of(given[inside], field))
+        best[inner] = training.best_epoch
+    epochs = round(statistics.median(best.values())) if best else recipe.epochs
+    with _seeded(seed):
+        if best:
+            learner = _initialised(make_learner, field, given, known)  # with the random numbers of a first one
+        training = descent.train(learner, recipe, given, epochs, None, logger)
+    rank, variance, dimensions = _spread(learner.eval(), field)
+    if dimensions > 2 and rank < COLLAPSED:
+        warnings.warn(
+            f"the embedding of {type(learner).__name__} has collapsed: effective rank {rank:.2f} of {dimensions} "
+            f"dimensions, variance {variance:.2g}; train for less, or with a penalty",
+            NumericalWarning,
+            stacklevel=2,
+        )
+    learner.trained = Trained(len(training.losses), training.losses, best, [], rank, variance, training.stopped)
+    return learner
+
+
+def _initialised(
+    make_learner: Callable[[], Learner], field: Tensor, members: Members, summary: dict[str, Any]
+) -> Learner:
+    learner = make_learner()
+    learner.initialise(field, members.z, members.labels, **_summary(learner, field, summary))
+    return learner
+
+
+def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[str, Any]:
+    """The further argument of `initialise`; none for a learner that does not ask for it."""
+    if "summary" not in inspect.signature(learner.initialise).parameters:
+        return {}
+    if not summary:
+        with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
+            summary["summary"] = learner.summarise(field)
+    return summary
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The same random numbers whatever was drawn before, and none of them missed afterwards."""
+    state = np.random.get_state()  # noqa: NPY002  (the sampler of pytorch-metric-learning draws from it)
+    try:
+        np.random.seed(seed)  # noqa: NPY002
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # the one that is forked; torch.manual_seed takes a stack trace
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _inner_clusters(members: Members, recipe: Recipe) -> list[str]:
+    """Evenly spaced among those that can judge; at least two clusters stay to train on."""
+    able = members.able_clusters() if len(np.unique(members.labels)) > 2 else []
+    number = len(able) if recipe.inner is None else min(recipe.inner, len(able))
+    places = np.linspace(0, len(able), number, endpoint=False).astype(int)
+    return [able[place] for place in places]
+
+
+def _overlap_of(members: Members, field: Tensor) -> Callable[[Learner], float]:
+    """Of one cluster; only field stars of an allowed pair are mapped."""
+    allowed = members.allowed
+    if allowed is not None:
+        compared = np.flatnonzero(allowed.any(0))
+        field, allowed = field[torch.from_numpy(compared)], allowed[:, compared]
+
+    @torch.no_grad()
+    def overlap(learner: Learner) -> float:
+        learner.eval()
+        embedded, strangers = learner(members.z), learner(field)
+        learner.train()
+        if not (embedded.isfinite().all() and strangers.isfinite().all()):
+            return math.inf
+        return sibling_overlap(sibling_distances(embedded), stranger_distances(embedded, strangers, allowed))
+
+    return overlap
+
+
+@torch.no_grad()
+def _spread(learner: Learner, field: Tensor) -> tuple[float, float, int]:
+    """(Effective rank, total variance, dimensions) of the embedded field (Roy & Vetterli 2007)."""
+    embedded = learner(field[:: max(1, len(field) // LOOKED_AT)]).double()
+    eigenvalues = torch.linalg.svdvals(embedded - embedded.mean(0)).square() / max(1, len(embedded) - 1)
+    variance = float(eigenvalues.sum())
+    share = eigenvalues[eigenvalues > 0] / variance
+    return float(torch.exp(-(share * share.log()).sum())), variance, embedded.shape[1]
