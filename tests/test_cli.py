@@ -148,8 +148,8 @@ def test_real_files_in_features_out(work, shared):
     assert [problem for _, problem in store.problems] == ["no valid bin"]
 
 
-def test_a_learner_of_ones_own(work):
-    sys.modules["somebodys"] = sys.modules[__name__]
+def test_a_learner_of_ones_own(work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "somebodys", sys.modules[__name__])
     target = "learner._target_=somebodys.Halves"
     assert main(["compare", STORE, *SMALL[1:], target, "out=own"]) == 0
     by_name = {(r["representation"], r["learner"]): r for r in results(work / "own")["results"] if r["held_out"]}
@@ -219,8 +219,8 @@ class Empty(Learner):
 @pytest.mark.parametrize(
     ("learner", "message"), [(Diverged, "Diverged gave .* not finite"), (Empty, r"Empty must define forward\(z\)")]
 )
-def test_a_learner_that_gives_nothing_scores_nothing(work, capfd, learner, message):
-    sys.modules["somebodys"] = sys.modules[__name__]
+def test_a_learner_that_gives_nothing_scores_nothing(work, capfd, monkeypatch, learner, message):
+    monkeypatch.setitem(sys.modules, "somebodys", sys.modules[__name__])
     assert main(["compare", STORE, *SMALL[1:], f"learner._target_=somebodys.{learner.__name__}", "out=x"]) == 2
     assert re.search(message, " ".join(capfd.readouterr().err.split()))
     assert not (work / "x").exists()
