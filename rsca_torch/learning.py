@@ -33,30 +33,35 @@ class Members:
     Attributes:
         z: (M, K) latents.
         labels: M.
-        allowed: (M, F) bool, the pairs that may be compared; None: all.
+        flags: (M or more, F) bool, the pairs that may be compared; None: all.
         roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
+        rows: (M,) of `flags`, which are many and are not copied where nobody asks; None: as they come.
     """
 
     z: Tensor
     labels: np.ndarray
-    allowed: np.ndarray | None = None
+    flags: np.ndarray | None = None
     roots: Tensor | None = None
+    rows: np.ndarray | None = None
+
+    @property
+    def allowed(self) -> np.ndarray | None:
+        """(M, F) bool, the pairs that may be compared; None: all."""
+        return self.flags if self.flags is None or self.rows is None else self.flags[self.rows]
 
     def __getitem__(self, chosen: np.ndarray) -> Members:
-        rows = torch.from_numpy(np.flatnonzero(chosen))
+        rows = np.flatnonzero(chosen)
+        here = torch.from_numpy(rows)
+        roots = None if self.roots is None else self.roots[here]
         return Members(
-            self.z[rows],
-            self.labels[chosen],
-            None if self.allowed is None else self.allowed[chosen],
-            None if self.roots is None else self.roots[rows],
+            self.z[here], self.labels[chosen], self.flags, roots, rows if self.rows is None else self.rows[rows]
         )
 
     def able_clusters(self) -> list[str]:
         """Those that can judge: with two members and a pair that is allowed."""
         names, sizes = np.unique(self.labels, return_counts=True)
-        return [
-            str(name) for name in names[sizes > 1] if self.allowed is None or self.allowed[self.labels == name].any()
-        ]
+        able = [str(name) for name in names[sizes > 1]]
+        return [name for name in able if self.flags is None or self[self.labels == name].allowed.any()]  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
