@@ -78,7 +78,7 @@ __all__ = ["compare", "embed", "fit", "ingest", "learners", "report", "simulate"
 log = logging.getLogger(__name__)
 
 EMBEDDED_AT_ONCE = 1024  # stars
-EM = 1  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 
 
 def simulate(config: DictConfig) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.learning import Members
+from rsca_torch.quiet import quiet
 
 __all__ = ["FoldData", "LearnerTraining", "train"]
 
@@ -179,7 +178,7 @@ def train(
     """So many epochs, or fewer where it stops."""
     training = LearnerTraining(learner, recipe, members, overlap)
     if epochs:
-        with _quiet():
+        with quiet():
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,
@@ -197,23 +196,3 @@ def train(
 
 def _copied(learner: Learner) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's tips, once a fold."""
-    chatter = logging.getLogger("lightning.pytorch")
-    level = chatter.level
-    chatter.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                "does not have many workers",
-                "GPU available but not used",
-                "treespec, LeafSpec",
-                "returned `None`",
-            ):
-                warnings.filterwarnings("ignore", f".*{message}")
-            yield
-    finally:
-        chatter.setLevel(level)

@@ -347,7 +347,7 @@ class LearnerContract:
                 leave_one_cluster_out(make, *_parts(problem), seed=SEED, progress=_stop)
             except _Enough:
                 pass
-            except Exception:
+            except (ValueError, ArithmeticError, RuntimeError):  # InputError is a ValueError
                 if not may_refuse:
                     raise
         return seen[-1] if seen else None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import uuid
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +23,7 @@ from rsca_torch.datamodule import SpectraDataModule
 from rsca_torch.em import Moments
 from rsca_torch.errors import InputError
 from rsca_torch.posterior import Model, Parameters, Posterior
+from rsca_torch.quiet import quiet
 
 __all__ = ["ONE", "AllReduce", "LightningEM", "PPCATraining", "latents_of"]
 
@@ -120,7 +118,7 @@ def latents_of(blocks: Blocks, theta: Parameters, clip: float | None, trainer: C
         trainer: as in `LightningEM`.
     """
     module = _Inference(blocks, theta, clip)
-    with _quiet():
+    with quiet():
         runner = _made(
             trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False
         )
@@ -190,7 +188,7 @@ class LightningEM:
 
     def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
         callbacks: list[Callback] = [] if self.checkpoint is None else [_EachIteration(self.checkpoint)]
-        with _quiet():
+        with quiet():
             trainer = _made(
                 self.trainer,
                 max_epochs=-1,
@@ -219,28 +217,6 @@ def _made(trainer: Callable[..., Trainer], **options: Any) -> Trainer:  # noqa: 
     if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
         raise InputError(f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes")
     return made
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's tips and lists of devices, and without its warnings of what is meant here."""
-    chatter = logging.getLogger("lightning.pytorch")
-    level = chatter.level
-    chatter.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                "does not have many workers",
-                "predict returned None",
-                "exists and is not empty",
-                "configure_optimizers",
-                "treespec, LeafSpec",
-                "GPU available but not used",
-            ):
-                warnings.filterwarnings("ignore", f".*{message}")
-            yield
-    finally:
-        chatter.setLevel(level)
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

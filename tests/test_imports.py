@@ -13,7 +13,7 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors whole arrays spectra survey blocks weights posterior em online climb start ppca "
+    "errors quiet whole arrays spectra survey blocks weights posterior em online climb start ppca "
     "datamodule training learners rsca doppelganger learning descent loco fold_files nested plugins testing "
     "comparison report sweep progress simulated_store commands cli"
 ).split()
