@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,66 +17,36 @@ import torch
 from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import Progress
 from torch import Tensor
 
-from rsca_torch.climb import Climb
-from rsca_torch.comparison import (
-    Candidates,
-    Comparison,
-    HowToTrain,
-    Representation,
-    abundances,
-    learner_name,
-    represent_with_each,
-    side_by_side,
-)
+from rsca_torch.comparison import Candidates, Comparison, HowToTrain, learner_name
 from rsca_torch.comparison import compare as compare_learners
+from rsca_torch.compression import compress, engine_for, is_auto, numbers_for, say_how_it_ended, without_candidates
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.learners import Learner, ScaledComponents, require_dimensions
+from rsca_torch.gathering import gather, groups_of
+from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import leave_one_cluster_out
-from rsca_torch.nested import best, carried, different_numbers
-from rsca_torch.plugins import builtin, installed, learner_class, learners_table
-from rsca_torch.ppca import MaskedPPCA
-from rsca_torch.progress import folds, iterations, progress
-from rsca_torch.report import (
-    draw_components,
-    draw_features,
-    draw_histograms,
-    draw_rates,
-    draw_weights,
-    save_figure,
-    summary_table,
-    write_csv,
-    write_json,
-    write_set_aside,
-)
+from rsca_torch.nested import best
+from rsca_torch.pictures import draw_components, draw_features, draw_histograms, draw_rates, draw_weights, save_figure
+from rsca_torch.plugins import builtin, installed, learner_class, learners_table, maker
+from rsca_torch.report import summary_table, write_csv, write_json, write_set_aside
+from rsca_torch.representation import Representation, abundances, represent_with_each, side_by_side
 from rsca_torch.rsca import RSCA, AnySpectra
+from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
-from rsca_torch.sweep import (
-    draw_groups,
-    filled_folder,
-    finished_rate,
-    gather,
-    groups_of,
-    job_folder,
-    job_overrides,
-    markdown,
-    print_groups,
-    print_table,
-    write_rows,
-)
-from rsca_torch.whole import require_new_file, require_new_folder, whole_file, whole_folder
+from rsca_torch.sweep import job_folder, job_overrides
+from rsca_torch.sweep_report import draw_groups, markdown, print_groups, write_rows
+from rsca_torch.terminal import folds, iterations, print_table, progress
+from rsca_torch.whole import filled_folder, require_new_file, require_new_folder, whole_file, whole_folder
 
 __all__ = ["compare", "embed", "fit", "ingest", "learners", "report", "simulate"]
 
 log = logging.getLogger(__name__)
 
 EMBEDDED_AT_ONCE = 1024  # stars
-EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 
 
 def simulate(config: DictConfig) -> None:
@@ -116,14 +84,14 @@ def compare(config: DictConfig) -> float:
         store = _store(config)
         field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
-        numbers = _numbers(config, store)
+        numbers = numbers_for(config, store)
         others = _abundances(config, field, members)
         pairs = hydra.utils.instantiate(config.pairs)
         pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         with progress() as bar:
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            each = represent_with_each(field, members, partial(_compress, config, store, bar), numbers)
-            given = each if _is_auto(config) else side_by_side([each[number] for number in numbers])
+            each = represent_with_each(field, members, partial(compress, config, store, bar), numbers)
+            given = each if is_auto(config) else side_by_side([each[number] for number in numbers])
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
             how = _how_to_train(config, store, folder)
             comparison = compare_learners([given, *others], learners, pairs, config.seed, folds(bar), how)
@@ -142,6 +110,7 @@ def compare(config: DictConfig) -> float:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
                 _draw(folder, comparison, learner, model)
+    how.forget()
     print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate
@@ -181,30 +150,30 @@ def fit(config: DictConfig) -> None:
     """Fit RSCA on all clusters of a store and save it."""
     out = _path(config.out)
     require_new_file(out)
-    if _class(config.learner) is not ScaledComponents:
+    if learner_class(config.learner._target_) is not ScaledComponents:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
     store = _store(config)
     _require_clusters(store)
-    numbers = _numbers(config, store)
-    if len(numbers) > 1 and not _is_auto(config):
+    numbers = numbers_for(config, store)
+    if len(numbers) > 1 and not is_auto(config):
         raise InputError(
             f"fit makes one layer of one PPCA: one n_components or auto expected, got {numbers} (rsca compare averages)"
         )
     field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
     log.info("masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
     with progress() as bar:
-        if _is_auto(config):
-            each = represent_with_each(field, members, partial(_compress, config, store, bar), numbers)
+        if is_auto(config):
+            each = represent_with_each(field, members, partial(compress, config, store, bar), numbers)
             model = _fit_best(config, each, store)
         else:
             settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
             settings |= {
                 "n_components": numbers[0],
                 "progress": iterations(bar),
-                "engine": _engine(config, store, numbers[0]),
+                "engine": engine_for(config, store, numbers[0]),
             }
             model = RSCA.fit(field, members, **settings, **switches)
-            _say_how_it_ended(model.ppca)
+            say_how_it_ended(model.ppca)
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)
@@ -276,51 +245,6 @@ def _abundances(config: DictConfig, field: AnySpectra, members: AnySpectra) -> l
     return given
 
 
-def _compress(
-    config: DictConfig,
-    store: Store,
-    bar: Progress,
-    field: AnySpectra,
-    members: AnySpectra,
-    n_components: int,
-    start: MaskedPPCA | None,
-) -> MaskedPPCA:
-    """One fit of step 1, with a progress of its own."""
-    compressor = hydra.utils.instantiate(_without_candidates(config.compressor), progress=iterations(bar))
-    engine = _engine(config, store, n_components, start)
-    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
-    _say_how_it_ended(ppca)
-    return ppca
-
-
-def _engine(
-    config: DictConfig, store: Store, n_components: int, start: MaskedPPCA | None = None
-) -> Callable[..., Climb]:
-    """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it."""
-    checkpoint = None
-    if config.checkpoints is not None:
-        settings = {**_without_candidates(config.compressor), "n_components": n_components, "store": store.checksum}
-        del settings["max_iterations"]  # a fit may go on for longer
-        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
-        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
-        checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
-        if checkpoint.exists():
-            log.info("going on with the fit in %s", checkpoint)
-    engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
-    return engine
-
-
-def _say_how_it_ended(ppca: MaskedPPCA) -> None:
-    log.info(
-        "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
-        ppca.n_components,
-        "converged" if ppca.converged else "NOT converged",
-        len(ppca.history),
-        ppca.history[-1],
-        ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
-    )
-
-
 def _say_what_was_chosen(comparison: Comparison) -> None:
     for result in comparison.results:
         if result.nested is not None:
@@ -331,39 +255,12 @@ def _say_what_was_chosen(comparison: Comparison) -> None:
 
 
 def _arguments(config: DictConfig) -> dict[str, Any]:
-    return {name: value for name, value in _without_candidates(config).items() if not name.startswith("_")}
-
-
-def _without_candidates(settings: DictConfig) -> dict[str, Any]:
-    """What `compress` itself can be given: one number of components at a time."""
-    return {str(name): value for name, value in settings.items() if name != "candidates"}
-
-
-def _is_auto(config: DictConfig) -> bool:
-    return bool(config.compressor.n_components == "auto")
-
-
-def _numbers(config: DictConfig, store: Store) -> list[int]:
-    """The numbers of components that step 1 is fitted with, refused before it where they could not be judged."""
-    given = config.compressor.candidates if _is_auto(config) else config.compressor.n_components
-    numbers = list(given) if OmegaConf.is_list(given) else [given]
-    if _is_auto(config):
-        labels = store.stars["CLUSTER"][store.is_member]
-        return carried(numbers, len(store) - len(labels), labels)
-    if not different_numbers(numbers):
-        raise InputError(
-            f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as [20, 30] "
-            "to average over, or auto"
-        )
-    if _class(config.learner) is ScaledComponents:
-        for number in numbers:
-            _require_dimensions(number, store)
-    return numbers
+    return {name: value for name, value in without_candidates(config).items() if not name.startswith("_")}
 
 
 def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:
     """RSCA with the number of components that does best in plain leave one cluster out."""
-    make_learner = _maker(config.learner)
+    make_learner = maker(config.learner)
     some = next(iter(each.values()))
     allowed = some.allowed(hydra.utils.instantiate(config.pairs))
     curve = {
@@ -387,29 +284,12 @@ def _require_clusters(store: Store) -> None:
         )
 
 
-def _require_dimensions(n_components: int, store: Store) -> None:
-    """Refuse before step 1 what the smallest fold could not carry after it."""
-    labels = np.asarray(store.stars["CLUSTER"][store.is_member], dtype=str)
-    for cluster in np.unique(labels):
-        require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])
-
-
 def _learners(config: DictConfig) -> list[Callable[[], Learner]]:
     """The judged learner and its baselines, less one that the judged learner is; tried before the hard work."""
-    judged = _maker(config.learner)
+    judged = maker(config.learner)
     name = learner_name(judged())
-    baselines = [_maker(each) for each in config.baselines.values()]
+    baselines = [maker(each) for each in config.baselines.values()]
     return [judged, *(make for make in baselines if learner_name(make()) != name)]
-
-
-def _maker(learner: DictConfig) -> Callable[[], Learner]:
-    """Makes fresh learners; options of the default learner that another class does not know are not for it."""
-    unknown = signature(ScaledComponents).parameters.keys() - signature(_class(learner)).parameters.keys()
-    return partial(hydra.utils.instantiate, {name: value for name, value in learner.items() if name not in unknown})
-
-
-def _class(learner: DictConfig) -> type[Learner]:
-    return learner_class(learner._target_)
 
 
 def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:
@@ -426,8 +306,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     unused = ("simulation", "simulated") if config.store is not None else ()
     used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
     settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
-    if not _is_auto(config):
-        settings["compressor"] = _without_candidates(settings["compressor"])
+    if not is_auto(config):
+        settings["compressor"] = without_candidates(settings["compressor"])
     return settings
 
 

@@ -154,7 +154,7 @@ class DoppelgangerRate(Metric):
     pairs: Tensor
     members: Tensor
 
-    def __init__(self, n_clusters: int = 1, **kwargs: Any) -> None:  # noqa: ANN401  (torchmetrics' own)
+    def __init__(self, n_clusters: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for state, reduce in (("close", "sum"), ("pairs", "sum"), ("members", "max")):
             self.add_state(state, torch.zeros(n_clusters, dtype=torch.int64), dist_reduce_fx=reduce)

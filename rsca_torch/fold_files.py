@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,19 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from rsca_torch.folds import Fold
+from rsca_torch.learners.learner import Learner
 from rsca_torch.learning import Trained
-from rsca_torch.loco import Fold
 from rsca_torch.whole import whole_file
 
-__all__ = ["FoldFiles"]
+__all__ = ["FoldFiles", "code_of"]
 
 TENSORS = ("siblings", "strangers")
+NOT_OURS = {"builtins", "torch", "typing"}
 
 
 class FoldFiles:
-    """A folder with one safetensors file a fold; a `loco.KeptFolds`.
+    """A folder with one safetensors file a fold; a `folds.KeptFolds`.
 
     Args:
         folder: made when the first fold is kept. Its name must tell all that a fold depends on but its cluster.
@@ -52,3 +55,20 @@ class FoldFiles:
 
     def _file(self, cluster: str) -> Path:
         return self.folder / f"{hashlib.sha256(cluster.encode()).hexdigest()[:16]}.safetensors"
+
+
+def code_of(learner: Learner) -> str:
+    """SHA-256 of the source of this package and of those that the classes of a learner and of its parts are from.
+
+    So that a learner whose author went on with it is not given the folds of what it was.
+    """
+    kinds = {kind for part in learner.modules() for kind in type(part).__mro__}
+    total = hashlib.sha256()
+    for name in sorted({"rsca_torch", *(kind.__module__.partition(".")[0] for kind in kinds)} - NOT_OURS):
+        above = sys.modules[name]
+        folders = [Path(folder) for folder in getattr(above, "__path__", [])]
+        single = getattr(above, "__file__", None)  # a notebook has none
+        files = [*(file for folder in folders for file in folder.rglob("*.py")), *([Path(single)] if single else [])]
+        for file in sorted(set(files)):
+            total.update(file.read_bytes())
+    return total.hexdigest()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from rich.text import Text
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.scaled_components import ScaledComponents
 
-__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "learners_table", "register"]
+__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "learners_table", "maker", "register"]
 
 #: Inside an installed package conf/ lies in it, in a checkout beside it.
 CONFIG = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -79,6 +83,14 @@ def learner_class(target: str) -> type[Learner]:
         return _imported(target)
     except InputError as error:
         raise InputError(f"learner._target_={target} {error}") from error
+
+
+def maker(learner: DictConfig) -> Callable[[], Learner]:
+    """Makes fresh learners; options of the default learner that another class does not know are not for it."""
+    unknown = (
+        signature(ScaledComponents).parameters.keys() - signature(learner_class(learner._target_)).parameters.keys()
+    )
+    return partial(hydra.utils.instantiate, {name: value for name, value in learner.items() if name not in unknown})
 
 
 def learners_table(plugins: Iterable[Plugin]) -> Table:

@@ -78,7 +78,7 @@ class RSCA(nn.Module):
         pooled: bool = True,
         top: int | None = None,
         basis: Basis = "inductive",
-        **ppca: Any,  # noqa: ANN401  (fit_ppca's own)
+        **ppca: Any,
     ) -> RSCA:
         """Learn the map from field stars and the members of open clusters.
 
@@ -196,7 +196,7 @@ def compress(
     noise: Noise = "measured",
     *,
     basis: Basis = "inductive",
-    **ppca: Any,  # noqa: ANN401  (fit_source's own)
+    **ppca: Any,
 ) -> MaskedPPCA:
     """Step 1 for a field and its clusters.
 

@@ -209,7 +209,7 @@ class LightningEM:
                 raise KeyboardInterrupt from None
 
 
-def _made(trainer: Callable[..., Trainer], **options: Any) -> Trainer:  # noqa: ANN401  (the Trainer's own)
+def _made(trainer: Callable[..., Trainer], **options: Any) -> Trainer:
     try:
         made = trainer(**options)
     except (MisconfigurationException, ValueError) as error:

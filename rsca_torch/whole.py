@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rsca_torch.errors import InputError
 
-__all__ = ["require_new_file", "require_new_folder", "whole_file", "whole_folder"]
+__all__ = ["filled_folder", "require_new_file", "require_new_folder", "whole_file", "whole_folder"]
 
 
 def require_new_folder(path: Path) -> None:
@@ -51,3 +51,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         part = Path(folder) / path.name
         yield part
         part.replace(path)
+
+
+@contextmanager
+def filled_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
+    """A new folder in `path`, which is made if it is not there; at the end its files move there, `last` last.
+
+    What else lies in `path` stays. If the end is not reached, nothing moves.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part.", dir=path) as name:
+        part = Path(name)
+        yield part
+        files = [file for file in part.rglob("*") if not file.is_dir()]
+        for file in sorted(files, key=lambda file: file == part / last):
+            target = path / file.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)

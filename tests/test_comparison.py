@@ -10,8 +10,9 @@ import torch
 from astropy.table import Table
 
 from rsca_torch import Identity, InputError, NumericalWarning, Scaled, Spectra, allowed_pairs, fit_ppca
-from rsca_torch.comparison import Representation, abundances, compare, represent, represent_with_each, side_by_side
+from rsca_torch.comparison import compare
 from rsca_torch.report import write_csv, write_json
+from rsca_torch.representation import Representation, abundances, represent, represent_with_each, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 

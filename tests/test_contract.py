@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import rsca_torch
-from rsca_torch import InputError, Learner, Scaled, leave_one_cluster_out, loco
+from rsca_torch import InputError, Learner, Scaled, folds, leave_one_cluster_out
 from rsca_torch.learners import Averaged, Recipe
 from rsca_torch.plugins import CONFIG, builtin
 from rsca_torch.testing import HUGE, LearnerContract, drawn_problem
@@ -44,11 +44,6 @@ class Diagonal(Learner):
         squared = torch.pdist(self(z)).square()
         siblings = torch.pdist(torch.from_numpy(np.unique(clusters, return_inverse=True)[1])[:, None].double()) == 0
         return squared[siblings].mean().log() - squared[~siblings].mean().log()
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        self.centre = torch.empty_like(state_dict[prefix + "centre"])
-        self.log_weight = nn.Parameter(torch.empty_like(state_dict[prefix + "log_weight"]))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Closed(Scaled):
@@ -206,7 +201,7 @@ class KeepsPython(Closed):
 class Shapeless(Diagonal):
     """A fresh one knows no number of dimensions and does not take that of what is loaded."""
 
-    _load_from_state_dict = Learner._load_from_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
 
 
 class KeepsObjects(Closed):
@@ -430,8 +425,8 @@ def test_each_check_catches_what_it_is_there_for(check, broken, says):
 def test_the_filter_of_folds_is_what_keeps_members_out(monkeypatch, name):
     """The poison test fails as soon as a fold is fitted on the cluster that it judges."""
     make = Diagonal if name == "Diagonal" else lambda: configured(name)
-    fitted = loco._Task.fitted
-    monkeypatch.setattr(loco._Task, "fitted", lambda task, _, name: fitted(task, task.has_siblings, name))
+    fitted = folds.Task.fitted
+    monkeypatch.setattr(folds.Task, "fitted", lambda task, _, name: fitted(task, task.has_siblings, name))
     if name in ("raw", "pca_whitening"):  # they learn nothing from members, so there is nothing that could leak
         run("test_no_fold_leaks", make)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +14,10 @@ from torch import nn
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, leave_one_cluster_out
 from rsca_torch.descent import FoldData, LearnerTraining, train
-from rsca_torch.fold_files import FoldFiles
+from rsca_torch.fold_files import FoldFiles, code_of
+from rsca_torch.folds import Fold
 from rsca_torch.learners import Recipe
 from rsca_torch.learning import Members, Trained, fitted, sibling_overlap
-from rsca_torch.loco import Fold
 
 
 class Stretched(Learner):
@@ -280,6 +282,21 @@ class TestFolds:
         assert again.trained == whole.trained
         for cluster, distances in whole.distances.items():
             assert all(torch.equal(*pair) for pair in zip(distances, again.distances[cluster], strict=True))
+
+    def test_folds_of_an_older_learner_are_not_those_of_its_new_code(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(tmp_path)
+        code = "from rsca_torch import Identity\nclass Mine(Identity):\n    factor = 1\n"
+        (tmp_path / "mine_that_changes.py").write_text(code)
+        learner = importlib.import_module("mine_that_changes").Mine()
+        before = code_of(learner)
+        assert code_of(learner) == before != code_of(Identity())
+        (tmp_path / "mine_that_changes.py").write_text(code.replace("1", "2"))
+        assert code_of(learner) != before
+        monkeypatch.delitem(sys.modules, "mine_that_changes")
+
+    def test_a_learner_that_cannot_be_sent_to_other_processes(self, problem):
+        with pytest.raises(InputError, match=r"processes=2 sends make_learner .* or processes=1"):
+            leave_one_cluster_out(lambda: Stretched(), *problem, processes=2)
 
     def test_folds_are_kept_whole(self, tmp_path):
         trained = Trained(3, [1.0, 0.5, 0.25], {"a b": 2}, [], 1.5, 2.5, None)

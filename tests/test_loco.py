@@ -25,7 +25,7 @@ from rsca_torch import (
     paired_difference,
 )
 from rsca_torch import doppelganger as doppelganger_module
-from rsca_torch import loco as loco_module
+from rsca_torch import folds as folds_module
 
 LEARNERS = {
     "raw": (Identity, lambda field, *_: np.eye(field.shape[1])),
@@ -222,9 +222,9 @@ def test_pairs_come_in_chunks(small, monkeypatch, restricted):
     expected = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
     lengths, chunks = doppelganger_module._lengths, []
     monkeypatch.setattr(doppelganger_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
-    siblings_of = loco_module.sibling_distances
+    siblings_of = folds_module.sibling_distances
     monkeypatch.setattr(  # siblings come in one chunk: not counted
-        loco_module, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
+        folds_module, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
     )
     for chunk in (4, 40, 2**20):
         monkeypatch.setattr(doppelganger_module, "CHUNK", chunk)
@@ -250,7 +250,7 @@ def test_the_field_is_mapped_in_blocks(small, monkeypatch):
             mapped.append(len(z))
             return super().forward(z)
 
-    monkeypatch.setattr(loco_module, "BLOCK", 7)
+    monkeypatch.setattr(folds_module, "BLOCK", 7)
     got = judge(Watched, small, allowed=allowed)
     compared = sum(allowed[small.clusters == label].any(0).sum() for label in np.unique(small.clusters))
     assert max(mapped) == 7

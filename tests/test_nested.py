@@ -16,7 +16,7 @@ from rsca_torch.cli import CONFIG
 from rsca_torch.learners import Averaged
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 from rsca_torch.nested import best, carried, nested_leave_one_cluster_out
-from rsca_torch.report import draw_components, save_figure
+from rsca_torch.pictures import draw_components, save_figure
 
 WEIGHTS = {
     Identity: lambda field, *_: np.eye(field.shape[1]),

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,22 +24,14 @@ from omegaconf import OmegaConf
 
 from rsca_torch import InputError, Learner
 from rsca_torch.cli import COMMANDS, CONFIG, main
+from rsca_torch.gathering import gather, groups_of
 from rsca_torch.ppca import fit_source
+from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
-from rsca_torch.sweep import (
-    draw_groups,
-    filled_folder,
-    finished_rate,
-    gather,
-    groups_of,
-    job_folder,
-    job_note,
-    jobs_of,
-    markdown,
-    print_groups,
-    write_rows,
-)
+from rsca_torch.sweep import job_folder, job_note, jobs_of
+from rsca_torch.sweep_report import draw_groups, markdown, print_groups, write_rows
 from rsca_torch.training import _EachIteration
+from rsca_torch.whole import filled_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("default::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
@@ -312,6 +305,7 @@ def write_run(folder, rates, seed=0, store="s", members=(4, 2, 3), config=None, 
         "schema": 1,
         "store": {"checksum": store},
         "seed": seed,
+        "versions": {"rsca_torch": version("rsca_torch")},
         "config": {**SETTINGS, "seed": seed, **(config or {})},
         "results": entries,
     }
@@ -466,6 +460,10 @@ def test_a_finished_run_is_one_of_the_same_options_and_data(tmp_path):
         finished_rate(tmp_path / "a", {**same, "survey": {"root": "b", "cuts": [1]}}, None)
     assert finished_rate(tmp_path / "a", {**same, "pairs": {"max_velocity": 5}}, None) is not None  # 5 is 5.0
     whole = (tmp_path / "a" / "results.json").read_text()
+    older = {**json.loads(whole), "versions": {"rsca_torch": "0.0.1"}}
+    (tmp_path / "a" / "results.json").write_text(json.dumps(older))
+    with pytest.raises(InputError, match=r"another configuration \(rsca_torch 0\.0\.1, this is"):
+        finished_rate(tmp_path / "a", same, None)
     for half in (whole[:100], "", "[]", json.dumps({**json.loads(whole), "results": []})):
         (tmp_path / "a" / "results.json").write_text(half)
         assert finished_rate(tmp_path / "a", same, None) is None

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import hydra
@@ -27,12 +26,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.cli import CONFIG
-from rsca_torch.comparison import represent
 from rsca_torch.doppelganger import allowed_pairs
 from rsca_torch.errors import NumericalWarning
-from rsca_torch.fold_files import FoldFiles
+from rsca_torch.fold_files import FoldFiles, code_of
 from rsca_torch.learners import Learner
 from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.representation import represent
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.survey.store import Store
 from rsca_torch.whole import whole_file
@@ -99,7 +98,7 @@ def rates_of(
     results = {}
     for name, make in learners.items():
         began = time.perf_counter()
-        content = f"{version('rsca_torch')} {store.checksum} {make.args}"
+        content = f"{code_of(make())} {store.checksum} {make.args}"
         kept = FoldFiles(folder / f"seed-{seed}" / "folds" / hashlib.sha256(content.encode()).hexdigest()[:16])
         results[name] = leave_one_cluster_out(make, field, members, clusters, allowed, seed=seed, kept=kept)
         seconds = time.perf_counter() - began

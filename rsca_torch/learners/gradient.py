@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,16 +181,6 @@ class GradientLearner(Learner):
     def _require_fitted(self) -> None:
         if self.start.ndim != 2:
             raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        """Shapes are those of what is loaded: a fresh learner has none."""
-        for name in ("centre", "sphere", "start"):
-            if prefix + name in state_dict:  # not into the old ones, which other folds may share
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        change = state_dict.get(prefix + "change")
-        if change is not None and change.shape != self.change.shape:  # else an optimiser may hold it
-            self.change = nn.Parameter(torch.empty_like(change))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def require_number(name: str, value: float, at_least: float = 0.0, below: float = inf, above: float = -inf) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.gradient import GradientLearner, require_number, squared_distances, summed
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Recipe
 
 __all__ = ["LargeMargin"]
 
@@ -25,12 +26,7 @@ class LargeMargin(GradientLearner):
         margin: in squared distance, in units of 2 D, the mean squared distance of two draws of D standard normal
             numbers: the paper's 1 means nothing in a map with a scale.
         push: what strangers weigh, siblings 1 - push (the paper's mu).
-        n_dimensions: as in GradientLearner, and so are the others.
-        init: where training starts.
-        penalty: toward there.
-        dropout: of the sphered inputs.
-        negatives: field stars among the strangers.
-        recipe: how the loss is minimised.
+        shared: options of GradientLearner.
 
     Raises:
         InputError: for options out of range.
@@ -44,14 +40,9 @@ class LargeMargin(GradientLearner):
         k: int = 3,
         margin: float = 1.0,
         push: float = 0.5,
-        n_dimensions: int | None = None,
-        init: str = "rsca",
-        penalty: float = 0.0,
-        dropout: float = 0.0,
-        negatives: int = 0,
-        recipe: Recipe | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
+        super().__init__(**shared)
         if not isinstance(k, int) or k < 1:
             raise InputError(f"k must be a whole number of at least 1 sibling, got {k!r}")
         require_number("margin", margin, above=0)

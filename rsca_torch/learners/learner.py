@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rsca_torch.arrays import as_tensor
@@ -96,6 +97,17 @@ class Learner(nn.Module):
     def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
         """A scalar to minimise over the members' latents (M, K); None: nothing to train."""
         return None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A fresh learner does not know its shapes: buffers and empty parameters take those of what is loaded."""
+        for name, _ in self.named_buffers(recurse=False):
+            if prefix + name in state_dict:  # not into the old ones, which other folds may share
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        for name, parameter in self.named_parameters(recurse=False):
+            given = state_dict.get(prefix + name)
+            if given is not None and given.shape != parameter.shape:  # else an optimiser may hold it
+                setattr(self, name, nn.Parameter(torch.empty_like(given), parameter.requires_grad))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Identity(Learner):

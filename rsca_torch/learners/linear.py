@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -42,13 +40,6 @@ class Linear(Learner):
             raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
         z = as_tensor(z)
         return ((z.to(self.weight.dtype) - self.centre) @ self.weight.T).to(z.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        """Buffers take the shapes of what is loaded: a fresh learner has none."""
-        for name, _ in self.named_buffers():
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Groups]:

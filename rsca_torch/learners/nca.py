@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.gradient import GradientLearner, squared_distances, summed
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Recipe
 
 __all__ = ["NCA"]
 
@@ -22,12 +23,7 @@ class NCA(GradientLearner):
     Args:
         objective: "expected", the paper's eq. 5: less the mean of p; "log", its eq. 6: less the mean of log p, to which
             a star whose siblings are all far away matters more.
-        n_dimensions: as in GradientLearner, and so are the others.
-        init: where training starts.
-        penalty: toward there.
-        dropout: of the sphered inputs.
-        negatives: field stars among the neighbours.
-        recipe: how the loss is minimised.
+        shared: options of GradientLearner.
 
     Raises:
         InputError: for options out of range.
@@ -39,14 +35,9 @@ class NCA(GradientLearner):
     def __init__(
         self,
         objective: str = "expected",
-        n_dimensions: int | None = None,
-        init: str = "rsca",
-        penalty: float = 0.0,
-        dropout: float = 0.0,
-        negatives: int = 0,
-        recipe: Recipe | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
+        super().__init__(**shared)
         if objective not in ("expected", "log"):
             raise InputError(f'objective must be "expected" or "log", got {objective!r}')
         self.objective = objective

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rsca_torch.errors import InputError
 from rsca_torch.learners.gradient import GradientLearner, require_number
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Labels, Recipe
+from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.moments import FieldMoments
 
 __all__ = ["Euclidean", "Siamese"]
@@ -61,12 +61,7 @@ class Siamese(GradientLearner):
             (eq. 4.3).
         normalise: forward itself gives embeddings of length 1. Without it nothing is normalised, and a criterion or a
             miner whose distance would do so is refused: it would be trained on other distances than it is judged by.
-        n_dimensions: as in GradientLearner, and so are the others.
-        init: where training starts.
-        penalty: toward there.
-        dropout: of the sphered inputs.
-        negatives: field stars as further strangers.
-        recipe: how the loss is minimised.
+        shared: options of GradientLearner.
 
     Raises:
         InputError: for options out of range.
@@ -83,14 +78,9 @@ class Siamese(GradientLearner):
         margin: float = 1.0,
         temperature: float = 4.0,
         normalise: bool = False,
-        n_dimensions: int | None = None,
-        init: str = "rsca",
-        penalty: float = 0.0,
-        dropout: float = 0.0,
-        negatives: int = 0,
-        recipe: Recipe | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
+        super().__init__(**shared)
         require_number("margin", margin, above=0)
         require_number("temperature", temperature, above=0)
         widths = hidden if isinstance(hidden, Sequence) else (hidden,)
@@ -103,10 +93,10 @@ class Siamese(GradientLearner):
             )
         if not (miner is None or isinstance(miner, nn.Module)):
             raise InputError(f"miner must be a miner object of pytorch_metric_learning or None, got {miner!r}")
-        if isinstance(criterion, nn.Module) and negatives and any(True for _ in criterion.parameters()):
+        if isinstance(criterion, nn.Module) and self.negatives and any(True for _ in criterion.parameters()):
             raise InputError(
                 f"{type(criterion).__name__} has parameters for each of its classes, and field stars have no class: "
-                f"set negatives=0, got {negatives}"
+                f"set negatives=0, got {self.negatives}"
             )
         for part in (criterion, miner):
             if isinstance(part, nn.Module) and not normalise:
@@ -174,7 +164,7 @@ class Siamese(GradientLearner):
         members = torch.tensor(classes, device=groups.number.device)[groups.number]
         return torch.cat([members, len(known) + torch.arange(self.negatives, device=members.device)])
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         start = state_dict.get(prefix + "start")
         if start is not None and start.shape != self.start.shape:
             self.network = self._layers(start)

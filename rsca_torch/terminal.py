@@ -1,4 +1,4 @@
-"""Progress on the terminal."""
+"""Progress and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-__all__ = ["folds", "iterations", "progress"]
+__all__ = ["folds", "iterations", "print_table", "progress"]
 
 
 @contextmanager
@@ -43,3 +44,10 @@ def folds(bar: Progress) -> Callable[[str, int, int], None]:
     """What `compare` calls after each fold."""
     task = bar.add_task("leave one cluster out", total=None)
     return lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole: wider than the terminal, rather than with the ends of its cells left out."""
+    console = Console()
+    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    Console(width=max(console.width, wide)).print(table)

@@ -1,0 +1,113 @@
+"""Step 1 as a command is told to do it: which numbers of components, on which engine, kept under which name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import Progress
+
+from rsca_torch.climb import Climb
+from rsca_torch.errors import InputError
+from rsca_torch.learners import ScaledComponents, require_dimensions
+from rsca_torch.nested import carried, different_numbers
+from rsca_torch.plugins import learner_class
+from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.rsca import AnySpectra
+from rsca_torch.survey.store import Store
+from rsca_torch.terminal import iterations
+
+__all__ = ["compress", "engine_for", "is_auto", "numbers_for", "say_how_it_ended", "without_candidates"]
+
+log = logging.getLogger(__name__)
+
+EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+
+
+def compress(
+    config: DictConfig,
+    store: Store,
+    bar: Progress,
+    field: AnySpectra,
+    members: AnySpectra,
+    n_components: int,
+    start: MaskedPPCA | None,
+) -> MaskedPPCA:
+    """One fit of step 1, with a progress of its own."""
+    compressor = hydra.utils.instantiate(without_candidates(config.compressor), progress=iterations(bar))
+    engine = engine_for(config, store, n_components, start)
+    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
+    say_how_it_ended(ppca)
+    return ppca
+
+
+def engine_for(
+    config: DictConfig, store: Store, n_components: int, start: MaskedPPCA | None = None
+) -> Callable[..., Climb]:
+    """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it."""
+    checkpoint = None
+    if config.checkpoints is not None:
+        settings = {**without_candidates(config.compressor), "n_components": n_components, "store": store.checksum}
+        del settings["max_iterations"]  # a fit may go on for longer
+        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
+        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
+        checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
+        if checkpoint.exists():
+            log.info("going on with the fit in %s", checkpoint)
+    engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
+    return engine
+
+
+def say_how_it_ended(ppca: MaskedPPCA) -> None:
+    """In one line: converged or not, after how many iterations."""
+    log.info(
+        "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
+        ppca.n_components,
+        "converged" if ppca.converged else "NOT converged",
+        len(ppca.history),
+        ppca.history[-1],
+        ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
+    )
+
+
+def without_candidates(settings: DictConfig) -> dict[str, Any]:
+    """What `compress` itself can be given: one number of components at a time."""
+    return {str(name): value for name, value in settings.items() if name != "candidates"}
+
+
+def is_auto(config: DictConfig) -> bool:
+    """Whether the number of components is to be chosen."""
+    return bool(config.compressor.n_components == "auto")
+
+
+def numbers_for(config: DictConfig, store: Store) -> list[int]:
+    """The numbers of components that step 1 is fitted with, refused before it where they could not be judged."""
+    given = config.compressor.candidates if is_auto(config) else config.compressor.n_components
+    numbers = list(given) if OmegaConf.is_list(given) else [given]
+    if is_auto(config):
+        labels = store.stars["CLUSTER"][store.is_member]
+        return carried(numbers, len(store) - len(labels), labels)
+    if not different_numbers(numbers):
+        raise InputError(
+            f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as [20, 30] "
+            "to average over, or auto"
+        )
+    if learner_class(config.learner._target_) is ScaledComponents:
+        for number in numbers:
+            _require_dimensions(number, store)
+    return numbers
+
+
+def _require_dimensions(n_components: int, store: Store) -> None:
+    """Refuse before step 1 what the smallest fold could not carry after it."""
+    labels = np.asarray(store.stars["CLUSTER"][store.is_member], dtype=str)
+    for cluster in np.unique(labels):
+        require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])
