@@ -2,23 +2,44 @@
 
 from rsca_torch.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.learners import Identity, Learner, Scaled, ScaledComponents
+from rsca_torch.learners import (
+    KISSME,
+    LDA,
+    NCA,
+    RCA,
+    Identity,
+    LargeMargin,
+    Learner,
+    PCAWhitening,
+    Recipe,
+    Scaled,
+    ScaledComponents,
+    Siamese,
+)
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out, paired_difference
 from rsca_torch.ppca import MaskedPPCA, fit_ppca
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra import Spectra
 
 __all__ = [
+    "KISSME",
+    "LDA",
+    "NCA",
+    "RCA",
     "RSCA",
     "DoppelgangerRate",
     "Identity",
     "InputError",
     "LOCOResult",
+    "LargeMargin",
     "Learner",
     "MaskedPPCA",
     "NumericalWarning",
+    "PCAWhitening",
+    "Recipe",
     "Scaled",
     "ScaledComponents",
+    "Siamese",
     "Spectra",
     "allowed_pairs",
     "doppelganger_rate",

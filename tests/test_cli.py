@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from rsca_torch import RSCA, Learner
 from rsca_torch.cli import COMMANDS, CONFIG, main
+from rsca_torch.fold_files import FoldFiles
 from rsca_torch.survey.store import Store
 
 pytestmark = [
@@ -289,6 +290,42 @@ def test_a_store_without_clusters_cannot_be_compared(work, capfd):
     assert main(["compare", "store=alone", "out=x"]) == 2
     assert "at least two clusters with two members are needed" in " ".join(capfd.readouterr().err.split())
     assert not (work / "x").exists()
+
+
+def test_a_comparison_that_was_interrupted_in_fold_13_goes_on_there(work, monkeypatch):
+    trained = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=0", "figures=false"]
+    command = ["compare", STORE, *SMALL[1:], *trained]
+    put, kept = FoldFiles.put, []
+
+    def stop_in_13(files, cluster, fold):
+        if len(kept) == 12:
+            raise KeyboardInterrupt
+        kept.append(cluster)
+        put(files, cluster, fold)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldFiles, "put", stop_in_13)
+        assert main([*command, "out=goes_on"]) == 130
+    assert not Path("goes_on").exists()
+    assert len(list(Path("rsca_checkpoints/folds").rglob("*.safetensors"))) == 12
+
+    def count(files, cluster, fold):
+        kept.append(cluster)
+        put(files, cluster, fold)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldFiles, "put", count)
+        assert main([*command, "out=goes_on"]) == 0
+    # Each fold of spectra once; then as many without cross-validation, and on each kind of abundances.
+    assert (len(kept), len(set(kept[:22]))) == (4 * 22, 22)
+    assert not list(Path("rsca_checkpoints/folds").iterdir())  # the results say it all
+    assert main([*command, "out=at_once", "checkpoints=null"]) == 0
+    one, other = (results(Path(name))["results"] for name in ("goes_on", "at_once"))
+    for result in (*one, *other):
+        del result["seconds"]
+        for model in (result["compressor"], *(result["compressor"] or {}).get("models", [])):
+            model.pop("seconds", None)
+    assert one == other
 
 
 def test_an_interrupted_comparison_leaves_no_half_result(work, monkeypatch):
