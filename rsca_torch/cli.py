@@ -39,11 +39,12 @@ COMMANDS: dict[str, Callable[[DictConfig], float | None]] = {
     "fit": commands.fit,
     "embed": commands.embed,
     "report": commands.report,
+    "reproduce": commands.reproduce,
     "learners": commands.learners,
 }
 BAD_INPUT, INTERRUPTED = 2, 130
 MULTIRUN = ("-m", "--multirun")
-SEVERAL_KINDS = {"compressor.n_components"}  # a number, a list or auto: the command says what it expects
+SEVERAL_KINDS = {"compressor.n_components", "what"}  # a number, a list or auto: the command says what it expects
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         return _usage(command)
+    if command == "reproduce":
+        overrides = _items_named(overrides)
     _log_to_terminal()
     try:
         _run(command, overrides)
@@ -101,6 +104,13 @@ def _run(command: str, overrides: Sequence[str]) -> None:
         raise failures[0]
     if sweep is not None:
         _require_all(sweep, launch)
+
+
+def _items_named(overrides: Sequence[str]) -> list[str]:
+    """`rsca reproduce figure2 table1`: a word without = is an item."""
+    words = [override for override in overrides if "=" not in override and not override.startswith(("-", "~"))]
+    rest = [override for override in overrides if override not in words]
+    return [f"what=[{','.join(words)}]", *rest] if words else rest
 
 
 def _groups() -> list[str]:

@@ -32,9 +32,13 @@ from rsca_torch.pictures import draw_components, draw_features, draw_histograms,
 from rsca_torch.plugins import builtin, installed, learner_class, learners_table, maker
 from rsca_torch.report import summary_table, write_csv, write_json, write_set_aside
 from rsca_torch.representation import Representation, abundances, represent_with_each, side_by_side
+from rsca_torch.reproduction import items_of, write_summary
+from rsca_torch.reproduction import reproduce as reproduce_items
+from rsca_torch.reproduction import summary_table as reproduced_table
 from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
+from rsca_torch.study import Study
 from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
 from rsca_torch.sweep import job_folder, job_overrides
@@ -42,7 +46,7 @@ from rsca_torch.sweep_report import draw_groups, markdown, print_groups, write_r
 from rsca_torch.terminal import folds, iterations, print_table, progress
 from rsca_torch.whole import filled_folder, require_new_file, require_new_folder, whole_file, whole_folder
 
-__all__ = ["compare", "embed", "fit", "ingest", "learners", "report", "simulate"]
+__all__ = ["compare", "embed", "fit", "ingest", "learners", "report", "reproduce", "simulate"]
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +211,23 @@ def embed(config: DictConfig) -> None:
     with whole_file(out) as part:
         table.write(part, format="fits")
     log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)
+
+
+def reproduce(config: DictConfig) -> None:
+    """The paper's figures and tables, with what was published beside what comes out."""
+    out, names = _path(config.out), items_of(config)
+    if not isinstance(config.compressor.n_components, int):
+        raise InputError(f"compressor.n_components={config.compressor.n_components}: reproduce takes one number")
+    store = _store(config)
+    _require_clusters(store)
+    out.mkdir(parents=True, exist_ok=True)
+    simulated = config.store is None
+    with progress() as bar:
+        outcomes = reproduce_items(Study(config, store, bar), names, out, folds(bar, "experiments"))
+    write_summary(out, outcomes, simulated)
+    print_table(reproduced_table(outcomes, simulated))
+    done = sum(not outcome.skipped for outcome in outcomes)
+    log.info("%d of %d experiments; summary.md, summary.csv and a folder for each in %s", done, len(names), out)
 
 
 def learners(_: DictConfig) -> None:

@@ -40,9 +40,9 @@ def iterations(bar: Progress) -> Callable[[int, float], None]:
     return report
 
 
-def folds(bar: Progress) -> Callable[[str, int, int], None]:
-    """What `compare` calls after each fold."""
-    task = bar.add_task("leave one cluster out", total=None)
+def folds(bar: Progress, what: str = "leave one cluster out") -> Callable[[str, int, int], None]:
+    """What `compare` calls after each fold, and `reproduce` before each experiment."""
+    task = bar.add_task(what, total=None)
     return lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 

@@ -292,7 +292,8 @@ def test_a_store_without_clusters_cannot_be_compared(work, capfd):
     assert not (work / "x").exists()
 
 
-def test_a_comparison_that_was_interrupted_in_fold_13_goes_on_there(work, monkeypatch):
+@pytest.mark.usefixtures("work")
+def test_a_comparison_that_was_interrupted_in_fold_13_goes_on_there(monkeypatch):
     trained = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=0", "figures=false"]
     command = ["compare", STORE, *SMALL[1:], *trained]
     put, kept = FoldFiles.put, []

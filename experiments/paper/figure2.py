@@ -1,0 +1,57 @@
+"""Figure 2: the rate against the number of components, with and without cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.figure import Figure
+
+from rsca_torch.pictures import COLOURS
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+
+KINDS = {True: "cross-validated", False: "no cross-validation"}
+
+
+def reproduce(study: Study, n_components: Sequence[int]) -> Reproduced:
+    """Rates with each number of components, judged by learners that saw the cluster and by learners that did not."""
+    rows = []
+    for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
+        on = study.compressed(number)
+        for held_out, kind in KINDS.items():
+            result = study.judged(on, held_out=held_out)
+            rows.append((number, kind, result.rate, *result.interval()))
+    table = Table(rows=rows[::-1], names="n_components kind doppelganger_rate low high".split())
+    validated = table[table["kind"] == KINDS[True]]
+    best = validated[np.argmin(validated["doppelganger_rate"])]
+    largest = validated[np.argmax(validated["n_components"])]
+    finding = (
+        f"The cross-validated rate is lowest with {best['n_components']} components, "
+        f"{100 * best['doppelganger_rate']:.2f} %; with {largest['n_components']} it is "
+        f"{100 * largest['doppelganger_rate']:.2f} %. Without cross-validation it looks as if it were "
+        f"{100 * table[table['kind'] == KINDS[False]]['doppelganger_rate'].min():.2f} %."
+    )
+    values = [Value(f"pca_dimensions {row['kind']}", str(row["n_components"]), *_numbers(row)) for row in table]
+    return Reproduced(values, finding, {"figure2": table}, {"figure2": drawn(table)})
+
+
+def _numbers(row: Table.Row) -> tuple[float, float, float]:
+    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
+
+
+def drawn(table: Table) -> Figure:
+    """Both curves with their 68 % intervals."""
+    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour, marker in zip(KINDS.values(), (COLOURS[1], COLOURS[4]), "os", strict=True):
+        own = table[table["kind"] == kind]
+        x, y = np.asarray(own["n_components"]), np.asarray(own["doppelganger_rate"])
+        errors = np.clip([y - own["low"], own["high"] - y], 0, None)
+        axes.errorbar(x, y, errors, fmt=f"{marker}-", color=colour, capsize=3, label=kind)
+    axes.set_xlabel("number of PPCA components")
+    axes.set_ylabel("global doppelganger rate")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
