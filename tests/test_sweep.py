@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -182,6 +183,29 @@ def test_launchers(work, capfd, launcher):
             assert mine["median_sibling_distance"] == pytest.approx(other["median_sibling_distance"], rel=1e-4)
             if mine["pairs"]:
                 assert mine["doppelganger_rate"] == pytest.approx(other["doppelganger_rate"], abs=1.01 / mine["pairs"])
+
+
+@pytest.mark.usefixtures("work")
+def test_optuna_finds_the_best_of_what_it_tried():
+    tried = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "seed=0", "out=optuna"]
+    fixed = [option for option in TINY if "n_components" not in option]
+    command = ["compare", "-m", *fixed, *tried, "compressor.n_components=choice(2,4)"]
+    subprocess.run([Path(sys.executable).with_name("rsca"), *command], check=True, capture_output=True)
+    best = OmegaConf.load("optuna/optimization_results.yaml")
+    found = [results(path.parent) for path in runs(Path("optuna")).values()]
+    rates = {each["config"]["compressor"]["n_components"]: each["results"][0] for each in found}
+    assert best.best_value == min(result["doppelganger_rate"] for result in rates.values())
+    assert rates[best.best_params["compressor.n_components"]]["doppelganger_rate"] == best.best_value
+    assert len(rates) > 1
+
+
+@pytest.mark.usefixtures("work")
+def test_training_logged_for_tensorboard():
+    logged = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=0", "out=logged"]
+    logged += ["logger._target_=lightning.pytorch.loggers.TensorBoardLogger"]
+    assert main(["compare", *TINY, *logged]) == 0
+    files = list(Path("logged/training/spectra/nca").glob("*/events.out.tfevents.*"))
+    assert len(files) == 22 + 1  # every fold, and without cross-validation
 
 
 @pytest.mark.parametrize(
