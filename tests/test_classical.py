@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import rsca_torch.learners
-from rsca_torch import InputError, NumericalWarning, ScaledComponents, leave_one_cluster_out
+from rsca_torch import InputError, NumericalWarning, Scaled, ScaledComponents, leave_one_cluster_out
 from rsca_torch.learners import KISSME, LDA, RCA, PCAWhitening
 from rsca_torch.learners.moments import FieldMoments
 
@@ -332,7 +332,7 @@ def test_not_fitted(kind):
         kind()(torch.zeros(3, 2))
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [KISSME, LDA, PCAWhitening, RCA, Scaled, ScaledComponents])
 def test_shapes_and_values_are_checked(small, kind):
     with pytest.raises(InputError, match=r"got \(150, 4\), \(20, 3\) and 20 labels"):
         kind().initialise(small.field, small.members[:, :3], small.clusters)
