@@ -27,9 +27,9 @@ class Recipe:
         weight_decay: of AdamW, decoupled.
         clusters_a_batch: how many clusters a batch has. None: all members in one batch, an epoch of one step.
         members_a_cluster: how many of each, drawn anew for every batch.
-        inner: so many training clusters, the largest, are left out, one after the other, to choose the number of epochs;
-            the learner is then trained on all of them for the median of the best. 0: for `epochs`. None: each is left
-            out once.
+        inner: so many training clusters, the largest, are left out, one after the other, to choose the number of
+            epochs; the learner is then trained on all of them for the median of the best. 0: for `epochs`. None: each
+            is left out once.
         patience: epochs without a better inner cluster, after which an inner training stops.
         noise: the latents of every step are drawn from their posterior (the measured errors), not its mean.
 
