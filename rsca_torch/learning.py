@@ -189,11 +189,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _inner_clusters(members: Members, recipe: Recipe) -> list[str]:
-    """Evenly spaced among those that can judge; at least two clusters stay to train on."""
+    """The largest of those that can judge, whose many pairs say the most; at least two clusters stay to train on."""
     able = members.able_clusters() if len(np.unique(members.labels)) > 2 else []
-    number = len(able) if recipe.inner is None else min(recipe.inner, len(able))
-    places = np.linspace(0, len(able), number, endpoint=False).astype(int)
-    return [able[place] for place in places]
+    able.sort(key=lambda name: -int((members.labels == name).sum()))  # of equal ones the first by name
+    return able[: recipe.inner]
 
 
 def _overlap_of(members: Members, field: Tensor) -> Callable[[Learner], float]:

@@ -19,10 +19,11 @@ from scipy.optimize import minimize
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from torch import nn
 
-from rsca_torch import InputError, ScaledComponents
+from rsca_torch import InputError, ScaledComponents, doppelganger_rate
 from rsca_torch.learners import NCA, GradientLearner, LargeMargin, Recipe, Siamese
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.siamese import Euclidean
+from rsca_torch.learning import fitted
 
 MAKERS = {
     "nca": NCA,
@@ -59,7 +60,8 @@ def loss_of(learner, problem):
 def embedded_stars(learner, problem):
     """NumPy embedding of the members, then of the negatives, by the equation."""
     stars = np.concatenate([problem.members, learner.strangers.numpy()])
-    weight = learner.start.numpy() + learner.change.detach().numpy() @ learner.sphere.numpy()
+    moved = learner.unit.item() * learner.change.detach().numpy() @ learner.sphere.numpy()
+    weight = learner.start.numpy() + moved
     return (stars - problem.field.mean(0)) @ weight.T
 
 
@@ -123,9 +125,36 @@ def test_the_spread_of_a_random_start(make_clusters):
     problem = make_clusters(0, spreads=(0.3,) * 60, sizes=(40, 40), n_field=300)
     learner = fit(NCA(init="random"), problem)
     # 3,600 normal numbers: 5 standard errors
-    assert learner.change.std().item() == pytest.approx(60**-0.5, rel=5 / (2 * 3600) ** 0.5)
+    weights = learner.unit * learner.change
+    assert weights.std().item() == pytest.approx(60**-0.5, rel=5 / (2 * 3600) ** 0.5)
     field = torch.from_numpy(problem.field)
     assert learner(field).var(0).mean().item() == pytest.approx(1, rel=0.2)  # of the order of the sphered field's
+
+
+@EACH
+def test_a_random_start_moves_in_units_of_the_largest_weight_of_rsca(make_clusters, make):
+    """So that a step of an optimiser matters where siblings are alike; never less than the field's own spread."""
+    for spreads, expected in (((0.02, 0.3, 0.8), (1 / 0.02**2 - 1) ** 0.5), ((0.9, 0.95, 1.2), 1.0)):
+        problem = make_clusters(1, spreads=spreads, sizes=(60,) * 6, n_field=3000)
+        learner = fit(make(init="random", n_dimensions=2), problem)
+        assert learner.unit.item() == pytest.approx(expected, rel=0.1)
+        assert fit(make(), problem).unit.item() == 1
+
+
+@pytest.mark.parametrize("name", ["lmnn", "supcon", "hidden"])
+def test_by_the_default_recipe_a_random_start_comes_close_to_rsca(make_clusters, name):
+    """Two directions of eight, not along the axes, tell siblings, and need weights of tens."""
+    problem = make_clusters(4, spreads=(0.02, 0.03, *[0.7] * 6), sizes=(8,) * 12, n_field=1000)
+    judging = ("NGC 1", "NGC 10", "NGC 11")
+    seen = ~np.isin(problem.clusters, judging)
+    field, members = torch.from_numpy(problem.field), torch.from_numpy(problem.members[seen])
+    rates = []
+    for make in (ScaledComponents, partial(MAKERS[name], init="random")):
+        learner = fitted(make, field, members, problem.clusters[seen], seed=0)
+        with torch.no_grad():
+            judged = [learner(torch.from_numpy(problem.members[problem.clusters == cluster])) for cluster in judging]
+        rates.append(np.mean([doppelganger_rate(stars, learner(field)) for stars in judged]))
+    assert rates[1] < rates[0] + 0.005
 
 
 @EACH
@@ -597,7 +626,8 @@ def test_what_cannot_be_fitted(small, make):
         make().initialise(small.field, np.full_like(small.members, np.nan), small.clusters)
     with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members less clusters\)"):
         make().initialise(small.field, small.members[:6], ["a", "a", "b", "b", "c", "c"])
-    make(init="random").initialise(small.field, small.members[:6], ["a", "a", "b", "b", "c", "c"])  # no such limit
+    with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members less clusters\)"):
+        make(init="random").initialise(small.field, small.members[:6], ["a", "a", "b", "b", "c", "c"])
     flat = small.field.copy()
     flat[:, 3] = flat[:, 0]
     with pytest.raises(InputError, match="the field spans 3 of 4 dimensions"):

@@ -24,17 +24,17 @@ HELD = 2**22  # numbers of one intermediate result that a loss holds for its gra
 
 
 class GradientLearner(Learner):
-    """z -> (z - centre) @ weight.T, weight = start + change @ sphere, `change` to be trained (docs/maths.md, eq. 8.1).
+    """z -> (z - centre) @ weight.T, weight = start + unit change @ sphere, `change` trained (docs/maths.md, eq. 8.1).
 
     Subclasses write `_unpenalised`. A dimension to which RSCA gives the weight 0 stays a row of zeros in a linear map
     with a loss of squared distances: its gradient is 0 there.
 
     Args:
         n_dimensions: D, of the embedding; with init="rsca" the most important ones. None: K.
-        init: "rsca" starts from RSCA's map of the same field and members; "random" from normal numbers of standard
+        init: "rsca" starts from RSCA's map of the same field and members; "random" from normal weights of standard
             deviation 1 / sqrt(K) in the latents that are sphered by the field.
         penalty: times the sum of the squares of `change` is added to the loss. It pulls toward RSCA's map; with
-            init="random" toward 0.
+            init="random" toward 0, in the unit that is given below.
         dropout: share of the sphered inputs that are set to 0, in training mode only.
         negatives: so many field stars, drawn once by `initialise`, are further strangers in the loss.
         recipe: how the loss is minimised.
@@ -43,6 +43,7 @@ class GradientLearner(Learner):
         centre: (K,) float64, the field's mean.
         sphere: (K, K) float64, S of docs/maths.md, section 2.
         start: (D, K) float64, RSCA's weight or 0.
+        unit: float64, of change: 1 with init="rsca", the largest weight of RSCA's map (at least 1) with "random".
         change: (D, K) float64, 0 with init="rsca" until it is trained.
         strangers: (negatives, K) float64 field stars; not in the state.
 
@@ -53,6 +54,7 @@ class GradientLearner(Learner):
     centre: Tensor
     sphere: Tensor
     start: Tensor
+    unit: Tensor
     strangers: Tensor
 
     def __init__(
@@ -82,13 +84,14 @@ class GradientLearner(Learner):
         self.recipe = recipe or Recipe()
         for name in ("centre", "sphere", "start"):
             self.register_buffer(name, torch.empty(0, dtype=torch.float64))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float64))
         self.register_buffer("strangers", torch.empty(0, dtype=torch.float64), persistent=False)
         self.change = nn.Parameter(torch.empty(0, dtype=torch.float64))
 
     @property
     def weight(self) -> Tensor:
         """(D, K) float64, the linear map as it is now."""
-        return self.start + self.change @ self.sphere
+        return self.start + self.unit * self.change @ self.sphere
 
     def summarise(self, field: Tensor) -> FieldMoments:
         """The mean and covariance of field (F, K)."""
@@ -98,8 +101,7 @@ class GradientLearner(Learner):
         """Set where training starts; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
 
         Raises:
-            InputError: where the field spans fewer than K dimensions (says how many), where n_dimensions is above K or
-                negatives above F, and with init="rsca" where ScaledComponents cannot be fitted.
+            InputError: where ScaledComponents cannot be fitted, and where n_dimensions is above K or negatives above F.
         """
         members, _ = checked(field, members, clusters)
         field = as_tensor(field).double()
@@ -116,16 +118,16 @@ class GradientLearner(Learner):
             )
         moments = summary or self.summarise(field)
         self.centre, self.sphere = moments.mean, moments.sphere
-        self.start = field.new_zeros(n_dimensions, n_components)
-        change = torch.zeros_like(self.start)
+        closed_form = ScaledComponents(top=n_dimensions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumericalWarning)  # where RSCA drops a dimension RSCA itself says so
+            closed_form.initialise(field, members, clusters, moments)
+        change = field.new_zeros(n_dimensions, n_components)
         if self.init == "rsca":
-            closed_form = ScaledComponents(top=n_dimensions)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NumericalWarning)  # where RSCA drops a dimension RSCA itself says so
-                closed_form.initialise(field, members, clusters, moments)
-            self.start = closed_form.weight
-        else:
-            change.normal_(0, n_components**-0.5)
+            self.start, self.unit = closed_form.weight, field.new_ones(())
+        else:  # weights of tens are far from 1 / sqrt(K) for an optimiser with steps of a given size
+            self.start, self.unit = torch.zeros_like(change), (1 / closed_form.sigma_r[0]).clamp(min=1)
+            change.normal_(0, n_components**-0.5).div_(self.unit)
         self.change = nn.Parameter(change)
         self.strangers = field[:0]
         if self.negatives:

@@ -28,8 +28,9 @@ class Recipe:
         weight_decay: of AdamW, decoupled.
         clusters_a_batch: how many clusters a batch has. None: all members in one batch, an epoch of one step.
         members_a_cluster: how many of each, drawn anew for every batch.
-        inner: so many training clusters are left out, one after the other, to choose the number of epochs; the learner
-            is then trained on all of them for the median of the best. 0: for `epochs`. None: each is left out once.
+        inner: so many training clusters, the largest, are left out, one after the other, to choose the number of
+            epochs; the learner is then trained on all of them for the median of the best. 0: for `epochs`. None: each
+            is left out once.
         patience: epochs without a better inner cluster, after which an inner training stops.
         noise: the latents of every step are drawn from their posterior (the measured errors), not its mean.
 
@@ -37,7 +38,7 @@ class Recipe:
         InputError: for numbers out of range.
     """
 
-    epochs: int = 100
+    epochs: int = 300
     learning_rate: float = 0.01
     weight_decay: float = 0.0
     clusters_a_batch: int | None = None
