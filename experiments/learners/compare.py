@@ -54,6 +54,7 @@ VARIANTS = {
     "siamese, random start": ["learner=siamese", *RANDOM],
     "siamese, triplet": ["learner=siamese", "learner.criterion=triplet"],
     "siamese, supcon": ["learner=siamese", "learner.criterion=supcon"],
+    "siamese, supcon, random start": ["learner=siamese", "learner.criterion=supcon", *RANDOM],
     "siamese, 64 hidden": ["learner=siamese", *HIDDEN],
     "siamese, 64 hidden, random start": ["learner=siamese", *HIDDEN, *RANDOM],
 }
