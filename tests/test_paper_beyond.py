@@ -1,0 +1,91 @@
+"""Figure 5 and experiments beyond the paper: an effect is found where it is, and not where it is switched off."""
+
+from __future__ import annotations
+
+import copy
+import runpy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import hydra
+import numpy as np
+import pytest
+from rich.progress import Progress
+from scipy import stats
+
+from rsca_torch import InputError
+from rsca_torch.cli import CONFIG
+from rsca_torch.learners import ScaledComponents
+from rsca_torch.reproduction import EXPERIMENTS
+from rsca_torch.simulated_store import simulated_store
+from rsca_torch.study import Study
+
+pytestmark = [
+    pytest.mark.filterwarnings("default::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
+]
+
+
+def script(name):
+    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
+
+
+def study_of(folder, *overrides):
+    settings = (f"simulated={folder}", "compressor.tolerance=1e-3", "compressor.n_components=12", "checkpoints=null")
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = hydra.compose("reproduce", [*settings, *overrides])
+    return Study(config, simulated_store(config), Progress(disable=True))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600")
+
+
+def with_learner(study, make_learner):
+    other = copy.copy(study)
+    other.make_learner = make_learner
+    return other
+
+
+class Shuffled(ScaledComponents):
+    """Told clusters that tell nothing."""
+
+    def initialise(self, field, members, clusters, summary=None):
+        super().initialise(field, members, np.random.default_rng(len(clusters)).permutation(clusters), summary)
+
+
+def test_a_draw_is_leave_one_cluster_out_among_its_clusters(study):
+    names, sizes = np.unique(study.spectra.clusters, return_counts=True)
+    drawn = np.isin(np.arange(22), [0, 3, 9, 18, 19, 20])
+    judge = script("figure5").Judge(study, study.spectra, names)
+    rates = judge(np.stack([drawn, sizes < 3, drawn]))
+    rows = np.isin(study.spectra.clusters, names[drawn])
+    on = replace(study.spectra, members=study.spectra.members[rows], member_stars=study.spectra.member_stars[rows])
+    assert list(rates[0, drawn]) == list(study.judged(on).cluster_rates.values())
+    assert (np.isnan(rates) == np.stack([~drawn, drawn | True, ~drawn])).all()
+    assert "12 dimensions, but" in judge.note  # eight clusters with two members each
+
+
+def test_more_training_clusters_help(study):
+    reproduced = script("figure5").reproduce(study, [12], [5, 20], 12)
+    few, most = reproduced.values
+    assert (few.item, few.setting, most.setting) == ("training_clusters K=12", "5", "20")
+    assert most.value < 0.6 * few.value
+    table, draws = reproduced.tables["figure5"], reproduced.tables["figure5_draws"]
+    assert list(table["left_out"]) == [np.isnan(draws["doppelganger_rate"]).sum(), 0]
+    assert [row.count(";") for row in draws["clusters"]] == [5] * 12 + [20] * 12
+    assert most.value == pytest.approx(draws["doppelganger_rate"][12:].mean())
+    assert table["standard_error"][1] == pytest.approx(stats.sem(draws["doppelganger_rate"][12:]))
+
+
+def test_more_training_clusters_that_tell_nothing_do_not_help(study):
+    few, most = script("figure5").reproduce(with_learner(study, Shuffled), [12], [5, 20], 12).values
+    assert most.value > 0.75 * few.value
+
+
+def test_training_clusters_that_the_survey_does_not_have(study):
+    with pytest.raises(InputError, match=r"training_clusters from 1 to 21 expected, .* got 11, 22"):
+        script("figure5").reproduce(study, [12], [11, 22], 2)
+    with pytest.raises(InputError, match="12 components, 1 training clusters: no draw can be done: 12 dimensions"):
+        script("figure5").reproduce(study, [12], [1], 1)
