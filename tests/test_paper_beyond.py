@@ -67,6 +67,13 @@ def test_a_draw_is_leave_one_cluster_out_among_its_clusters(study):
     assert "12 dimensions, but" in judge.note  # eight clusters with two members each
 
 
+def test_draws_of_all_clusters_are_leave_one_cluster_out(study):
+    (value,) = script("figure5").reproduce(study, [12], [21], 2).values
+    result = study.judged(study.spectra)
+    assert value.value == pytest.approx(result.rate)
+    assert (value.low, value.high) == pytest.approx(result.interval(), rel=0.05)  # of other random numbers
+
+
 def test_more_training_clusters_help(study):
     reproduced = script("figure5").reproduce(study, [12], [5, 20], 12)
     few, most = reproduced.values
