@@ -48,6 +48,18 @@ def with_learner(study, make_learner):
     return other
 
 
+def with_columns(study, name, of_field, of_members):
+    """The same stars with other values of a column of the star table."""
+    other = copy.copy(study)
+    other.field, other.members = copy.copy(study.field), copy.copy(study.members)
+    for part, values in ((other.field, of_field), (other.members, of_members)):
+        part.stars = part.stars.copy()
+        part.stars[name] = values
+    stars = {"field_stars": other.field.stars, "member_stars": other.members.stars}
+    other._compressed = {number: replace(on, **stars) for number, on in study._compressed.items()}
+    return other
+
+
 class Shuffled(ScaledComponents):
     """Told clusters that tell nothing."""
 
@@ -96,3 +108,61 @@ def test_training_clusters_that_the_survey_does_not_have(study):
         script("figure5").reproduce(study, [12], [11, 22], 2)
     with pytest.raises(InputError, match="12 components, 1 training clusters: no draw can be done: 12 dimensions"):
         script("figure5").reproduce(study, [12], [1], 1)
+
+
+def rate_by_loops(on, max_metallicity):
+    """Raw distances; the paper's pairs, and [Fe/H] alike."""
+    field, members = on.field.numpy(), on.members.numpy()
+    alike, counts = {}, {}
+    for cluster in set(on.clusters):
+        own = np.flatnonzero(on.clusters == cluster)
+        siblings = [np.linalg.norm(members[i] - members[j]) for i in own for j in own if i < j]
+        near = [
+            np.linalg.norm(members[i] - field[j]) <= np.median(siblings)
+            for i in own
+            for j in range(len(field))
+            if abs(on.member_stars["VHELIO_AVG"][i] - on.field_stars["VHELIO_AVG"][j]) < 5
+            and abs(on.member_stars["AK_TARG"][i] - on.field_stars["AK_TARG"][j]) < 0.05
+            and abs(on.member_stars["FE_H"][i] - on.field_stars["FE_H"][j]) < max_metallicity
+        ]
+        if near:
+            alike[cluster], counts[cluster] = np.mean(near), len(own)
+    return sum(alike[name] * counts[name] for name in alike) / sum(counts.values())
+
+
+def rates_of(reproduced):
+    return {(row["representation"], row["learner"], row["pairs"]): row["doppelganger_rate"] for row in reproduced}
+
+
+def test_strangers_of_like_metallicity_are_harder_to_tell(study):
+    reproduced = script("fixed_metallicity").reproduce(study, 0.05)
+    rates = rates_of(reproduced.tables["fixed_metallicity"])
+    assert rates["spectra", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(study.spectra, 0.05))
+    assert rates["abundances", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(study.abundances(), 0.05))
+    assert rates["spectra", "rsca", "all"] == study.judged(study.spectra).rate
+    assert {key[1] for key in rates} == {"raw", "scaled", "rsca"}
+    for representation, learner, pairs in rates:
+        if pairs == "all":
+            assert rates[representation, learner, "like [Fe/H]"] > 1.5 * rates[representation, learner, "all"]
+    assert "0 members lack [Fe/H]" in reproduced.finding
+
+
+def test_a_metallicity_that_says_nothing_changes_nothing(study):
+    shuffled = np.random.default_rng(0).permutation(study.field.stars["FE_H"])
+    other = with_columns(study, "FE_H", shuffled, study.members.stars["FE_H"])
+    rates = rates_of(script("fixed_metallicity").reproduce(other, 0.1).tables["fixed_metallicity"])
+    assert rates["spectra", "raw", "like [Fe/H]"] < 1.25 * rates["spectra", "raw", "all"]
+
+
+def test_members_without_metallicity_are_left_out_and_counted(study):
+    some = study.members.stars["FE_H"].copy()
+    some[study.members.stars["CLUSTER"] == "NGC 6791"] = np.nan
+    other = with_columns(study, "FE_H", study.field.stars["FE_H"], some)
+    reproduced = script("fixed_metallicity").reproduce(other, 0.05)
+    assert "39 members lack [Fe/H]" in reproduced.finding
+    table = reproduced.tables["fixed_metallicity"]
+    assert set(table["clusters"][table["pairs"] == "all"]) == {21}
+    with pytest.raises(InputError, match="column FE_H of the star table has no value"):
+        script("fixed_metallicity").reproduce(with_columns(study, "FE_H", some[:1], np.full(185, np.nan)), 0.05)
+    with pytest.raises(InputError, match="max_metallicity=0 dex must be positive"):
+        script("fixed_metallicity").reproduce(study, 0)
