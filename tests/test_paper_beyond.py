@@ -10,8 +10,12 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
+import torch
 from rich.progress import Progress
 from scipy import stats
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from rsca_torch import InputError
 from rsca_torch.cli import CONFIG
@@ -37,9 +41,19 @@ def study_of(folder, *overrides):
     return Study(config, simulated_store(config), Progress(disable=True))
 
 
+#: Fibres and nights leave three and four times as much as in the default survey, and nothing.
+LOUD = ["simulation.synthesis.line_spread=[0.3,0.2,0.36]", "simulation.synthesis.night=0.004"]
+QUIET = [f"simulation.synthesis.{what}" for what in ("line_spread=[0,0,0]", "night=0", "persistence=0", "telluric=0")]
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600")
+    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600", *LOUD)
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=300", *QUIET)
 
 
 def with_learner(study, make_learner):
@@ -166,3 +180,106 @@ def test_members_without_metallicity_are_left_out_and_counted(study):
         script("fixed_metallicity").reproduce(with_columns(study, "FE_H", some[:1], np.full(185, np.nan)), 0.05)
     with pytest.raises(InputError, match="max_metallicity=0 dex must be positive"):
         script("fixed_metallicity").reproduce(study, 0)
+
+
+CHEMISTRY, NUISANCES = ["FE_H", "ALPHA_M"], ["TEFF", "VHELIO_AVG", "AK_TARG", "SNR", "MEANFIB", "VISITS"]
+
+
+def with_fibres(study):
+    """Mean fibres from the visits; none at the 1 m telescope."""
+    fibres = []
+    for visits in study.field.stars["VISITS"]:
+        last = [visit.split("-")[3:] for visit in visits.split(",") if visit.split("-")[2].isdigit()]
+        fibres.append(np.mean([int(fibre) for (fibre,) in last]) if last else np.nan)
+    assert study.spectra.ppcas
+    return with_columns(study, "MEANFIB", fibres, np.nan)
+
+
+def leaks_of(study):
+    reproduced = script("leaks").reproduce(with_fibres(study), CHEMISTRY, NUISANCES, 5, 0.02)
+    return reproduced, {row["label"]: row for row in reproduced.tables["leaks_verdict"]}
+
+
+def test_fibres_and_nights_that_leak_are_found(study):
+    reproduced, verdict = leaks_of(study)
+    for name in ("fibre off centre", "first night"):
+        assert verdict[name]["verdict"] == "leak"
+        assert verdict[name]["low"] < verdict[name]["beyond_abundances"] < verdict[name]["high"]
+    assert {row["verdict"] for name, row in verdict.items() if name in {"VHELIO_AVG", "AK_TARG", "SNR"}} == {"no leak"}
+    assert [value.item for value in reproduced.values[:3]] == ["leaks FE_H", "leaks ALPHA_M", "leaks TEFF"]
+    assert reproduced.values[0].value > 0.95
+
+
+def test_fibres_and_nights_that_leave_nothing_do_not_leak(quiet):
+    reproduced, verdict = leaks_of(quiet)
+    names = ["MEANFIB", "fibre off centre", "first date", "first night"]
+    assert {verdict[name]["verdict"] for name in names} == {"no leak"}
+    assert "Left out" not in reproduced.finding
+
+
+def test_probes_are_a_ridge_on_stars_that_it_was_not_fitted_on():
+    random = np.random.default_rng(0)
+    features, noise = random.normal(size=(60, 4)) * [1, 2, 3, 4] + 5, random.normal(size=(60, 1))
+    labels = features @ [[0.3], [0], [0.1], [-0.2]] + 0.3 * noise + 7
+    fold = np.arange(60) % 5
+    leaks = script("leaks")
+    for penalty in (0.0, 0.7):
+        model = Ridge(penalty * 48) if penalty else LinearRegression()
+        expected = cross_val_predict(model, features, labels[:, 0], cv=PredefinedSplit(fold))
+        told = leaks.predicted(torch.from_numpy(features), torch.from_numpy(labels), penalty, fold)
+        np.testing.assert_allclose(told[:, 0].numpy(), expected, rtol=1e-9)
+        error, reference = (torch.from_numpy(labels[:, 0] - other).square() for other in (expected, labels.mean()))
+        told = leaks.share(error, reference, 0)
+        assert told.r2 == pytest.approx(r2_score(labels, expected))
+        assert told.low < told.r2 < told.high
+
+
+def test_what_goes_with_abundances_is_no_leak():
+    random = torch.Generator().manual_seed(0)
+    abundances, own, noise = (torch.randn(800, k, generator=random).double() for k in (2, 1, 1))
+    field = torch.cat([3 * abundances, own], dim=1)
+    told = {
+        name: script("leaks").probed(field, abundances, label[:, 0], np.arange(800) % 4, 1.0, 0)
+        for name, label in {"chemical": abundances[:, :1] + noise, "leaked": abundances[:, :1] + own}.items()
+    }
+    assert told["chemical"]["distances"].r2 == pytest.approx(1 / 2, abs=0.05)
+    assert told["chemical"]["beyond abundances"].r2 == pytest.approx(0, abs=0.02)
+    assert told["leaked"]["embedding"].r2 == pytest.approx(1)
+    assert told["leaked"]["abundances"].r2 == pytest.approx(1 / 2, abs=0.05)
+    assert told["leaked"]["beyond abundances"].r2 == pytest.approx(3 / 4, abs=0.02)  # half the weight: 1 - (1/2)^2
+
+
+def test_what_stars_of_a_night_have_in_common():
+    random = np.random.default_rng(1)
+    size = np.repeat([3, 5, 10], 70)
+    nights = np.repeat(np.arange(210).astype(str), size)
+    own = random.normal(size=(len(nights), 3)) * np.sqrt(3)
+    sample = own + np.repeat(random.normal(size=(210, 3)), size, axis=0)
+    in_common = script("leaks").in_common
+    typical = (size.sum() - (size**2).sum() / size.sum()) / 209
+    f = stats.f_oneway(*(sample[nights == night, 0] for night in np.unique(nights))).statistic
+    told = in_common(torch.from_numpy(sample[:, :1]), nights, 0)
+    assert told.r2 == pytest.approx((f - 1) / (f - 1 + typical))
+    told = in_common(torch.from_numpy(sample), nights, 0)
+    assert told.r2 == pytest.approx(1 / 4, abs=0.05)
+    assert told.low < told.r2 < told.high
+    assert in_common(torch.from_numpy(own), nights, 0).r2 == pytest.approx(0, abs=0.02)
+    alone = np.append(nights, ["lonely", "", ""])  # no night, or nobody to share it with
+    padded = torch.from_numpy(np.vstack([own, np.full((3, 3), 1e6)]))
+    assert in_common(padded, alone, 0) == in_common(torch.from_numpy(own), nights, 0)
+
+
+def test_the_first_visit():
+    nights, dates = script("leaks").first_visits(
+        np.array(["r12-5010-57398-219,r12-5010-57419-067", "", "r12-56-2M1-2"])
+    )
+    assert list(nights) == ["5010-57398", "", ""]
+    assert list(dates[:1]) == [57398]
+    assert np.isnan(dates[1:]).all()
+
+
+def test_labels_that_the_survey_lacks_are_left_out_and_named(study):
+    reproduced = script("leaks").reproduce(study, [], ["AK_TARG", "NO_SUCH"], 5, 0.02)
+    assert "Left out, as the store lacks them or they are the same for all: NO_SUCH" in reproduced.finding
+    with pytest.raises(InputError, match="the star table has none of NO_SUCH"):
+        script("leaks").reproduce(study, ["NO_SUCH"], [], 5, 0.02)

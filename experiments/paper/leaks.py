@@ -1,0 +1,296 @@
+"""Beyond the paper: what the embedding tells of temperature, velocity, fibre and the like, beside what it should."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsca_torch import InputError, NumericalWarning
+from rsca_torch.learners.groups import Groups
+from rsca_torch.pictures import COLOURS
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+
+RESAMPLES = 300
+SOURCES = EMBEDDING, DISTANCES, ABUNDANCES, BEYOND = "embedding", "distances", "abundances", "beyond abundances"
+KINDS = CHEMISTRY, NUISANCE = "chemistry", "nuisance"
+NIGHT, DATE, OFF_CENTRE = "first night", "first date", "fibre off centre"
+MIDDLE = 150.5  # of the 300 fibres
+SHOWN = {
+    "TEFF": "temperature",
+    "LOGG": "gravity",
+    "VHELIO_AVG": "velocity",
+    "AK_TARG": "extinction",
+    "SNR": "S/N",
+    "MEANFIB": "fibre",
+    "ALPHA_M": r"[$\alpha$/M]",
+}
+
+
+class Told(NamedTuple):
+    """How much of a label is told, and the 68 % interval of that."""
+
+    r2: float
+    low: float
+    high: float
+
+
+def reproduce(
+    study: Study, chemistry: Sequence[str], nuisances: Sequence[str], folds: int, tolerated: float
+) -> Reproduced:
+    """R^2 of linear probes from the embedding of field stars to their labels, on stars that no probe was fitted on.
+
+    Four numbers for a label:
+
+    - embedding: what any linear reading finds; a dimension that weighs little counts as much as any other.
+    - distances: what is found where differences smaller than those between siblings are noise, by a ridge whose
+      penalty is the scatter of siblings. This is what Euclidean distances see.
+    - abundances: what the survey's own abundances tell. Stars of another composition are on another giant branch, and
+      the catalogue has trends of its own.
+    - beyond abundances: the share of what the abundances leave open that the embedding adds, as distances see it. Where
+      the lower end of its interval is above `tolerated`, the embedding leaks. Abundances have errors, so that a part
+      of it may still be composition.
+
+    Nights have no order. In place of R^2 stands the share of the variance that stars of the same first night have in
+    common (intraclass correlation): of the embedding, of the abundances, and of what these leave of the embedding.
+
+    Args:
+        study: the survey.
+        chemistry: columns that the embedding should tell.
+        nuisances: columns that it should not. MEANFIB is also looked at as distance from the middle of the fibres,
+            VISITS as the night and the date of the first one. What the store lacks is named and left out.
+        folds: of the cross-validation over stars.
+        tolerated: R^2.
+
+    Raises:
+        InputError: where the survey has no abundances, or none of the columns.
+    """
+    labels, nights, lacking = labels_of(study, [*chemistry, *nuisances])
+    known, abundances = known_abundances(study)
+    field, scatter = embedded(study)
+    field, fold = field[known], np.random.default_rng(study.seed).integers(folds, size=len(abundances))
+    told: dict[tuple[str, str], dict[str, Told]] = {}
+    for name, values in labels.items():
+        there = np.isfinite(values[known])
+        target = torch.from_numpy(values[known][there])
+        probe = probed(field[there], abundances[there], target, fold[there], scatter, study.seed)
+        kind = CHEMISTRY if name in chemistry else NUISANCE
+        told[kind, name] = {s: probe[s] for s in (SOURCES if kind == NUISANCE else SOURCES[:2])}
+    if nights is not None:
+        left = field - predicted(abundances, field, 0.0, fold)
+        parts = {DISTANCES: field, ABUNDANCES: abundances / abundances.std(0), BEYOND: left}
+        told[NUISANCE, NIGHT] = {s: in_common(part, nights[known], study.seed) for s, part in parts.items()}
+    rows = [(*label, source, *numbers) for label, sources in told.items() for source, numbers in sources.items()]
+    table = Table(rows=rows, names="kind label source r2 low high".split())
+    values = [
+        Value(f"leaks {name}", source, *sources[source])
+        for (kind, name), sources in told.items()
+        for source in (DISTANCES, BEYOND)
+        if source in sources
+    ]
+    verdict = verdict_of(table, tolerated)
+    tables = {"leaks": table, "leaks_verdict": verdict}
+    return Reproduced(values, found(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
+
+
+def embedded(study: Study) -> tuple[Tensor, float]:
+    """(F, D) the field by a learner fitted on all clusters, less what is zero, and siblings' variance a dimension."""
+    learner, on = study.fitted(study.spectra), study.spectra
+    with torch.no_grad():
+        field, members = learner(on.field).double(), learner(on.members).double()
+    field = field[:, field.var(0) > 0]
+    groups = Groups(on.clusters)
+    scatter = groups.centred(members).square().sum() / (len(members) - len(groups))
+    return field, float(scatter) / field.shape[1]
+
+
+def known_abundances(study: Study) -> tuple[NDArray[np.bool_], Tensor]:
+    """(F,) which field stars have abundances, and the (n, elements) abundances of those, dex."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumericalWarning)  # stars that lack one are left out
+        on = study.abundances()
+    ids, known_ids = (np.asarray(stars["APOGEE_ID"], dtype=str) for stars in (study.field.stars, on.field_stars))
+    known = np.isin(ids, known_ids)
+    if known.sum() != len(known_ids):
+        raise InputError(f"{len(known_ids)} field stars have abundances, but their ids stand in {known.sum()} rows")
+    return known, on.field
+
+
+def labels_of(
+    study: Study, names: Sequence[str]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.str_] | None, list[str]]:
+    """Labels (F,) by name, plate and night of the first visits (F,), and the columns that say nothing.
+
+    Raises:
+        InputError: where none of them says anything.
+    """
+    labels: dict[str, NDArray[np.float64]] = {}
+    nights, lacking = None, []
+    for name in names:
+        try:
+            column = study.column(name)
+        except InputError:
+            lacking.append(name)
+            continue
+        if name == "VISITS":
+            nights, labels[DATE] = first_visits(column)
+        else:
+            labels[name] = column
+        if name == "MEANFIB":
+            labels[OFF_CENTRE] = np.abs(column - MIDDLE)
+    lacking += [name for name, values in labels.items() if not np.nanstd(values) > 0]
+    labels = {name: values for name, values in labels.items() if name not in lacking}
+    if not labels:
+        raise InputError(f"the star table has none of {', '.join(names)}, or the same value for all stars")
+    return labels, nights, lacking
+
+
+def first_visits(visits: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Plate and night of the first visit ('' where unknown, as at the 1 m telescope), and its date (MJD).
+
+    VISITS is `r12-<plate>-<night>-<fibre>`, joined by commas.
+    """
+    first = [str(text).split(",")[0].split("-") for text in visits]
+    known = [len(parts) == 4 and all(part.isdigit() for part in parts[1:]) for parts in first]
+    nights = [f"{parts[1]}-{parts[2]}" if there else "" for parts, there in zip(first, known, strict=True)]
+    dates = [float(parts[2]) if there else np.nan for parts, there in zip(first, known, strict=True)]
+    return np.array(nights), np.array(dates)
+
+
+def probed(
+    field: Tensor, abundances: Tensor, label: Tensor, fold: NDArray[np.int64], scatter: float, seed: int
+) -> dict[str, Told]:
+    """What each source tells of a label (n,)."""
+    none = torch.zeros(abundances.shape[1], dtype=torch.float64)
+    of_siblings = torch.full((field.shape[1],), scatter, dtype=torch.float64)
+    both, of_both = torch.cat([abundances, field], dim=1), torch.cat([none, of_siblings])
+
+    def error(features: Tensor, penalty: Tensor | float) -> Tensor:
+        return (label - predicted(features, label[:, None], penalty, fold)[:, 0]).square()
+
+    of_mean = (label - label.mean()).square()
+    left = error(abundances, none)
+    return {
+        EMBEDDING: share(error(field, 0.0), of_mean, seed),
+        DISTANCES: share(error(field, of_siblings), of_mean, seed),
+        ABUNDANCES: share(left, of_mean, seed),
+        BEYOND: share(error(both, of_both), left, seed),
+    }
+
+
+def predicted(features: Tensor, labels: Tensor, penalty: Tensor | float, fold: NDArray[np.int64]) -> Tensor:
+    """(n, T) labels of every fold by a ridge of features (n, D) that is fitted on the other folds.
+
+    The penalty of a feature is a variance, in its units: that of noise which would lessen its weight as much.
+    """
+    told = torch.empty_like(labels)
+    for number in np.unique(fold):
+        out = torch.from_numpy(fold == number)
+        centre, mean = features[~out].mean(0), labels[~out].mean(0)
+        deviations = features[~out] - centre
+        scatter = deviations.T @ deviations + torch.diag(len(deviations) * (penalty + torch.zeros_like(centre)))
+        weight = torch.linalg.pinv(scatter, hermitian=True) @ deviations.T @ (labels[~out] - mean)
+        told[out] = (features[out] - centre) @ weight + mean
+    return told
+
+
+def share(error: Tensor, reference: Tensor, seed: int) -> Told:
+    """1 - sum of errors / sum of reference, both squares of n stars; its interval from a bootstrap over stars."""
+    squares, random = np.stack([error.numpy(), reference.numpy()], axis=1), np.random.default_rng(seed)
+    number = len(squares)
+    times = (np.bincount(random.integers(number, size=number), minlength=number) for _ in range(RESAMPLES))
+    sums = np.stack([squares.sum(0), *(time @ squares for time in times)])
+    return _told(1 - sums[:, 0] / sums[:, 1])
+
+
+def in_common(sample: Tensor, nights: NDArray[np.str_], seed: int) -> Told:
+    """Share of the variance of sample (n, D) that stars of the same night have in common; a bootstrap over nights.
+
+    The intraclass correlation of a one-way analysis of variance, summed over dimensions: about 0 where nights say
+    nothing. Nights with one star, and stars whose night is not known, take no part.
+    """
+    names, number, counts = np.unique(nights, return_inverse=True, return_counts=True)
+    together = ((counts > 1) & (names != ""))[number]
+    groups, sample = Groups(nights[together]), sample[torch.from_numpy(together)]
+    size = groups.size.double().numpy()
+    means = (groups.means(sample) - sample.mean(0)).numpy()
+    within = groups.sums(groups.centred(sample).square()).sum(1).numpy()
+    drawn = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), RESAMPLES)
+    times = np.vstack([np.ones(len(size)), drawn])  # (1 + resamples, nights), the first as they are
+    stars, nights_less_one = times @ size, times.sum(1) - 1
+    centre = (times * size) @ means / stars[:, None]
+    between = times @ (size * (means**2).sum(1)) - stars * (centre**2).sum(1)
+    of_nights, of_stars = between / nights_less_one, times @ within / (stars - nights_less_one - 1)
+    typical = (stars - times @ size**2 / stars) / nights_less_one  # stars a night
+    return _told((of_nights - of_stars) / (of_nights + (typical - 1) * of_stars))
+
+
+def _told(shares: NDArray[np.float64]) -> Told:
+    """The first, and the 68 % interval of the others."""
+    return Told(float(shares[0]), *(float(end) for end in np.quantile(shares[1:], [0.16, 0.84])))
+
+
+def verdict_of(table: Table, tolerated: float) -> Table:
+    """One row a nuisance: what each source tells of it, and whether the embedding leaks it."""
+    rows = []
+    for name in dict.fromkeys(table["label"][table["kind"] == NUISANCE]):
+        own = {row["source"]: row for row in table[table["label"] == name]}
+        told = [own[source]["r2"] if source in own else np.nan for source in SOURCES]
+        beyond = own[BEYOND]
+        rows.append((name, *told, beyond["low"], beyond["high"], "leak" if beyond["low"] > tolerated else "no leak"))
+    names = [*(source.replace(" ", "_") for source in SOURCES), "low", "high", "verdict"]
+    return Table(rows=rows, names=["label", *names])
+
+
+def found(table: Table, verdict: Table, tolerated: float, lacking: Sequence[str]) -> str:
+    """What leaks, what does not, and how well chemistry is told."""
+    beyond = BEYOND.replace(" ", "_")
+    leaks = [f"{row['label']} ({100 * row[beyond]:.0f} %)" for row in verdict if row["verdict"] == "leak"]
+    none = [str(row["label"]) for row in verdict if row["verdict"] != "leak"]
+    chemistry = table[(table["kind"] == CHEMISTRY) & (table["source"] == DISTANCES)]
+    told = (
+        f"Distances see {100 * chemistry['r2'].min():.0f} to {100 * chemistry['r2'].max():.0f} % of the variance of "
+        f"{', '.join(chemistry['label'])}. "
+        if len(chemistry)
+        else ""
+    )
+    return (
+        f"{told}Of what the abundances leave open they see more than {100 * tolerated:.0f} % of "
+        f"{', '.join(leaks) or 'no nuisance'}, and not of {', '.join(none) or 'any other'}."
+        + (f" Left out, as the store lacks them or they are the same for all: {', '.join(lacking)}." if lacking else "")
+    )
+
+
+def drawing(table: Table) -> Figure:
+    """What each source tells of every label, with 68 % intervals."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    numbers = [max(1, len(set(table["label"][table["kind"] == kind]))) for kind in KINDS]
+    panels = figure.subplots(1, 2, sharey=True, width_ratios=numbers)
+    for axes, kind in zip(panels, KINDS, strict=True):
+        labels = list(dict.fromkeys(table["label"][table["kind"] == kind]))
+        shown = [source for source in SOURCES if source in table["source"][table["kind"] == kind]]
+        for place, source in enumerate(shown):
+            own = table[(table["kind"] == kind) & (table["source"] == source)]
+            x = np.array([labels.index(label) for label in own["label"]]) + 0.2 * (place - (len(shown) - 1) / 2)
+            r2, low, high = (np.asarray(own[name]) for name in ("r2", "low", "high"))
+            errors = np.clip([r2 - low, high - r2], 0, None)
+            axes.bar(x, r2, 0.19, color=COLOURS[place], alpha=0.6, label=source)
+            axes.errorbar(x, r2, errors, fmt="none", ecolor="0.2", elinewidth=1)
+        axes.axhline(0, color="0.3", lw=0.8)
+        axes.set_xticks(range(len(labels)), [_shown(label) for label in labels], rotation=35, ha="right")
+        axes.set_title(kind)
+    panels[0].set_ylabel("$R^2$ on held-out stars")
+    panels[1].legend(frameon=False, title="told by")
+    return figure
+
+
+def _shown(label: str) -> str:
+    return f"[{label[:-2].capitalize()}/H]" if label.endswith("_H") else SHOWN.get(label, label)
