@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-from rsca_torch import InputError
+from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.cli import CONFIG
 from rsca_torch.learners import ScaledComponents
 from rsca_torch.reproduction import EXPERIMENTS
@@ -25,7 +25,7 @@ from rsca_torch.simulated_store import simulated_store
 from rsca_torch.study import Study
 
 pytestmark = [
-    pytest.mark.filterwarnings("default::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
+    pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
@@ -283,3 +283,38 @@ def test_labels_that_the_survey_lacks_are_left_out_and_named(study):
     assert "Left out, as the store lacks them or they are the same for all: NO_SUCH" in reproduced.finding
     with pytest.raises(InputError, match="the star table has none of NO_SUCH"):
         script("leaks").reproduce(study, ["NO_SUCH"], [], 5, 0.02)
+
+
+def test_wrong_members_do_harm_and_less_by_mad(study):
+    reproduced = script("memberships").reproduce(study, [0, 0.2], ["field"], 8)
+    right, usual_right, wrong, usual_wrong = (row["doppelganger_rate"] for row in reproduced.tables["memberships"])
+    assert right == pytest.approx(study.judged(study.spectra, ScaledComponents).rate)
+    assert usual_right == pytest.approx(right, rel=0.15)
+    assert wrong > 4 * right
+    assert usual_wrong > 1.05 * wrong
+    assert [value.value for value in reproduced.values] == [right, usual_right, wrong, usual_wrong]
+    assert [value.setting for value in reproduced.values[1:3]] == ["standard deviation, 0% wrong", "MAD, 20% wrong"]
+    draws = reproduced.tables["memberships_draws"]["doppelganger_rate"]
+    assert len(draws) == 2 * (1 + 8)
+    assert reproduced.tables["memberships"]["standard_error"][2] == pytest.approx(stats.sem(draws[2:10]))
+
+
+@pytest.mark.parametrize("mistake", ["field", "shuffled"])
+def test_true_clusters_are_judged_by_learners_told_what_is_wrong(study, mistake):
+    memberships, on = script("memberships"), study.spectra
+    believed = memberships.believed_members(on, mistake, 37, (0, 1))
+    changed = believed.labels != on.clusters if mistake == "shuffled" else (believed.z != on.members).any(1).numpy()
+    assert 25 < changed.sum() <= 37
+    assert sorted(believed.labels) == sorted(on.clusters)
+    rates = memberships.judged(study, on, ScaledComponents, believed, {}).cluster_rates
+    for cluster in ("NGC 6791", "NGC 2243"):
+        own, learner = on.clusters == cluster, ScaledComponents()
+        learner.initialise(on.field, believed.z[torch.from_numpy(~own)], believed.labels[~own])
+        members, field = learner(on.members[torch.from_numpy(own)]), learner(on.field)
+        allowed = study.allowed[torch.from_numpy(own)]
+        assert rates[cluster] == pytest.approx(doppelganger_rate(members, field, allowed))
+
+
+def test_mistakes_that_cannot_be(study):
+    with pytest.raises(InputError, match="shares from 0 to 1 and mistakes among field, shuffled expected, got 2, typo"):
+        script("memberships").reproduce(study, [2], ["typo"], 1)

@@ -1,0 +1,183 @@
+"""Beyond the paper: what wrong members do to the rate, with spreads by MAD and by standard deviation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rsca_torch import InputError, NumericalWarning
+from rsca_torch.folds import Task
+from rsca_torch.learners import Learner, ScaledComponents
+from rsca_torch.learning import Members
+from rsca_torch.loco import LOCOResult
+from rsca_torch.pictures import COLOURS
+from rsca_torch.representation import MakeLearner, Representation
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+
+SPREADS = {"MAD": partial(ScaledComponents, robust=True), "standard deviation": partial(ScaledComponents, robust=False)}
+MISTAKES = FIELD, SHUFFLED = "field", "shuffled"
+TITLES = {FIELD: "field stars in their place", SHUFFLED: "labels shuffled"}
+DRAW = "mistake share wrong spread draw doppelganger_rate".split()
+MEAN = "mistake share wrong spread doppelganger_rate low high standard_error".split()
+
+
+def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], draws: int) -> Reproduced:
+    """Rates of the true clusters, by learners that are trained on clusters some of whose members are wrong.
+
+    A true cluster is judged by a learner that saw none of its stars, whatever their labels. Wrong members, the same for
+    both kinds of spread, are drawn at random among all; a larger share holds those of a smaller one.
+
+    Args:
+        study: the survey.
+        shares: of the members that are wrong, 0 to 1.
+        mistakes: "field": in the place of a wrong member is a star of the field. "shuffled": wrong members have each
+            other's labels, a few by chance their own.
+        draws: of wrong members, for each share but 0.
+
+    Raises:
+        InputError: for a share or a mistake that cannot be.
+    """
+    if not all(0 <= share <= 1 for share in shares) or not set(mistakes) <= set(MISTAKES):
+        raise InputError(
+            f"shares from 0 to 1 and mistakes among {', '.join(MISTAKES)} expected, got "
+            f"{', '.join(map(str, [*shares, *mistakes]))}"
+        )
+    on, summary = study.spectra, {}
+    rows, means = [], []
+    for mistake in mistakes:
+        for share in shares:
+            wrong = round(share * len(on.members))
+            believed = [
+                believed_members(on, mistake, wrong, (study.seed, draw)) for draw in range(draws if wrong else 1)
+            ]
+            for spread, make_learner in SPREADS.items():
+                results = [judged(study, on, make_learner, members, summary) for members in believed]
+                rates = [result.rate for result in results]
+                rows += [(mistake, share, wrong, spread, draw, rate) for draw, rate in enumerate(rates)]
+                error = np.std(rates, ddof=1) / np.sqrt(len(rates)) if len(rates) > 1 else 0.0
+                means.append((mistake, share, wrong, spread, np.mean(rates), *mean_of(results).interval(), error))
+    of_draws, table = Table(rows=rows, names=DRAW), Table(rows=means, names=MEAN)
+    values = [
+        Value(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", *_numbers(row))
+        for row in table
+    ]
+    tables = {"memberships": table, "memberships_draws": of_draws}
+    return Reproduced(values, found(table, of_draws), tables, {"memberships": drawing(table)})
+
+
+@dataclass
+class Mistaken(Task):
+    """A fold whose learner is trained on what is believed of the members, and which judges by what is true.
+
+    Attributes:
+        believed: members in the places of the true ones.
+    """
+
+    believed: Members | None = None
+
+    def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
+        """Trained on what is believed to be in the chosen places."""
+        of = (self.make_learner, self.field, self.believed, chosen, True, self.seed, False, None, self.summary)
+        return Task(*of).fitted(chosen, name)
+
+
+def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[int, int]) -> Members:
+    """The members (M, K) and their M labels, some of them wrong."""
+    random = np.random.default_rng(seed)
+    z, labels = on.members.double().clone(), on.clusters.copy()
+    places = random.permutation(len(labels))[:wrong]
+    if mistake == FIELD:
+        strangers = random.permutation(len(on.field))[:wrong]
+        z[torch.from_numpy(places)] = on.field[torch.from_numpy(strangers)].double()
+    else:
+        labels[places] = labels[random.permutation(places)]
+    return Members(z, labels)
+
+
+def judged(
+    study: Study, on: Representation, make_learner: MakeLearner, believed: Members, summary: dict[str, Any]
+) -> LOCOResult:
+    """Rates of the true clusters; `summary` is of the field, the same for all draws."""
+    members = Members(on.members.double(), on.clusters, on.allowed(study.pairs).numpy())
+    names, sizes = np.unique(on.clusters, return_counts=True)
+    names, sizes = names[sizes > 1], sizes[sizes > 1]
+    has_siblings = np.isin(on.clusters, names)
+    task = Mistaken(
+        make_learner,
+        on.field.double(),
+        members,
+        has_siblings,
+        True,
+        study.seed,
+        False,
+        None,
+        summary,
+        believed=believed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
+        folds = {str(name): task(name) for name in names}
+    return LOCOResult(
+        {name: fold.rate for name, fold in folds.items()},
+        {name: fold.members for name, fold in folds.items()},
+        {name: fold.pairs for name, fold in folds.items()},
+        {name: fold.median_sibling_distance for name, fold in folds.items()},
+    )
+
+
+def mean_of(results: Sequence[LOCOResult]) -> LOCOResult:
+    """Each cluster's mean rate over draws."""
+    rates = {name: float(np.mean([one.cluster_rates[name] for one in results])) for name in results[0].cluster_rates}
+    return replace(results[0], cluster_rates=rates)
+
+
+def _numbers(row: Table.Row) -> tuple[float, float, float]:
+    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
+
+
+def found(table: Table, of_draws: Table) -> str:
+    """The rates with fewest and most mistakes, and how much higher those by standard deviation are, draw by draw."""
+    said = {}
+    for mistake in dict.fromkeys(table["mistake"]):
+        own, draws = (each[each["mistake"] == mistake] for each in (table, of_draws))
+        for share in (own["share"].min(), own["share"].max()):
+            robust, usual = (
+                100 * np.asarray(draws["doppelganger_rate"][(draws["share"] == share) & (draws["spread"] == spread)])
+                for spread in SPREADS
+            )
+            more = usual - robust
+            error = f" +- {more.std(ddof=1) / np.sqrt(len(more)):.2f}" if len(more) > 1 else ""
+            kind = f" ({TITLES[mistake]})" if share else ""
+            said[f"with {100 * share:.0f} % of the members wrong{kind}"] = (
+                f"{robust.mean():.2f} % by MAD and {usual.mean():.2f} % by standard deviation "
+                f"({more.mean():+.2f}{error})"
+            )
+    return f"The rate of the true clusters is {'; '.join(f'{rates} {when}' for when, rates in said.items())}."
+
+
+def drawing(table: Table) -> Figure:
+    """A curve for each kind of spread, with standard errors of the mean over draws."""
+    mistakes = list(dict.fromkeys(table["mistake"]))
+    figure = Figure(figsize=(3.7 * len(mistakes) + 0.5, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(mistakes), sharey=True, squeeze=False)[0]
+    for axes, mistake in zip(panels, mistakes, strict=True):
+        for place, spread in enumerate(SPREADS):
+            own = table[(table["mistake"] == mistake) & (table["spread"] == spread)]
+            x, y, error = (np.asarray(own[name]) for name in ("share", "doppelganger_rate", "standard_error"))
+            axes.errorbar(100 * x, y, error, fmt=f"{'os'[place]}-", color=COLOURS[place], capsize=3, label=spread)
+        axes.set_xlabel("wrong members, %")
+        axes.set_title(TITLES[mistake])
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("global doppelganger rate of the true clusters")
+    panels[0].legend(frameon=False)
+    return figure
