@@ -21,7 +21,7 @@ __all__ = [
     "stranger_distances",
 ]
 
-CHUNK = 2**16  # differences held at a time, whatever the number of pairs: half a megabyte
+CHUNK = 2**17  # differences held at a time, whatever the number of pairs: a megabyte
 
 
 def allowed_pairs(

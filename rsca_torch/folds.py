@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -78,15 +79,16 @@ class Task:
             self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
             learner, note = self.everyone
         own = self.members[inside]
-        assert own.allowed is not None
-        siblings, strangers, at_one_point = _distances(learner, self.field, own.z, own.allowed)
+        allowed = own.allowed
+        assert allowed is not None
+        siblings, strangers, at_one_point = _distances(learner, self.field, own.z, allowed)
         if at_one_point:
             note = (
                 f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
                 "rate is 1; leave it out, or where it is trained, train it for less or from another start"
             )
         median = median_distance(siblings)
-        rate = float((strangers <= median).double().mean())
+        rate = int((strangers <= median).sum()) / len(strangers) if len(strangers) else math.nan
         kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
         return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -136,12 +137,12 @@ def fitted(
     best: dict[str, int] = {}
     for inner in _inner_clusters(given, recipe):
         inside = given.labels == inner
-        with _seeded(seed):
+        with _seeded(seed), _numpy_seeded(seed):
             one = _initialised(make_learner, field, given[~inside], known)
             training = descent.train(one, recipe, given[~inside], recipe.epochs, _overlap_of(given[inside], field))
         best[inner] = training.best_epoch
     epochs = round(statistics.median(best.values())) if best else recipe.epochs
-    with _seeded(seed):
+    with _seeded(seed), _numpy_seeded(seed):
         if best:
             learner = _initialised(make_learner, field, given, known)  # with the random numbers of a first one
         training = descent.train(learner, recipe, given, epochs, None, logger)
@@ -167,7 +168,7 @@ def _initialised(
 
 def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[str, Any]:
     """The further argument of `initialise`; none for a learner that does not ask for it."""
-    if "summary" not in inspect.signature(learner.initialise).parameters:
+    if not _takes_summary(type(learner)):  # type: ignore[arg-type]  # mypy takes its __hash__ for an instance's
         return {}
     if not summary:
         with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
@@ -175,15 +176,26 @@ def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[s
     return summary
 
 
+@lru_cache
+def _takes_summary(learner: type[Any]) -> bool:
+    return "summary" in inspect.signature(learner.initialise).parameters
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """The same random numbers whatever was drawn before, and none of them missed afterwards."""
-    state = np.random.get_state()  # noqa: NPY002  (the sampler of pytorch-metric-learning draws from it)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the one that is forked; torch.manual_seed takes a stack trace
+        yield
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Likewise NumPy's, from which the sampler of pytorch-metric-learning draws."""
+    state = np.random.get_state()  # noqa: NPY002
     try:
         np.random.seed(seed)  # noqa: NPY002
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the one that is forked; torch.manual_seed takes a stack trace
-            yield
+        yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
 

@@ -187,7 +187,8 @@ def test_launchers(work, capfd, launcher):
 
 @pytest.mark.usefixtures("work")
 def test_optuna_finds_the_best_of_what_it_tried():
-    tried = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "seed=0", "out=optuna"]
+    sweeper = ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=0"]
+    tried = [*sweeper, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "seed=0", "out=optuna"]
     fixed = [option for option in TINY if "n_components" not in option]
     command = ["compare", "-m", *fixed, *tried, "compressor.n_components=choice(2,4)"]
     subprocess.run([Path(sys.executable).with_name("rsca"), *command], check=True, capture_output=True)

@@ -41,7 +41,7 @@ class FieldMoments:
             raise InputError(f"field (F, K) expected, got {tuple(field.shape)}")
         latents = field.detach().double().cpu().numpy()  # its A.T @ A takes half as long as torch's
         with np.errstate(all="ignore"):
-            mean = latents.mean(0)
+            mean = np.ones(len(latents)) @ latents / len(latents)
         if not np.isfinite(mean).all():  # as it is, if and only if every latent is
             raise InputError("field and members must be finite: leave out the stars that are not")
         scatter = np.zeros((len(mean), len(mean)))
