@@ -196,7 +196,7 @@ HEAD = "experiment item setting cluster published uncertainty obtained low high 
 
 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) -> None:
-    """summary.csv and summary.md: published and obtained side by side, and what each experiment found."""
+    """summary.csv and summary.md: published and obtained side by side, what each experiment found, its pictures."""
     rows = [row for outcome in outcomes for row in _rows(outcome, simulated)]
     with filled_folder(folder, "summary.md") as part:
         with (part / "summary.csv").open("w", newline="", encoding="utf-8") as file:
@@ -207,6 +207,8 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) ->
         for outcome in outcomes:
             said = f"Skipped: {outcome.skipped}" if outcome.skipped else outcome.finding
             lines += [f"## {outcome.title}", "", said, ""]
+            pictures = sorted((folder / outcome.name).glob("*.png"))
+            lines += [line for each in pictures for line in (f"![{each.stem}]({outcome.name}/{each.name})", "")]
             own = _rows(outcome, simulated)
             if own:
                 lines += [f"| {' | '.join(HEAD[1:])} |", "|" + "---|" * (len(HEAD) - 1)]

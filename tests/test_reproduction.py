@@ -55,7 +55,9 @@ def test_an_experiment_has_a_table_a_picture_and_a_row_in_the_summary(work):
     ]
     summary = rows(work / "first" / "summary.csv")
     assert [float(row["obtained"]) for row in summary] == [float(row["doppelganger_rate"]) for row in table]
-    assert "## Figure 2" in (work / "first" / "summary.md").read_text()
+    text = (work / "first" / "summary.md").read_text()
+    assert "## Figure 2" in text
+    assert "![figure2](figure2/figure2.png)" in text
 
 
 def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):
