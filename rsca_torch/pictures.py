@@ -112,7 +112,8 @@ def draw_histograms(results: Sequence[Result], clusters: Sequence[str]) -> Figur
         panel.set_title(f"{cluster} ({result.loco.members.get(cluster, 0)}){of}", fontsize=8)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    legend = max((panel.get_legend_handles_labels() for panel in panels), key=lambda told: len(told[0]))
+    figure.legend(*legend, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
     on = " and ".join(_spaced(result) for result in results)
     figure.supxlabel(f"distance, {results[0].learner} on {on}; in brackets members, in the panels rates", fontsize=9)
     return figure
@@ -159,15 +160,15 @@ def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
             densities.append(_density(panel, on, field[:, number].numpy(), members[:, number].numpy(), label))
             panel.set_ylabel(f"feature {number + 1}")
     most = max(float(counts.max()) for density in densities if (counts := density.get_array()) is not None)
-    scale = LogNorm(1, max(2, most))  # one for all
+    scale = LogNorm(0.3, max(2, most))  # one for all; a cell with one star can be seen
     for density in densities:
         density.set_norm(scale)
     figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01)
-    panels[0, 0].legend(fontsize=8, frameon=False)
+    panels[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
 
-LABELS = {"FE_H": "[Fe/H]", "ALPHA_M": r"[$\alpha$/M]", "VHELIO_AVG": "heliocentric velocity, km/s"}
+LABELS = {"FE_H": "[Fe/H], dex", "ALPHA_M": r"[$\alpha$/M], dex", "VHELIO_AVG": "heliocentric velocity, km/s"}
 
 
 def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.ndarray, label: str) -> PolyCollection:

@@ -69,7 +69,7 @@ def found(table: Table) -> str:
         for clear in (lambda row: row["difference_low"] > 0, lambda row: row["difference_high"] < 0)
     )
     return (
-        f"Rates: {'; '.join(told)}. Cluster by cluster {len(worse)} of the {len(others)} others have a higher rate than "
-        f"transformed spectra, the 68 % interval of the difference being above 0, and {len(better)} a lower one"
+        f"Rates: {'; '.join(told)}. Cluster by cluster {len(worse)} of the {len(others)} others have a higher rate "
+        f"than transformed spectra, the 68 % interval of the difference being above 0, and {len(better)} a lower one"
         f"{': ' + ', '.join(better) if better else ''}."
     )
