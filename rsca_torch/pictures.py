@@ -159,8 +159,8 @@ def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
         for panel, label in zip(panels[:, number], ("FE_H", below), strict=True):
             densities.append(_density(panel, on, field[:, number].numpy(), members[:, number].numpy(), label))
             panel.set_ylabel(f"feature {number + 1}")
-    most = max(float(counts.max()) for density in densities if (counts := density.get_array()) is not None)
-    scale = LogNorm(0.3, max(2, most))  # one for all; a cell with one star can be seen
+    counts = np.concatenate([np.asarray(density.get_array()) for density in densities])
+    scale = LogNorm(0.3, counts.max(initial=2))  # one for all; a cell with one star can be seen
     for density in densities:
         density.set_norm(scale)
     figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01)
@@ -186,8 +186,11 @@ def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.nda
 
 
 def _limits(*samples: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(np.concatenate(samples), [0.002, 0.998])
-    return float(low - 0.1 * (high - low)), float(high + 0.1 * (high - low))
+    """Of what is drawn; of nothing, or of values that are all the same, some that can be drawn."""
+    both = np.concatenate(samples)
+    low, high = np.quantile(both, [0.002, 0.998]) if len(both) else (0.0, 0.0)
+    margin = 0.1 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
 
 
 def draw_weights(weight: Tensor, wavelengths: Tensor) -> Figure:

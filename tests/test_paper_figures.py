@@ -20,6 +20,7 @@ from scipy import stats
 
 from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.learners import LDA, Identity, Scaled, ScaledComponents
+from rsca_torch.pictures import draw_features
 from rsca_torch.reproduction import published, reproduce
 
 pytestmark = [
@@ -160,6 +161,17 @@ def test_features_have_the_signs_of_the_stored_layer(study):
     sign = np.sign(weight[range(12), np.abs(weight).argmax(1)])
     for features, latents in ((field, on.field), (members, on.members)):
         np.testing.assert_allclose(features.numpy(), learner(latents).numpy() * sign, rtol=1e-6, atol=1e-6)
+
+
+def test_densities_count_the_field_and_can_be_drawn_of_nothing(study):
+    none = with_columns(study, "ALPHA_M", np.nan, np.nan)
+    field, members = study.features()
+    field[:, 2], members[:, 2] = 0, 0
+    figure = draw_features(none.spectra, field, members)
+    counts = [panel.collections[0].get_array() for panel in figure.axes[:8]]
+    assert [int(count.sum()) for count in counts[4:7]] == [0, 0, 0]
+    assert counts[2].sum() == pytest.approx(len(study.field.stars), abs=5)  # but outliers
+    assert figure.axes[0].lines[0].get_xydata().shape == (185, 2)
 
 
 def test_rank_correlations_are_spearmans():
