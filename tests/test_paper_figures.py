@@ -224,6 +224,12 @@ def test_sequences_that_are_not_apart(separation, share):
     assert np.isnan(told.separation) == (share < 0.001)
 
 
+@pytest.mark.parametrize(("separation", "valley"), [(0.2, 0.5), (-4.2, 1.0), (np.nan, np.nan)])
+def test_what_is_close_and_what_has_no_gap_is_not_parted(separation, valley):
+    told = script("figure3").Sequences(separation, separation, separation, valley, 0.9 * valley, 1.1 * valley)
+    assert not told.parted
+
+
 def test_transformed_spectra_are_best(study):
     reproduced = script("figure4").reproduce(study)
     settings = {setting for item, setting, _ in published() if item == "ablation"}
