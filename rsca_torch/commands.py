@@ -104,7 +104,7 @@ def compare(config: DictConfig) -> float:
             spectra = comparison.results[0].representation
             _list_set_aside(folder, spectra)
             learner = _fitted_on_all(learners[0], spectra, config.seed, spectra.allowed(pairs))
-            model = _layer(learner, spectra, store)
+            model = spectra.layer(learner, torch.from_numpy(store.wavelength))
             if model is not None:
                 model.save(folder / "rsca.safetensors")
             else:
@@ -291,7 +291,8 @@ def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:
     for number, loco in sorted(curve.items()):
         log.info("%d components: doppelganger rate %.4f", number, loco.rate)
     on = each[best(curve)]
-    model = _layer(_fitted_on_all(make_learner, on, config.seed, allowed), on, store)
+    learner = _fitted_on_all(make_learner, on, config.seed, allowed)
+    model = on.layer(learner, torch.from_numpy(store.wavelength))
     assert model is not None, "ScaledComponents on one model is a layer"
     return model
 
@@ -364,15 +365,6 @@ def _logger(make: Callable[..., Any], folder: Path, representation: str, learner
     return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")
 
 
-def _layer(learner: Learner, on: Representation, store: Store) -> RSCA | None:
-    """Step 1 and the learner's steps 2 to 4 as one layer; None for learners of another kind."""
-    if not isinstance(learner, ScaledComponents) or on.ppca is None:
-        return None
-    scales = on.ppca.scales  # from units of flux back to latents
-    bins = torch.from_numpy(store.wavelength)
-    return RSCA(on.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, bins)
-
-
 @torch.no_grad()
 def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None) -> None:
     """Pictures of the comparison and of `learner`, the judged one fitted on all clusters."""
@@ -383,7 +375,8 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
         save_figure(draw_components(judged), folder, "components")
     for result in comparison.results:
         if result.loco.held_out and result.learner == judged.learner:
-            save_figure(draw_histograms(result), folder, f"distances_{result.representation.name}")
+            figure = draw_histograms([result], list(result.loco.cluster_rates))
+            save_figure(figure, folder, f"distances_{result.representation.name}")
     field, members = learner(on.field), learner(on.members)
     if model is not None and on.ppca is not None:
         save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")

@@ -57,8 +57,14 @@ class LOCOResult:
 
         Which clusters happened to be observed is the largest uncertainty by far (22 of them in DR16).
         """
-        rates, weights = self._counted(list(self.cluster_rates))
-        return _percentiles(_resampled_means(rates, weights, resamples, seed), level)
+        return _percentiles(self._resampled(resamples, seed), level)
+
+    def spread(self, resamples: int = RESAMPLES, seed: int = 0) -> float:
+        """Standard deviation of the global rate in that bootstrap."""
+        return float(self._resampled(resamples, seed).std(ddof=1))
+
+    def _resampled(self, resamples: int, seed: int) -> NDArray[np.float64]:
+        return _resampled_means(*self._counted(list(self.cluster_rates)), resamples, seed)
 
     def _counted(self, labels: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         labels = [label for label in labels if np.isfinite(self.cluster_rates[label])]

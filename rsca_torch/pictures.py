@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -91,29 +94,52 @@ def draw_components(result: Result) -> Figure:
     return figure
 
 
-def draw_histograms(result: Result) -> Figure:
-    """Siblings' and strangers' distances of every cluster, with the median sibling, as the paper's Figures 9 and 10."""
-    distances = result.loco.distances or {}
-    columns = 4
-    rows = math.ceil(len(distances) / columns)
+def draw_histograms(results: Sequence[Result], clusters: Sequence[str]) -> Figure:
+    """Siblings' and strangers' distances of clusters, with the median sibling, as the paper's Figures 9 and 10.
+
+    Args:
+        results: whose distances are kept; the panels of a cluster are side by side.
+        clusters: to draw, in this order.
+    """
+    columns = len(results) * max(1, 4 // len(results))
+    rows = math.ceil(len(clusters) * len(results) / columns)
     figure = Figure(figsize=(11, 1.6 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (cluster, (siblings, strangers)) in zip(panels, distances.items(), strict=False):
-        top = float(np.quantile(np.concatenate([siblings.numpy(), strangers.numpy()]), 0.99))
-        edges = np.linspace(0, top, 30)
-        for sample, colour, label in ((strangers, COLOURS[2], "strangers"), (siblings, COLOURS[1], "siblings")):
-            if len(sample):
-                panel.hist(sample.numpy().clip(max=top), edges, density=True, color=colour, alpha=0.5, label=label)
-        panel.axvline(result.loco.median_sibling_distance[cluster], color="0.2", ls="--", lw=1)
-        rate = result.loco.cluster_rates[cluster]
-        panel.set_title(f"{cluster} ({result.loco.members[cluster]}): {rate:.4f}", fontsize=8)
-        panel.set_yticks([])
-        panel.tick_params(labelsize=7)
-    for panel in panels[len(distances) :]:
+    shown = [(cluster, result) for cluster in clusters for result in results]
+    for panel, (cluster, result) in zip(panels, shown, strict=False):
+        _histograms(panel, result, cluster)
+        of = f", {_spaced(result)}" if len(results) > 1 else ""
+        panel.set_title(f"{cluster} ({result.loco.members.get(cluster, 0)}){of}", fontsize=8)
+    for panel in panels[len(shown) :]:
         panel.set_axis_off()
-    panels[0].legend(fontsize=7, frameon=False)
-    figure.supxlabel(f"distance, {result.learner} on {result.representation.name.replace('_', ' ')}", fontsize=9)
+    legend = max((panel.get_legend_handles_labels() for panel in panels), key=lambda told: len(told[0]))
+    figure.legend(*legend, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    on = " and ".join(_spaced(result) for result in results)
+    figure.supxlabel(f"distance, {results[0].learner} on {on}; in brackets members, in the panels rates", fontsize=9)
     return figure
+
+
+def _spaced(result: Result) -> str:
+    return result.representation.name.replace("_", " ")
+
+
+def _histograms(panel: Axes, result: Result, cluster: str) -> None:
+    """Of one cluster; an empty panel where it was not judged."""
+    panel.set_yticks([])
+    panel.tick_params(labelsize=7)
+    if cluster not in (result.loco.distances or {}):
+        panel.text(0.5, 0.5, "not judged", transform=panel.transAxes, ha="center", fontsize=8)
+        return
+    siblings, strangers = (sample.numpy() for sample in (result.loco.distances or {})[cluster])
+    top = float(np.quantile(np.concatenate([siblings, strangers]), 0.99))
+    edges = np.linspace(0, top, 30).tolist()
+    for sample, colour, label in ((strangers, COLOURS[2], "strangers"), (siblings, COLOURS[1], "siblings")):
+        if len(sample):
+            panel.hist(sample.clip(max=top), edges, density=True, color=colour, alpha=0.5, label=label)
+    median = result.loco.median_sibling_distance[cluster]
+    panel.axvline(median, color="0.2", ls="--", lw=1, label="median sibling pair")
+    rate = f"{result.loco.cluster_rates[cluster]:.4f}"
+    panel.text(0.97, 0.93, rate, transform=panel.transAxes, ha="right", va="top", fontsize=8)
 
 
 def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
@@ -124,30 +150,47 @@ def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
         field: (F, D) features of its field stars.
         members: (M, D) features of its members.
     """
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
     shown = min(4, field.shape[1])
+    figure = Figure(figsize=(3 * shown + 0.8, 5.5), layout="constrained")
     panels = figure.subplots(2, shown, squeeze=False)
+    densities = []
     for number in range(shown):
         below = "VHELIO_AVG" if number == 3 else "ALPHA_M"
         for panel, label in zip(panels[:, number], ("FE_H", below), strict=True):
-            _scatter(panel, on, field[:, number], members[:, number], label)
+            densities.append(_density(panel, on, field[:, number].numpy(), members[:, number].numpy(), label))
             panel.set_ylabel(f"feature {number + 1}")
-    panels[0, 0].legend(fontsize=8, frameon=False)
+    counts = np.concatenate([np.asarray(density.get_array()) for density in densities])
+    scale = LogNorm(0.3, counts.max(initial=2))  # one for all; a cell with one star can be seen
+    for density in densities:
+        density.set_norm(scale)
+    figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01)
+    panels[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
 
-LABELS = {"FE_H": "[Fe/H]", "ALPHA_M": r"[$\alpha$/M]", "VHELIO_AVG": "heliocentric velocity, km/s"}
+LABELS = {"FE_H": "[Fe/H], dex", "ALPHA_M": r"[$\alpha$/M], dex", "VHELIO_AVG": "heliocentric velocity, km/s"}
 
 
-def _scatter(panel: Axes, on: Representation, field: Tensor, members: Tensor, label: str) -> None:
-    def column(stars: Any) -> np.ndarray:  # noqa: ANN401  (an astropy table)
-        return np.asarray(stars[label], dtype=float)
-
-    panel.plot(column(on.field_stars), field.numpy(), ".", ms=2, color="0.6", rasterized=True, label="field")
-    panel.plot(column(on.member_stars), members.numpy(), ".", ms=4, color=COLOURS[4], label="cluster members")
+def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.ndarray, label: str) -> PolyCollection:
+    """How many field stars where, and every member; outliers that would hide all the others are outside."""
+    x, x_members = (np.asarray(stars[label], dtype=float) for stars in (on.field_stars, on.member_stars))
+    known = np.isfinite(x)
+    limits = [_limits(x[known], x_members[np.isfinite(x_members)]), _limits(field, members)]
+    density = panel.hexbin(
+        x[known], field[known], gridsize=45, mincnt=1, cmap="Blues", linewidths=0.2, extent=(*limits[0], *limits[1])
+    )
+    panel.plot(x_members, members, ".", ms=4, color=COLOURS[4], label="cluster members")
     panel.set_xlabel(LABELS[label])
-    low, high = np.quantile(np.concatenate([field.numpy(), members.numpy()]), [0.002, 0.998])
-    panel.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))  # or a few outliers hide all the others
+    panel.set(xlim=limits[0], ylim=limits[1])
+    return density
+
+
+def _limits(*samples: np.ndarray) -> tuple[float, float]:
+    """Of what is drawn; of nothing, or of values that are all the same, some that can be drawn."""
+    both = np.concatenate(samples)
+    low, high = np.quantile(both, [0.002, 0.998]) if len(both) else (0.0, 0.0)
+    margin = 0.1 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
 
 
 def draw_weights(weight: Tensor, wavelengths: Tensor) -> Figure:

@@ -16,8 +16,9 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca import Embedding, MaskedPPCA
-from rsca_torch.rsca import AnySpectra
+from rsca_torch.rsca import RSCA, AnySpectra
 
 __all__ = [
     "AllowedPairs",
@@ -64,6 +65,18 @@ class Representation:
         if len(self.ppcas) < 2:
             return make_learner
         return partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
+
+    def layer(self, learner: Learner, wavelength: Tensor) -> RSCA | None:
+        """Step 1 and a learner's steps 2 to 4 as one layer; None for learners of another kind.
+
+        Args:
+            learner: fitted on these latents.
+            wavelength: (P,) Angstrom, of the bins of step 1.
+        """
+        if not isinstance(learner, ScaledComponents) or self.ppca is None:
+            return None
+        scales = self.ppca.scales  # from units of flux back to latents
+        return RSCA(self.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, wavelength)
 
     @property
     def clusters(self) -> np.ndarray:

@@ -24,7 +24,17 @@ from rsca_torch.pictures import save_figure
 from rsca_torch.study import Study
 from rsca_torch.whole import filled_folder, whole_folder
 
-__all__ = ["EXPERIMENTS", "Reproduced", "Value", "items_of", "reproduce", "summary_table", "write_summary"]
+__all__ = [
+    "EXPERIMENTS",
+    "Reproduced",
+    "Value",
+    "items_of",
+    "published",
+    "published_rows",
+    "reproduce",
+    "summary_table",
+    "write_summary",
+]
 
 log = logging.getLogger(__name__)
 
@@ -182,14 +192,18 @@ def _path(name: str) -> Path:
     return EXPERIMENTS / "paper" / f"{name}.py"
 
 
+def published_rows() -> list[dict[str, str]]:
+    """What the paper prints: item, setting, cluster, members, value, uncertainty, source."""
+    with (EXPERIMENTS / "published.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
 def published() -> dict[tuple[str, str, str], tuple[float, float]]:
     """(value, uncertainty) by (item, setting, cluster); an uncertainty that is not given is 0."""
-    with (EXPERIMENTS / "published.csv").open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {
-            (row["item"], row["setting"], row["cluster"]): (float(row["value"]), float(row["uncertainty"] or 0))
-            for row in rows
-        }
+    return {
+        (row["item"], row["setting"], row["cluster"]): (float(row["value"]), float(row["uncertainty"] or 0))
+        for row in published_rows()
+    }
 
 
 HEAD = "experiment item setting cluster published uncertainty obtained low high same why".split()

@@ -9,13 +9,16 @@ from typing import Any
 
 import hydra
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from rich.progress import Progress
 from torch import Tensor
 
+from rsca_torch.comparison import learner_name
 from rsca_torch.compression import compress
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 from rsca_torch.plugins import maker
@@ -43,7 +46,7 @@ class Study:
         self.seed: int = config.seed
         self.field: StoredSpectra = store.select(~store.is_member)
         self.members: StoredSpectra = store.select(store.is_member)
-        self.make_learner: MakeLearner = maker(config.learner)
+        self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self._compressed: dict[int, Representation] = {}
 
@@ -51,6 +54,11 @@ class Study:
     def n_components(self) -> int:
         """K, of step 1 as configured."""
         return int(self.config.compressor.n_components)
+
+    @property
+    def learner(self) -> str:
+        """The name of the configured learner."""
+        return learner_name(self.make_learner())
 
     @property
     def spectra(self) -> Representation:
@@ -102,6 +110,32 @@ class Study:
             warnings.simplefilter("ignore", NumericalWarning)
             members = Members(on.members, on.clusters, on.allowed(self.pairs).numpy(), on.roots)
             return fitted(make_learner or self.make_learner, on.field, members, on.clusters, self.seed)
+
+    def keeping(self, top: int) -> MakeLearner:
+        """Gives a fresh learner as configured that keeps only so many of the most important dimensions.
+
+        Raises:
+            InputError: where the learner is not RSCA, the only one whose dimensions are ordered so.
+        """
+        if not isinstance(self.make_learner(), ScaledComponents):
+            raise InputError(
+                f"RSCA's dimensions have an order of importance: learner=rsca expected, got {self.learner}"
+            )
+        return partial(self.make_learner, top=top)
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """(F, D) of the field and (M, D) of the members by RSCA of all clusters, the most important feature first.
+
+        They and their signs are those of the layer that `rsca fit` saves.
+
+        Raises:
+            InputError: where the learner is not RSCA.
+        """
+        on = self.spectra
+        model = on.layer(self.fitted(on, self.keeping(self.n_components)), torch.from_numpy(self.store.wavelength))
+        assert model is not None, "ScaledComponents on one model is a layer"
+        field, members = (model.from_latents(z / model.ppca.scales) for z in (on.field, on.members))
+        return field, members
 
     def column(self, name: str, members: bool = False) -> np.ndarray:
         """(F,) or (M,) values of a column of the star table; numbers as float64.

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import runpy
 from dataclasses import replace
-from types import SimpleNamespace
 
-import hydra
 import numpy as np
 import pytest
 import torch
-from rich.progress import Progress
+from paper_study import Shuffled, script, study_of, with_columns, with_learner
 from scipy import stats
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from rsca_torch import InputError, doppelganger_rate
-from rsca_torch.cli import CONFIG
 from rsca_torch.learners import ScaledComponents
-from rsca_torch.reproduction import EXPERIMENTS
-from rsca_torch.simulated_store import simulated_store
-from rsca_torch.study import Study
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
-
-
-def script(name):
-    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
-
-
-def study_of(folder, *overrides):
-    settings = (f"simulated={folder}", "compressor.tolerance=1e-3", "compressor.n_components=12", "checkpoints=null")
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("reproduce", [*settings, *overrides])
-    return Study(config, simulated_store(config), Progress(disable=True))
 
 
 #: Fibres and nights leave three and four times as much as in the default survey, and nothing.
@@ -54,31 +35,6 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=300", *QUIET)
-
-
-def with_learner(study, make_learner):
-    other = copy.copy(study)
-    other.make_learner = make_learner
-    return other
-
-
-def with_columns(study, name, of_field, of_members):
-    """The same stars with other values of a column of the star table."""
-    other = copy.copy(study)
-    other.field, other.members = copy.copy(study.field), copy.copy(study.members)
-    for part, values in ((other.field, of_field), (other.members, of_members)):
-        part.stars = part.stars.copy()
-        part.stars[name] = values
-    stars = {"field_stars": other.field.stars, "member_stars": other.members.stars}
-    other._compressed = {number: replace(on, **stars) for number, on in study._compressed.items()}
-    return other
-
-
-class Shuffled(ScaledComponents):
-    """Told clusters that tell nothing."""
-
-    def initialise(self, field, members, clusters, summary=None):
-        super().initialise(field, members, np.random.default_rng(len(clusters)).permutation(clusters), summary)
 
 
 def test_a_draw_is_leave_one_cluster_out_among_its_clusters(study):

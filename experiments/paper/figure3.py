@@ -1,0 +1,204 @@
+"""Figure 3: what the most important features follow, and the two alpha sequences in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rsca_torch import InputError
+from rsca_torch.loco import LEVEL
+from rsca_torch.pictures import draw_features
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+
+ERRORS = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on either side in a 68 % interval
+FEWEST = 10  # stars that make a sequence
+APART = 2.0  # standard deviations between two that can be told apart (Ashman, Bird & Zepf 1994)
+NEAR = 0.15  # of the way between the sequences, on either side of where stars are counted
+SHOWN = {"FE_H": "[Fe/H]", "ALPHA_M": r"[$\alpha$/M]", "VHELIO_AVG": "velocity", "AK_TARG": "extinction", "SNR": "S/N"}
+CORRELATED = "feature label correlation low high stars".split()
+PARTED = "feature separation low high valley valley_low valley_high parted".split()
+
+
+class Sequences(NamedTuple):
+    """How a feature parts high-alpha from low-alpha stars of the same [Fe/H]; docs/maths.md, section 10.
+
+    Attributes:
+        separation: of the sequences, in standard deviations of the stars about them; positive where high-alpha stars
+            have more of the feature.
+        low: lower end of its 68 % interval.
+        high: upper end.
+        valley: stars half-way between the sequences for every one in the middle of the sparser of them.
+        valley_low: lower end of its 68 % interval.
+        valley_high: upper end.
+    """
+
+    separation: float
+    low: float
+    high: float
+    valley: float
+    valley_low: float
+    valley_high: float
+
+    @property
+    def parted(self) -> bool:
+        """Whether the sequences are apart, and there are clearly fewer stars between them than on them."""
+        return abs(self.separation) > APART and self.valley_high < 1
+
+
+def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Mapping[str, float]) -> Reproduced:
+    """Rank correlations of features with labels over field stars, and how well features part the alpha sequences.
+
+    Features, with their signs, are those of the model that `rsca fit` saves, of all clusters. Section 4.4 of the paper.
+
+    Args:
+        study: the survey.
+        features: how many of the most important ones.
+        labels: columns of the star table.
+        high_alpha: stars are high-alpha where ALPHA_M > at_solar + slope * FE_H, dex.
+
+    Raises:
+        InputError: where the survey lacks a label, FE_H, ALPHA_M or VHELIO_AVG, or the learner is not RSCA.
+    """
+    columns = {name: study.column(name) for name in dict.fromkeys([*labels, "FE_H", "ALPHA_M", "VHELIO_AVG"])}
+    field, members = study.features()
+    sample = field[:, field.var(0) > 0][:, :features].double().numpy()
+    rows = [
+        (number, name, *rank_correlation(feature, columns[name]))
+        for number, feature in enumerate(sample.T, 1)
+        for name in labels
+    ]
+    table = Table(rows=rows, names=CORRELATED)
+    fe_h, alpha_m = columns["FE_H"], columns["ALPHA_M"]
+    known = np.isfinite(fe_h) & np.isfinite(alpha_m)
+    high = above(fe_h, alpha_m, **high_alpha)[known]
+    members_high = above(study.column("FE_H", True), study.column("ALPHA_M", True), **high_alpha)
+    parts = [sequences(feature[known], fe_h[known], high) for feature in sample.T]
+    told = f"{followed(table)} {found(parts, high, members_high)}"
+    tables = {
+        "figure3": table,
+        "figure3_sequences": Table(rows=[(n, *part, part.parted) for n, part in enumerate(parts, 1)], names=PARTED),
+    }
+    figures = {"figure3": draw_features(study.spectra, field, members), "figure3_correlations": drawing(table)}
+    return Reproduced(values_of(table, parts), told, tables, figures)
+
+
+def rank_correlation(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float, float, int]:
+    """Spearman's over the stars that have the label, its 68 % interval, and how many they are.
+
+    The standard error of its arctanh is that of Bonett & Wright (2000), eq. 10.1 of docs/maths.md.
+
+    Args:
+        feature: (F,).
+        label: (F,) NaN where it is not known.
+
+    Raises:
+        InputError: for fewer than four stars, or where the label is the same for all.
+    """
+    known = np.isfinite(label)
+    number = int(known.sum())
+    if number < 4 or np.ptp(label[known]) == 0:
+        raise InputError(
+            f"a correlation needs four stars and a label that varies, got {number} stars with "
+            f"{len(np.unique(label[known]))} values: take it out of labels"
+        )
+    correlation = float(np.corrcoef(ranks(feature[known]), ranks(label[known]))[0, 1])
+    error = ERRORS * np.sqrt((1 + correlation**2 / 2) / (number - 3))
+    middle = np.arctanh(correlation)
+    return correlation, float(np.tanh(middle - error)), float(np.tanh(middle + error)), number
+
+
+def ranks(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) 1 to n, of equal ones the mean."""
+    _, place, counts = np.unique(sample, return_inverse=True, return_counts=True)
+    mean: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return mean[place]
+
+
+def above(fe_h: NDArray[np.float64], alpha_m: NDArray[np.float64], at_solar: float, slope: float) -> NDArray[np.bool_]:
+    """Which stars are high-alpha; one whose abundances are not known is not."""
+    return alpha_m > at_solar + slope * fe_h
+
+
+def sequences(feature: NDArray[np.float64], fe_h: NDArray[np.float64], high: NDArray[np.bool_]) -> Sequences:
+    """Of n stars, eqs. 10.2 to 10.4 of docs/maths.md; NaN where one of the sequences has hardly a star."""
+    number = np.array([(~high).sum(), high.sum()])
+    if number.min() < FEWEST:
+        return Sequences(*[np.nan] * 6)
+    parts = np.stack([np.ones_like(fe_h), fe_h, fe_h**2, high], axis=1)
+    weight, *_ = np.linalg.lstsq(parts, feature)
+    apart = weight[3]
+    scatter = np.sqrt(np.square(feature - parts @ weight).sum() / (len(feature) - 4))
+    separation = apart / scatter
+    error = ERRORS * np.sqrt((1 / number).sum() + separation**2 / (2 * number.sum()))
+    way = (feature - parts[:, :3] @ weight[:3]) / apart  # 0 on the low-alpha sequence, 1 on the high-alpha one
+    low, between, up = ((np.abs(way - place) < NEAR).sum() + 0.5 for place in (0, 0.5, 1))
+    peak = min(low, up)
+    factor = np.exp(ERRORS * np.sqrt(1 / between + 1 / peak))
+    valley = between / peak
+    return Sequences(separation, separation - error, separation + error, valley, valley / factor, valley * factor)
+
+
+def values_of(table: Table, parts: Sequence[Sequences]) -> list[Value]:
+    """The label that each feature follows most, and how it parts the sequences."""
+    values = []
+    for number, part in enumerate(parts, 1):
+        row = strongest(table, number)
+        ends = (float(row[name]) for name in ("correlation", "low", "high"))
+        values.append(Value("features follow", f"feature {number}: {row['label']}", *ends))
+        if np.isfinite(part.separation):
+            values.append(Value("alpha sequences separation", f"feature {number}", *part[:3]))
+            values.append(Value("alpha sequences valley", f"feature {number}", *part[3:]))
+    return values
+
+
+def strongest(table: Table, number: int) -> Table.Row:
+    """The label that the feature of that number follows most."""
+    own = table[table["feature"] == number]
+    return own[np.argmax(np.abs(own["correlation"]))]
+
+
+def followed(table: Table) -> str:
+    """For each feature its label."""
+    rows = [strongest(table, number) for number in np.unique(table["feature"])]
+    told = ", ".join(f"{row['feature']} {row['label']} ({row['correlation']:+.2f})" for row in rows)
+    return f"Labels that features follow most, with Spearman's rank correlation: {told}."
+
+
+def found(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
+    """Where the alpha sequences are."""
+    there = {number: part for number, part in enumerate(parts, 1) if part.parted}
+    counts = (f"{flags.sum()} of {len(flags)}" for flags in (high, members_high))
+    stars = "{} field stars and {} members are high-alpha".format(*counts)
+    if not there:
+        return f"No feature shows two alpha sequences; {stars}."
+    best = max(there, key=lambda number: abs(there[number].separation))
+    others = [str(number) for number in there if number != best]
+    also = f", and also in {' and '.join(others)}" if others else ""
+    return (
+        f"The alpha sequences appear in feature {best}{also}: at the same [Fe/H] {abs(there[best].separation):.1f} "
+        f"standard deviations apart in feature {best}, with {there[best].valley:.2f} stars half-way between them for "
+        f"every one in the middle of the sparser; {stars}."
+    )
+
+
+def drawing(table: Table) -> Figure:
+    """Every correlation as a number and a colour."""
+    labels, numbers = list(dict.fromkeys(table["label"])), np.unique(table["feature"])
+    correlations = np.asarray(table["correlation"]).reshape(len(numbers), len(labels))
+    figure = Figure(figsize=(0.9 * len(labels) + 1.6, 0.55 * len(numbers) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    for (row, column), correlation in np.ndenumerate(correlations):
+        colour = "white" if abs(correlation) > 0.6 else "black"
+        axes.text(column, row, f"{correlation:+.2f}", ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(labels)), [SHOWN.get(label, label) for label in labels])
+    axes.set_yticks(range(len(numbers)), [f"feature {number}" for number in numbers])
+    figure.colorbar(image, label="Spearman's rank correlation")
+    return figure
