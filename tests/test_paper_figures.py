@@ -20,7 +20,7 @@ from scipy import stats
 
 from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.learners import LDA, Identity, Scaled, ScaledComponents
-from rsca_torch.pictures import draw_features
+from rsca_torch.pictures import draw_features, draw_histograms
 from rsca_torch.reproduction import published, reproduce
 
 pytestmark = [
@@ -300,16 +300,38 @@ def test_every_cluster_from_spectra_and_from_abundances(study):
     assert panel.texts[0].get_text() == f"{row['doppelganger_rate']:.4f}"
 
 
+def judged_clusters(study):
+    """Results on spectra and the abundance subset, their table, and what is said of them; the picture is slow."""
+    figures = script("figures9_10")
+    results = list(figures.judged(study))
+    names = sorted(results[0].loco.members)
+    table = figures.Table(
+        rows=[row for result in results for row in figures.rows_of(result, names)], names=figures.HEAD
+    )
+    return results, table, figures.found(results, table)
+
+
 def test_clusters_whose_members_lack_abundances_are_named(study):
     iron = study.members.stars["FE_H"].copy()
     iron[study.members.stars["CLUSTER"] == "NGC 188"] = np.nan
-    other = with_columns(study, "FE_H", study.field.stars["FE_H"], iron)
-    reproduced = script("figures9_10").reproduce(other)
-    assert "NGC 188 (abundance subset)" in reproduced.finding
-    panels = {panel.get_title(): panel for panel in reproduced.figures["figure9"].axes}
-    assert panels["NGC 188 (0), abundance subset"].texts[0].get_text() == "not judged"
-    told = {value.setting for value in reproduced.values if value.cluster == "NGC 188"}
-    assert told == {"spectra"}
+    results, table, finding = judged_clusters(with_columns(study, "FE_H", study.field.stars["FE_H"], iron))
+    assert "NGC 188 (abundance subset)" in finding
+    assert "NGC 188 (spectra)" not in finding
+    own = table[table["cluster"] == "NGC 188"]
+    assert (list(own["members"]), list(np.isnan(own["doppelganger_rate"]))) == ([14, 0], [False, True])
+    panels = draw_histograms(results, ["NGC 188"]).axes
+    assert panels[1].get_title() == "NGC 188 (0), abundance subset"
+    assert panels[1].texts[0].get_text() == "not judged"
+
+
+def test_clusters_are_found_from_spectra_and_not_from_spectra_that_tell_nothing(study):
+    for spectra, lower in ((study, True), (with_random_latents(study), False)):
+        results, table, finding = judged_clusters(spectra)
+        rates = [table["doppelganger_rate"][table["setting"] == setting] for setting in ("spectra", "abundance subset")]
+        numbers = int((rates[0] < rates[1]).sum()), int((rates[0] > rates[1]).sum())
+        assert (numbers[0] > numbers[1]) == lower
+        assert f"Of 22 clusters spectra have the lower rate in {numbers[0]} and the higher in {numbers[1]}." in finding
+        assert (results[0].loco.rate < results[1].loco.rate) == lower
 
 
 def test_spectra_beat_abundances_and_few_dimensions_do(study):
