@@ -163,7 +163,7 @@ def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
     scale = LogNorm(0.3, counts.max(initial=2))  # one for all; a cell with one star can be seen
     for density in densities:
         density.set_norm(scale)
-    figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01)
+    figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01, format="%g").ax.set_ylim(bottom=1)
     panels[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 

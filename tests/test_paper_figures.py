@@ -20,7 +20,7 @@ from scipy import stats
 
 from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.learners import LDA, Identity, Scaled, ScaledComponents
-from rsca_torch.pictures import draw_features
+from rsca_torch.pictures import draw_features, draw_histograms
 from rsca_torch.reproduction import published, reproduce
 
 pytestmark = [
@@ -178,7 +178,7 @@ def test_rank_correlations_are_spearmans():
     random = np.random.default_rng(0)
     feature, label = random.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 300).T.round(1)  # many alike
     label[::7] = np.nan
-    correlation, low, high, stars = script("figure3").rank_correlation(feature, label)
+    correlation, low, high, _, stars = script("figure3").associated(feature, label)
     assert correlation == pytest.approx(stats.spearmanr(feature, label, nan_policy="omit").statistic)
     assert stars == np.isfinite(label).sum()
     drawn = random.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (4000, stars))
@@ -186,10 +186,32 @@ def test_rank_correlations_are_spearmans():
     assert (high - low) / 2 == pytest.approx(ranks.prod(axis=2).mean(axis=1).std(), rel=0.05)
 
 
+def test_what_a_label_explains_on_a_curve():
+    random = np.random.default_rng(0)
+    label, noise = random.uniform(-1, 1, 20_000), random.normal(size=20_000)
+    explained = script("figure3").explained
+    curve = label**2 / np.sqrt(4 / 45)  # of variance 1
+    assert explained(curve + 0.5 * noise, label) == pytest.approx(1 / 1.25, abs=0.02)  # bins blur a little
+    assert abs(stats.spearmanr(curve, label).statistic) < 0.03
+    few = np.mean([explained(noise[part], label[part]) for part in np.arange(20_000).reshape(200, 100)])
+    assert few == pytest.approx(0, abs=0.01)
+    feature, halves = np.array([1.0, 2, 4, 9]).repeat(10), np.arange(2.0).repeat(20)
+    f = stats.f_oneway(feature[:20], feature[20:]).statistic
+    assert explained(feature, halves) == pytest.approx((f - 1) / (f + 38))  # with two values two bins
+
+
+def test_a_feature_follows_what_explains_it():
+    figure3 = script("figure3")
+    rows = [(1, "straight", 0.3, 0.2, 0.4, 0.1, 99), (1, "curve", 0.0, -0.1, 0.1, 0.4, 99)]
+    table = figure3.Table(rows=rows, names=figure3.CORRELATED)
+    assert figure3.strongest(table, 1)["label"] == "curve"
+    assert "1 curve (40 %, +0.00)" in figure3.followed(table)
+
+
 def test_a_label_that_does_not_vary_is_refused(study):
     same = np.full(len(study.field.stars), 7.0)
     other = with_columns(study, "SNR", same, study.members.stars["SNR"])
-    with pytest.raises(InputError, match="got 314 stars with 1 values: take it out of labels"):
+    with pytest.raises(InputError, match="40 stars and a label that varies expected, got 314 stars with 1 values"):
         script("figure3").reproduce(other, 4, ["SNR"], BETWEEN)
 
 
@@ -278,16 +300,38 @@ def test_every_cluster_from_spectra_and_from_abundances(study):
     assert panel.texts[0].get_text() == f"{row['doppelganger_rate']:.4f}"
 
 
+def judged_clusters(study):
+    """Results on spectra and the abundance subset, their table, and what is said of them; the picture is slow."""
+    figures = script("figures9_10")
+    results = list(figures.judged(study))
+    names = sorted(results[0].loco.members)
+    table = figures.Table(
+        rows=[row for result in results for row in figures.rows_of(result, names)], names=figures.HEAD
+    )
+    return results, table, figures.found(results, table)
+
+
 def test_clusters_whose_members_lack_abundances_are_named(study):
     iron = study.members.stars["FE_H"].copy()
     iron[study.members.stars["CLUSTER"] == "NGC 188"] = np.nan
-    other = with_columns(study, "FE_H", study.field.stars["FE_H"], iron)
-    reproduced = script("figures9_10").reproduce(other)
-    assert "NGC 188 (abundance subset)" in reproduced.finding
-    panels = {panel.get_title(): panel for panel in reproduced.figures["figure9"].axes}
-    assert panels["NGC 188 (0), abundance subset"].texts[0].get_text() == "not judged"
-    told = {value.setting for value in reproduced.values if value.cluster == "NGC 188"}
-    assert told == {"spectra"}
+    results, table, finding = judged_clusters(with_columns(study, "FE_H", study.field.stars["FE_H"], iron))
+    assert "NGC 188 (abundance subset)" in finding
+    assert "NGC 188 (spectra)" not in finding
+    own = table[table["cluster"] == "NGC 188"]
+    assert (list(own["members"]), list(np.isnan(own["doppelganger_rate"]))) == ([14, 0], [False, True])
+    panels = draw_histograms(results, ["NGC 188"]).axes
+    assert panels[1].get_title() == "NGC 188 (0), abundance subset"
+    assert panels[1].texts[0].get_text() == "not judged"
+
+
+def test_clusters_are_found_from_spectra_and_not_from_spectra_that_tell_nothing(study):
+    for spectra, lower in ((study, True), (with_random_latents(study), False)):
+        results, table, finding = judged_clusters(spectra)
+        rates = [table["doppelganger_rate"][table["setting"] == setting] for setting in ("spectra", "abundance subset")]
+        numbers = int((rates[0] < rates[1]).sum()), int((rates[0] > rates[1]).sum())
+        assert (numbers[0] > numbers[1]) == lower
+        assert f"Of 22 clusters spectra have the lower rate in {numbers[0]} and the higher in {numbers[1]}." in finding
+        assert (results[0].loco.rate < results[1].loco.rate) == lower
 
 
 def test_spectra_beat_abundances_and_few_dimensions_do(study):

@@ -18,11 +18,12 @@ from rsca_torch.reproduction import Reproduced, Value
 from rsca_torch.study import Study
 
 ERRORS = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on either side in a 68 % interval
+BINS = 20  # of equally many stars, for what a label explains
 FEWEST = 10  # stars that make a sequence
 APART = 2.0  # standard deviations between two that can be told apart (Ashman, Bird & Zepf 1994)
 NEAR = 0.15  # of the way between the sequences, on either side of where stars are counted
 SHOWN = {"FE_H": "[Fe/H]", "ALPHA_M": r"[$\alpha$/M]", "VHELIO_AVG": "velocity", "AK_TARG": "extinction", "SNR": "S/N"}
-CORRELATED = "feature label correlation low high stars".split()
+CORRELATED = "feature label correlation low high explained stars".split()
 PARTED = "feature separation low high valley valley_low valley_high parted".split()
 
 
@@ -53,9 +54,11 @@ class Sequences(NamedTuple):
 
 
 def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Mapping[str, float]) -> Reproduced:
-    """Rank correlations of features with labels over field stars, and how well features part the alpha sequences.
+    """What features have to do with labels, over field stars, and how well they part the alpha sequences.
 
-    Features, with their signs, are those of the model that `rsca fit` saves, of all clusters. Section 4.4 of the paper.
+    A rank correlation sees what rises or falls; a feature can also follow a label along a curve that does neither. So
+    the label that a feature follows most is the one that explains most of its variance. Features, with their signs, are
+    those of the model that `rsca fit` saves, of all clusters. Section 4.4 of the paper.
 
     Args:
         study: the survey.
@@ -70,7 +73,7 @@ def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Ma
     field, members = study.features()
     sample = field[:, field.var(0) > 0][:, :features].double().numpy()
     rows = [
-        (number, name, *rank_correlation(feature, columns[name]))
+        (number, name, *associated(feature, columns[name]))
         for number, feature in enumerate(sample.T, 1)
         for name in labels
     ]
@@ -89,29 +92,40 @@ def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Ma
     return Reproduced(values_of(table, parts), told, tables, figures)
 
 
-def rank_correlation(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float, float, int]:
-    """Spearman's over the stars that have the label, its 68 % interval, and how many they are.
-
-    The standard error of its arctanh is that of Bonett & Wright (2000), eq. 10.1 of docs/maths.md.
+def associated(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float, float, float, int]:
+    """Of the stars that have the label: rank correlation, its 68 % interval, what the label explains, how many.
 
     Args:
         feature: (F,).
         label: (F,) NaN where it is not known.
 
     Raises:
-        InputError: for fewer than four stars, or where the label is the same for all.
+        InputError: for too few stars, or where the label is the same for all.
     """
     known = np.isfinite(label)
-    number = int(known.sum())
-    if number < 4 or np.ptp(label[known]) == 0:
+    if known.sum() < 2 * BINS or np.ptp(label[known]) == 0:
         raise InputError(
-            f"a correlation needs four stars and a label that varies, got {number} stars with "
+            f"{2 * BINS} stars and a label that varies expected, got {known.sum()} stars with "
             f"{len(np.unique(label[known]))} values: take it out of labels"
         )
-    correlation = float(np.corrcoef(ranks(feature[known]), ranks(label[known]))[0, 1])
-    error = ERRORS * np.sqrt((1 + correlation**2 / 2) / (number - 3))
+    feature, label = feature[known], label[known]
+    return *rank_correlation(feature, label), explained(feature, label), len(feature)
+
+
+def rank_correlation(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Spearman's, and its 68 % interval by the standard error of Bonett & Wright (2000); docs/maths.md, eq. 10.1."""
+    correlation = float(np.corrcoef(ranks(feature), ranks(label))[0, 1])
+    error = ERRORS * np.sqrt((1 + correlation**2 / 2) / (len(feature) - 3))
     middle = np.arctanh(correlation)
-    return correlation, float(np.tanh(middle - error)), float(np.tanh(middle + error)), number
+    return correlation, float(np.tanh(middle - error)), float(np.tanh(middle + error))
+
+
+def explained(feature: NDArray[np.float64], label: NDArray[np.float64]) -> float:
+    """Share of a feature's variance that goes with a label, on a curve of whatever shape; docs/maths.md, eq. 10.2."""
+    place = (np.ceil(ranks(label)).astype(int) - 1) * BINS // len(label)
+    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
+    within = np.square(feature - (np.bincount(place, feature) / counts)[place]).sum() / (len(feature) - len(counts))
+    return float(1 - within / feature.var(ddof=1))
 
 
 def ranks(sample: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,7 +141,7 @@ def above(fe_h: NDArray[np.float64], alpha_m: NDArray[np.float64], at_solar: flo
 
 
 def sequences(feature: NDArray[np.float64], fe_h: NDArray[np.float64], high: NDArray[np.bool_]) -> Sequences:
-    """Of n stars, eqs. 10.2 to 10.4 of docs/maths.md; NaN where one of the sequences has hardly a star."""
+    """Of n stars, eqs. 10.3 to 10.5 of docs/maths.md; NaN where one of the sequences has hardly a star."""
     number = np.array([(~high).sum(), high.sum()])
     if number.min() < FEWEST:
         return Sequences(*[np.nan] * 6)
@@ -159,16 +173,18 @@ def values_of(table: Table, parts: Sequence[Sequences]) -> list[Value]:
 
 
 def strongest(table: Table, number: int) -> Table.Row:
-    """The label that the feature of that number follows most."""
+    """The label that explains most of the feature of that number."""
     own = table[table["feature"] == number]
-    return own[np.argmax(np.abs(own["correlation"]))]
+    return own[np.argmax(own["explained"])]
 
 
 def followed(table: Table) -> str:
     """For each feature its label."""
     rows = [strongest(table, number) for number in np.unique(table["feature"])]
-    told = ", ".join(f"{row['feature']} {row['label']} ({row['correlation']:+.2f})" for row in rows)
-    return f"Labels that features follow most, with Spearman's rank correlation: {told}."
+    told = ", ".join(
+        f"{row['feature']} {row['label']} ({100 * row['explained']:.0f} %, {row['correlation']:+.2f})" for row in rows
+    )
+    return f"Labels that features follow most, with the variance that they explain and Spearman's correlation: {told}."
 
 
 def found(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
@@ -189,16 +205,22 @@ def found(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDA
 
 
 def drawing(table: Table) -> Figure:
-    """Every correlation as a number and a colour."""
+    """Every correlation and every share of variance, as a number and a colour."""
     labels, numbers = list(dict.fromkeys(table["label"])), np.unique(table["feature"])
-    correlations = np.asarray(table["correlation"]).reshape(len(numbers), len(labels))
-    figure = Figure(figsize=(0.9 * len(labels) + 1.6, 0.55 * len(numbers) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-    for (row, column), correlation in np.ndenumerate(correlations):
-        colour = "white" if abs(correlation) > 0.6 else "black"
-        axes.text(column, row, f"{correlation:+.2f}", ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(len(labels)), [SHOWN.get(label, label) for label in labels])
-    axes.set_yticks(range(len(numbers)), [f"feature {number}" for number in numbers])
-    figure.colorbar(image, label="Spearman's rank correlation")
+    figure = Figure(figsize=(1.5 * len(labels) + 2, 0.5 * len(numbers) + 1.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    shown = (
+        ("correlation", "Spearman's rank correlation", "RdBu_r", -1, "+"),
+        ("explained", "share of variance explained", "Blues", 0, ""),
+    )
+    for axes, (name, title, colours, least, sign) in zip(panels, shown, strict=True):
+        cells = np.asarray(table[name]).reshape(len(numbers), len(labels))
+        image = axes.imshow(cells, cmap=colours, vmin=least, vmax=1, aspect="auto")
+        for (row, column), cell in np.ndenumerate(cells):
+            colour = "white" if abs(cell) > 0.6 else "black"
+            axes.text(column, row, f"{cell:{sign}.2f}", ha="center", va="center", fontsize=9, color=colour)
+        axes.set_xticks(range(len(labels)), [SHOWN.get(label, label) for label in labels], rotation=35, ha="right")
+        axes.set_title(title, fontsize=10)
+        figure.colorbar(image, ax=axes)
+    panels[0].set_yticks(range(len(numbers)), [f"feature {number}" for number in numbers])
     return figure

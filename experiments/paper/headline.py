@@ -21,8 +21,8 @@ HEAD = "dimensions doppelganger_rate than difference low high significant".split
 def reproduce(study: Study, dimensions: Sequence[int], level: float) -> Reproduced:
     """The share of pairs as similar as siblings, from spectra and abundances, and how many dimensions that takes.
 
-    N dimensions suffice where their rate is not significantly above that of the other side, paired over clusters. How
-    few are told apart from all depends on how many clusters there are: with more clusters more dimensions count.
+    N dimensions suffice where their rate is not significantly above that of the other side, paired over clusters. What
+    is significant depends on how many clusters there are: with more of them more dimensions may turn out to matter.
 
     Args:
         study: the survey.
@@ -49,10 +49,8 @@ def reproduce(study: Study, dimensions: Sequence[int], level: float) -> Reproduc
         Value("ablation", "abundance subset transformed", subset.rate, *subset.interval()),
         *(Value("dimensions that suffice", f"as good as {than}", number) for than, number in enough.items()),
     ]
-    finding = found(spectra, subset, enough, level)
-    return Reproduced(
-        values, finding, {"headline": table}, {"headline": drawing(tried, {ALL: spectra, SUBSET: subset})}
-    )
+    figures = {"headline": drawing(tried, others)}
+    return Reproduced(values, found(spectra, subset, enough, level), {"headline": table}, figures)
 
 
 def compared(tried: Mapping[int, LOCOResult], others: Mapping[str, LOCOResult], level: float) -> Table:
