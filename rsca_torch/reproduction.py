@@ -106,7 +106,7 @@ def items_of(config: DictConfig) -> list[str]:
         InputError: where one does not exist.
     """
     there = [str(name) for name in config.experiments]
-    asked = [config.what] if isinstance(config.what, str) else list(config.what)
+    asked = [config.what] if isinstance(config.what, str) else [str(name) for name in config.what]
     unknown = [name for name in asked if name not in (*there, "all")]
     if unknown:
         raise InputError(f"there is no experiment {', '.join(unknown)}: choose all or some of {', '.join(there)}")

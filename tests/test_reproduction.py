@@ -83,6 +83,8 @@ def test_what_cannot_be_done_is_skipped_and_said(work, monkeypatch):
 def test_an_experiment_that_does_not_exist(capfd):
     assert main(["reproduce", "figure77"]) == 2
     assert "there is no experiment figure77: choose all or some of figure2" in " ".join(capfd.readouterr().err.split())
+    assert main(["reproduce", "[figure2,table1]"]) == 2
+    assert "choose all or some of figure2" in " ".join(capfd.readouterr().err.split())
 
 
 def test_every_script_has_its_options_and_a_place():
