@@ -16,7 +16,7 @@ from rsca_torch.blocks import Source
 from rsca_torch.errors import InputError
 from rsca_torch.ppca import MaskedPPCA
 
-__all__ = ["Feature", "InterstellarFinder", "Residuals", "Side", "residuals", "side"]
+__all__ = ["Feature", "InterstellarFinder", "Residuals", "Side", "require_apart", "residuals", "side"]
 
 EXTINCTION = "AK_TARG"
 
@@ -63,6 +63,12 @@ def side(
     last = values[order[fewest - 1]]
     said = f"the {fewest:,} stars with the {extreme} {name}, {reach} {last:.3g} ({cut} leaves {inside:,})"
     return Side(np.sort(order[:fewest]), said)
+
+
+def require_apart(one: Side, other: Side) -> None:
+    """Raises InputError where a star is on both sides: too few stars to make up both."""
+    if both := len(np.intersect1d(one.rows, other.rows)):
+        raise InputError(f"{both} stars are among both {one.said} and {other.said}: the survey has too few for this")
 
 
 class Residuals(NamedTuple):
@@ -190,11 +196,7 @@ class InterstellarFinder:
             raise InputError(f"the column {EXTINCTION} of the star table has no value: ingest a catalogue that has it")
         low = side(values, EXTINCTION, self.low, self.fewest_low, self.make_up)
         high = side(values, EXTINCTION, self.high, self.fewest_high, self.make_up, above=True)
-        if both := len(np.intersect1d(low.rows, high.rows)):
-            raise InputError(
-                f"{both} of the {len(values)} stars would count as of low and of high extinction: "
-                f"{self.fewest_low} + {self.fewest_high} are needed"
-            )
+        require_apart(low, high)
         return low, high
 
     def features(self, found: Residuals, wavelength: Tensor) -> list[Feature]:
