@@ -33,11 +33,14 @@ OPTIONS = {
 def test_misfits_are_flux_less_the_model(make_spectra, noise):
     data = make_spectra(measured=True)
     data.flux[3, 4] += 9  # set aside, and yet a misfit
+    data.valid[3, 4] = True
     data.flux[~data.valid] = np.nan
     clip = None if noise == "isotropic" else 4.0
     model = fit_ppca(data.flux, data.valid, 2, data.sigma, noise, 1e-3, 12, clip=clip)
     misfits = list(model.misfits(Arrays(data.flux, data.valid, data.sigma)))
     residual, valid, sigma = (torch.cat(part).numpy() for part in zip(*misfits, strict=True))
+    if clip:
+        assert model.set_aside(data.flux, data.valid, data.sigma)[3, 4]
     expected = data.flux - model.reconstruct(data.flux, data.valid, data.sigma).numpy()
     np.testing.assert_array_equal(valid, data.valid)
     np.testing.assert_allclose(residual, np.where(data.valid, expected, 0), rtol=1e-9, atol=1e-12)
