@@ -23,6 +23,7 @@ from rsca_torch.comparison import Candidates, Comparison, HowToTrain, learner_na
 from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.compression import compress, engine_for, is_auto, numbers_for, say_how_it_ended, without_candidates
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.found_censoring import FoundCensoring
 from rsca_torch.found_censoring import ingest as ingest_survey
 from rsca_torch.gathering import gather, groups_of
 from rsca_torch.learners import Learner, ScaledComponents
@@ -125,10 +126,13 @@ def _finished_rate(out: Path, config: DictConfig) -> float | None:
     if not (out / "results.json").exists():
         return None
     settings, checksum = _settings(config), None
-    if config.store is None:
-        settings["survey"] = hydra.utils.instantiate(config.survey, root="").config()
-    else:
+    survey = hydra.utils.instantiate(config.survey, root="")
+    if config.store is not None:
         checksum = Store.open(config.store).checksum
+    elif isinstance(survey.censoring, FoundCensoring):  # the store alone says what was found
+        checksum = simulated_store(config).checksum
+    else:
+        settings["survey"] = survey.config()
     return finished_rate(out, settings, checksum)
 
 

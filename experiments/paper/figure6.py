@@ -107,7 +107,7 @@ def drawn(
         for begin, stop in authors:
             axes.axvspan(begin, stop, color="#f4d35e", alpha=0.45, lw=0, label="left out by the authors")
         for one in features:
-            axes.axvspan(one.first, one.end, ymax=0.06, color=COLOURS[0], lw=0, label="proposed")
+            axes.axvspan(one.first, one.end, ymax=0.06, color=COLOURS[0], lw=0, label="proposed intervals")
         for band in finding.bands:
             axes.axvline(band, color="0.35", lw=0.8, ls=":", label="known diffuse bands")
         axes.set_ylabel(f"{chip} chip")
