@@ -6,6 +6,7 @@ import difflib
 import logging
 import math
 import os
+import re
 import sys
 import uuid
 import warnings
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _usage(command)
     if command == "reproduce":
         overrides = _items_named(overrides)
+    overrides = [re.sub("^censoring=", "censoring@survey.censoring=", override) for override in overrides]
     _log_to_terminal()
     try:
         _run(command, overrides)
@@ -116,7 +118,11 @@ def _items_named(overrides: Sequence[str]) -> list[str]:
 def _groups() -> list[str]:
     """The groups that were exchanged: what the kinds of options depend on."""
     given = HydraConfig.get().overrides.task
-    return [override for override in given if (CONFIG / override.partition("=")[0]).is_dir()]
+    return [override for override in given if _is_group(override.partition("=")[0])]
+
+
+def _is_group(key: str) -> bool:
+    return (CONFIG / key.partition("@")[0]).is_dir()
 
 
 def _sweep_folder(command: str, overrides: Sequence[str]) -> Path:
@@ -227,7 +233,7 @@ def _nearest(command: str, overrides: Sequence[str]) -> str:
         key = override.partition("=")[0].lstrip("+~")
         if key.startswith(("-", "hydra")):
             continue
-        if key not in options and not (CONFIG / key).is_dir():
+        if key not in options and not _is_group(key):
             close = difflib.get_close_matches(key, options, 1) or [
                 names[n] for n in difflib.get_close_matches(key, names, 1)
             ]

@@ -23,6 +23,8 @@ from rsca_torch.comparison import Candidates, Comparison, HowToTrain, learner_na
 from rsca_torch.comparison import compare as compare_learners
 from rsca_torch.compression import compress, engine_for, is_auto, numbers_for, say_how_it_ended, without_candidates
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.found_censoring import FoundCensoring
+from rsca_torch.found_censoring import ingest as ingest_survey
 from rsca_torch.gathering import gather, groups_of
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.learning import Members, fitted
@@ -39,7 +41,6 @@ from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.study import Study
-from rsca_torch.survey.ingest import ingest as ingest_survey
 from rsca_torch.survey.store import Store
 from rsca_torch.sweep import job_folder, job_overrides
 from rsca_torch.sweep_report import draw_groups, markdown, print_groups, write_rows
@@ -125,10 +126,13 @@ def _finished_rate(out: Path, config: DictConfig) -> float | None:
     if not (out / "results.json").exists():
         return None
     settings, checksum = _settings(config), None
-    if config.store is None:
-        settings["survey"] = hydra.utils.instantiate(config.survey, root="").config()
-    else:
+    survey = hydra.utils.instantiate(config.survey, root="")
+    if config.store is not None:
         checksum = Store.open(config.store).checksum
+    elif isinstance(survey.censoring, FoundCensoring):  # the store alone says what was found
+        checksum = simulated_store(config).checksum
+    else:
+        settings["survey"] = survey.config()
     return finished_rate(out, settings, checksum)
 
 
@@ -245,7 +249,9 @@ def _path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
 def _store(config: DictConfig) -> Store:
     """The store that was named, checked; else that of a simulated survey, made first if it is not there."""
     if config.store is not None:
-        idle = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").startswith(("survey", "simulat"))]
+        idle = [
+            o for o in HydraConfig.get().overrides.task if o.lstrip("+~").startswith(("survey", "censoring", "simulat"))
+        ]
         if idle:
             raise InputError(f"{', '.join(idle)}: no part in this, since store={config.store} is given; leave one out")
         store = Store.open(config.store)

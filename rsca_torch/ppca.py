@@ -17,7 +17,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.posterior import Model, Parameters, Posterior
 from rsca_torch.start import first_guess
 
-__all__ = ["Embedding", "MaskedPPCA", "Noise", "Products", "fit_ppca", "fit_source"]
+__all__ = ["Embedding", "MaskedPPCA", "Misfit", "Noise", "Products", "fit_ppca", "fit_source"]
 
 Products = Literal["float64", "float32"]
 Engine = Callable[[Blocks, Parameters, float, int, float | None, Callable[[int, float], None] | None], Climb]
@@ -35,6 +35,14 @@ class Embedding(NamedTuple):
     stars: Tensor  # (m,) rows
     bins: Tensor  # (m,)
     deviations: Tensor  # (m,) float64, flux less the model's, in standard deviations
+
+
+class Misfit(NamedTuple):
+    """What the model leaves of n stars, float64."""
+
+    residual: Tensor  # (n, P) flux less the model's, 0 where not valid
+    valid: Tensor  # (n, P) bool; bins that were only set aside are valid
+    sigma: Tensor  # (n, P) standard deviation of the noise; inf where not valid
 
 
 class MaskedPPCA(nn.Module):
@@ -148,6 +156,18 @@ class MaskedPPCA(nn.Module):
         aside = torch.zeros(len(flux), len(self.mean), dtype=torch.bool)
         aside[found.stars, found.bins] = True
         return aside
+
+    def misfits(self, source: Source) -> Iterator[Misfit]:
+        """What is left of spectra that are read block by block; bins that were set aside (eq. 1.12) are shown too."""
+        blocks, theta = self.prepare(source)
+        model = Model(theta, self.loadings.double())
+        for block in blocks:
+            here = block.to(self.loadings.device)
+            posterior = Posterior(here, model, self.clip)
+            residual = torch.addmm(posterior.residual, posterior.mean, model.loadings.T, alpha=-1)
+            noise = model.scatter if here.noise is None else here.noise + model.scatter
+            sigma = noise.expand_as(residual).masked_fill(here.unused, torch.inf).sqrt()
+            yield Misfit(residual.masked_fill(here.unused, 0), ~here.unused, sigma)
 
     def linear_map(self) -> Tensor:
         """(K, P) A with zbar = A (x - mean) for a star whose bins are all valid and have the noise bin_variance."""

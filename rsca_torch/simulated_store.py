@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.ingest import ingest
+from rsca_torch.found_censoring import ingest
+from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.store import Store
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["simulated_store"]
+__all__ = ["simulated_store", "uncensored_store"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,24 @@ def simulated_store(config: DictConfig) -> Store:
             _make(config, folder, settings)
     _require_same(folder, settings)
     return Store.open(folder / "store")
+
+
+def uncensored_store(config: DictConfig) -> Store:
+    """The simulated survey again, with no interstellar range left out; made where it is first asked for.
+
+    Raises:
+        InputError: as `simulated_store`, or its files are not there any more.
+    """
+    simulated_store(config)
+    folder = Path(config.simulated)
+    path = folder / "uncensored"
+    if not path.exists():
+        with _alone(folder / "lock"):
+            if not path.exists():
+                survey = hydra.utils.instantiate(config.survey, root=str(folder / "archive"))
+                rule = Censoring(survey.censoring.max_error, survey.censoring.min_flux, (), ())
+                ingest(replace(survey, censoring=rule), path)
+    return Store.open(path)
 
 
 def _require_same(folder: Path, settings: dict[str, Any]) -> None:

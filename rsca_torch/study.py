@@ -15,15 +15,18 @@ from rich.progress import Progress
 from torch import Tensor
 
 from rsca_torch.comparison import learner_name
-from rsca_torch.compression import compress
+from rsca_torch.compression import compress, without_candidates
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 from rsca_torch.plugins import maker
+from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.representation import MakeLearner, Representation, abundances, represent
+from rsca_torch.simulated_store import uncensored_store
 from rsca_torch.survey.store import Store, StoredSpectra
+from rsca_torch.terminal import iterations
 
 __all__ = ["Study"]
 
@@ -76,6 +79,43 @@ class Study:
             fit = partial(compress, self.config, self.store, self.bar, n_components=n_components, start=start)
             self._compressed[n_components] = represent(self.field, self.members, fit)
         return self._compressed[n_components]
+
+    def uncensored(self, store: str | None) -> Study:
+        """The survey with no interstellar range left out.
+
+        Args:
+            store: that `rsca ingest censoring=none` wrote; None: a simulated survey's own.
+
+        Raises:
+            InputError: where none is given and the survey is not simulated, or ranges are left out there too.
+        """
+        if store is None and self.config.store is None:
+            return Study(self.config, uncensored_store(self.config), self.bar)
+        made = self.store.manifest["survey"]["root"], f"{self.store.path}-uncensored"
+        survey = f"apogee_{self.store.manifest['release']}" if self.store.manifest["release"] else "aspcapstar_files"
+        cure = f"rsca ingest survey={survey} survey.root={made[0]} censoring=none store={made[1]}"
+        if store is None:
+            raise InputError(
+                f"{self.store.path} lacks the interstellar ranges, which this is about: {cure}, and give that store as "
+                f"uncensored={made[1]} of this experiment"
+            )
+        given = Store.open(store)
+        if given.censoring.interstellar_pixels or given.censoring.interstellar_angstrom:
+            raise InputError(f"uncensored={store} leaves interstellar ranges out too: {cure}")
+        return Study(self.config, given, self.bar)
+
+    def plane(self, rows: np.ndarray, n_components: int) -> MaskedPPCA:
+        """Step 1 of some of the field stars alone, as configured but for the number of components; not kept.
+
+        Args:
+            rows: of the field stars.
+            n_components: K.
+        """
+        settings = without_candidates(self.config.compressor) | {"n_components": n_components, "basis": "inductive"}
+        fit = hydra.utils.instantiate(settings, progress=iterations(self.bar))
+        spectra = self.field.take(rows)
+        ppca: MaskedPPCA = fit(spectra, spectra)
+        return ppca
 
     def abundances(self, name: str = "abundances") -> Representation:
         """[X/H] of the paper's species ("abundances"), or its best subset ("abundance_subset").

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rich.table
@@ -17,6 +20,7 @@ from rich.progress import track
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import read_spectrum
+from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.occam import lone_members
 from rsca_torch.survey.partial import Partial, require_free
@@ -24,7 +28,7 @@ from rsca_torch.survey.sample import Survey, choose_stars
 from rsca_torch.survey.selection import CutFlow
 from rsca_torch.survey.store import Store
 
-__all__ = ["ingest"]
+__all__ = ["censor", "ingest"]
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +55,67 @@ def ingest(survey: Survey, store: str | Path, block: int = 256) -> Store:
     trusted = np.flatnonzero(survey.censoring.trusted_bins())
     partial = Partial(store, _fingerprint(survey, stars), trusted)
     _read_spectra(survey, stars, partial, block)
+    unread = sum(problem != NO_VALID_BIN for problem in partial.failed.values())
+    if unread < len(stars):  # else none can be used, as will be said
+        flow.record("spectrum missing or unreadable", len(stars) - unread)
+    finished = _finished(stars, partial, flow, problems, {"release": survey.release, "survey": survey.config()})
+    counts, lone = (finished.manifest[name] for name in ("counts", "lone_members"))
+    _summarise(flow, counts, lone, store)
+    return finished
+
+
+def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 256) -> Store:
+    """The same survey with fewer trusted bins, from a store that has them, block by block.
+
+    It is what `ingest` would make of the survey's files with that rule, but for errors.csv, which stays as it is. An
+    interrupted call, repeated, goes on after the last finished block.
+
+    Args:
+        given: the store.
+        censoring: a stricter rule; bins that `given` lacks do not come back.
+        store: the folder to make.
+        block: as in `ingest`.
+
+    Raises:
+        InputError: something is there already, or no valid bin is left.
+    """
+    store = Path(store)
+    require_free(store)
+    trusted = censoring.trusted_bins()[given.bins]
+    rule = json.loads(json.dumps(asdict(censoring)))
+    fingerprint = hashlib.sha256(json.dumps([given.checksum, rule], sort_keys=True).encode()).hexdigest()
+    partial = Partial(store, fingerprint, given.bins[trusted])
+    with (given.path / "errors.csv").open(newline="", encoding="utf-8") as file:
+        faulty = {name: [int(count) for count in counts] for name, *counts in list(csv.reader(file))[1:]}
+    for first in range(partial.done, len(given), block):
+        rows = np.arange(first, min(first + block, len(given)))
+        flux, _, error = (tensor.numpy()[:, trusted] for tensor in given.read(rows))
+        valid = censoring.valid(flux, error)
+        usable = valid.any(axis=1)
+        failed = dict.fromkeys(rows[~usable].tolist(), NO_VALID_BIN)
+        partial.append(flux[usable], error[usable], valid[usable], failed, faulty)
+    flow = CutFlow("", 0)
+    flow.steps = given.selection[:-1]  # the last step is taken anew
+    manifest = {"release": given.manifest["release"], "survey": given.manifest["survey"] | {"censoring": rule}}
+    return _finished(given.stars.copy(), partial, flow, list(given.problems), manifest, given.manifest["lone_members"])
+
+
+def _finished(
+    stars: Table,
+    partial: Partial,
+    flow: CutFlow,
+    problems: list[tuple[str, str]],
+    manifest: Mapping[str, Any],
+    lone_before: Sequence[str] = (),
+) -> Store:
+    """The store of the spectra that were kept."""
     stars = _usable(stars, partial, flow, problems)
     lone = lone_members(np.asarray(stars["CLUSTER"]))
     stars["CLUSTER"][np.isin(stars["CLUSTER"], lone)] = ""
     counts = _counts(stars, int(partial.seen.sum()), len(problems))
-    manifest = {"release": survey.release, "survey": survey.config(), "counts": counts, "lone_members": lone}
-    partial.finish(stars, flow.steps, problems, manifest)
-    _summarise(flow, counts, lone, store)
-    return Store.open(store)
+    told = {**manifest, "counts": counts, "lone_members": sorted([*lone_before, *lone])}
+    partial.finish(stars, flow.steps, problems, told)
+    return Store.open(partial.store)
 
 
 def _read_spectra(survey: Survey, stars: Table, partial: Partial, block: int) -> None:
@@ -110,8 +167,6 @@ def _usable(stars: Table, partial: Partial, flow: CutFlow, problems: list[tuple[
         partial.discard()  # or the next try would remember that nothing was there
         raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
     problems += failed
-    blank = sum(problem == NO_VALID_BIN for _, problem in failed)
-    flow.record("spectrum missing or unreadable", len(stars) - len(failed) + blank)
     flow.record(NO_VALID_BIN, len(stars) - len(failed))
     return stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
 

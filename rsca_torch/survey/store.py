@@ -73,6 +73,10 @@ class StoredSpectra:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def take(self, rows: Any) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
+        """The given stars: a bool mask, integers or a slice."""
+        return StoredSpectra(self._store, self._rows[rows])
+
     def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor]:
         """(flux, valid, sigma) of some stars, each (n, P); flux and sigma float32, as stored."""
         return self._store.read(self._rows[stars])

@@ -137,7 +137,7 @@ class Synthesis:
         return np.asarray(tau * bulk * np.exp(response * _product(_individual(stars), _followed())))
 
     def _interstellar(self, factor: Flux, stars: Table) -> None:
-        rest, width, strength = np.array(self.interstellar).T
+        rest, width, strength = np.reshape(self.interstellar, (-1, 3)).T  # there may be none
         shift = (stars["V_GAS"] - stars["VHELIO"]) / LIGHT
         area = strength * (np.asarray(stars["AK"]) / self.a_k_per_a_v)[:, None]
         depth = area / (width * np.sqrt(2 * np.pi))

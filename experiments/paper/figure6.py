@@ -1,0 +1,120 @@
+"""Figure 6: interstellar features, found as what stars of high extinction have and a plane of others lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.figure import Figure
+
+from rsca_torch.finders import Feature, InterstellarFinder, Residuals, residuals
+from rsca_torch.pictures import COLOURS
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+from rsca_torch.survey.apogee import CHIPS, wavelength
+from rsca_torch.survey.censoring import Censoring
+
+INTERVAL = "first end deepest depth error significance nearest_band overlaps_authors".split()
+
+
+def reproduce(study: Study, uncensored: str | None, n_components: int, **finder: Any) -> Reproduced:
+    """Mean residual of stars of high extinction about the plane of stars of low extinction, and what is to be censored.
+
+    Args:
+        study: the survey.
+        uncensored: a store of it that leaves no interstellar range out; None: of a simulated survey one is made.
+        n_components: of the plane.
+        **finder: options of `InterstellarFinder`.
+
+    Raises:
+        InputError: no such store, no extinctions, or too few stars of low or of high extinction.
+    """
+    finding = InterstellarFinder(**finder)
+    on = study.uncensored(uncensored)
+    low, high = finding.sides(on.field.stars)
+    plane = on.plane(low.rows, n_components)
+    found = residuals(plane, on.field.take(high.rows), on.field.wavelength, finding.width)
+    features = finding.features(found, on.field.wavelength)
+    grid = wavelength()
+    authors = [(grid[first], grid[end]) for first, end in Censoring().interstellar_pixels]
+    bands = {band: at(band, found, on.field.wavelength.numpy()) for band in finding.bands}
+    within = {band: any(one.first <= band < one.end for one in features) for band in finding.bands}
+    others = [one for one in features if not any(one.first <= band < one.end for band in finding.bands)]
+    said = (
+        f"A plane of {low.said}; residuals of {high.said}. {sum(within.values())} of {len(bands)} known bands lie in "
+        f"the {len(features)} intervals that are proposed"
+    )
+    said += f" ({', '.join(f'{one.first:.1f}-{one.end:.1f}' for one in features)} A)." if features else "."
+    if others:
+        widest = max(one.end - one.first for one in others)
+        said += f" {len(others)} intervals hold no known band; the widest is {widest:.1f} A."
+    values = [
+        Value("interstellar bands", f"{band:.2f} A, depth", depth, depth - error, depth + error)
+        for band, (depth, error) in bands.items()
+    ]
+    values.append(Value("interstellar bands", "censored, A", sum(one.end - one.first for one in features)))
+    tables = {"figure6_intervals": intervals(features, authors), "figure6": spectrum(found, on.field.wavelength)}
+    return Reproduced(values, said, tables, {"figure6": drawn(found, on.field.wavelength, features, authors, finding)})
+
+
+def at(band: float, found: Residuals, angstrom: np.ndarray) -> tuple[float, float]:
+    """(Depth, its standard error) in the bin of a known band."""
+    place = int(np.abs(angstrom - band).argmin())
+    return -float(found.smooth[place]), float(found.error[place])
+
+
+def intervals(features: Sequence[Feature], authors: Sequence[tuple[float, float]]) -> Table:
+    """What is proposed, beside the authors' ranges."""
+    rows = [
+        (*one[:5], one.significance, one.band, any(one.first < end and first < one.end for first, end in authors))
+        for one in features
+    ]
+    kinds = [float] * 7 + [bool]
+    return Table(rows=rows or None, names=INTERVAL, dtype=kinds)
+
+
+def spectrum(found: Residuals, angstrom: Any) -> Table:
+    """The curves of the picture."""
+    return Table(
+        {
+            "wavelength": angstrom.numpy(),
+            "stars": found.stars.long().numpy(),
+            "mean_residual": found.mean.numpy(),
+            "smooth": found.smooth.numpy(),
+            "standard_error": found.error.numpy(),
+        }
+    )
+
+
+def drawn(
+    found: Residuals,
+    angstrom: Any,
+    features: Sequence[Feature],
+    authors: Sequence[tuple[float, float]],
+    finding: InterstellarFinder,
+) -> Figure:
+    """The mean residual, chip by chip, with the known bands, the intervals proposed and the authors' ranges."""
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    panels = figure.subplots(len(CHIPS), 1, sharey=True)
+    grid, x, y = wavelength(), angstrom.numpy(), found.mean.numpy()
+    low = np.nanmin(y)
+    for axes, (chip, (first, end)) in zip(panels, CHIPS.items(), strict=True):
+        there = (x >= grid[first]) & (x < grid[end])
+        axes.plot(x[there], y[there], lw=0.6, color=COLOURS[1], label="mean residual")
+        axes.set_xlim(grid[first], grid[end])
+        for begin, stop in authors:
+            axes.axvspan(begin, stop, color="#f4d35e", alpha=0.45, lw=0, label="left out by the authors")
+        for one in features:
+            axes.axvspan(one.first, one.end, ymax=0.06, color=COLOURS[0], lw=0, label="proposed intervals")
+        for band in finding.bands:
+            axes.axvline(band, color="0.35", lw=0.8, ls=":", label="known diffuse bands")
+        axes.set_ylabel(f"{chip} chip")
+    panels[0].set_ylim(1.15 * low, max(0.25 * -low, np.nanmax(y)))
+    handles, labels = panels[0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=4, frameon=False)
+    figure.supxlabel("wavelength in the star's rest frame, vacuum, Angstrom", fontsize=10)
+    figure.supylabel("mean residual of stars of high extinction, share of the continuum", fontsize=10)
+    return figure
