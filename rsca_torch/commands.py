@@ -30,10 +30,11 @@ from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import leave_one_cluster_out
 from rsca_torch.nested import best
+from rsca_torch.packed import require_room
 from rsca_torch.pictures import draw_components, draw_features, draw_histograms, draw_rates, draw_weights, save_figure
 from rsca_torch.plugins import builtin, installed, learner_class, learners_table, maker
 from rsca_torch.report import summary_table, write_csv, write_json, write_set_aside
-from rsca_torch.representation import Representation, abundances, represent_with_each, side_by_side
+from rsca_torch.representation import Representation, abundances, represent_with_each, sees_spectra, side_by_side
 from rsca_torch.reproduction import items_of, write_summary
 from rsca_torch.reproduction import reproduce as reproduce_items
 from rsca_torch.reproduction import summary_table as reproduced_table
@@ -90,6 +91,7 @@ def compare(config: DictConfig) -> float:
         field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
         _require_clusters(store)
         numbers = numbers_for(config, store)
+        _require_spectra(learners, config, field)
         others = _abundances(config, field, members)
         pairs = hydra.utils.instantiate(config.pairs)
         pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
@@ -110,7 +112,8 @@ def compare(config: DictConfig) -> float:
                 model.save(folder / "rsca.safetensors")
             else:
                 torch.save(learner.state_dict(), folder / "learner.pt")  # loads with weights_only=True
-                log.info("no rsca.safetensors, but learner.pt: %s on its latents", learner_name(learner))
+                seen = "spectra" if sees_spectra(learners[0]) else "its latents"
+                log.info("no rsca.safetensors, but learner.pt: %s on %s", learner_name(learner), seen)
             if config.figures:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
@@ -318,6 +321,19 @@ def _learners(config: DictConfig) -> list[Callable[[], Learner]]:
     name = learner_name(judged())
     baselines = [maker(each) for each in config.baselines.values()]
     return [judged, *(make for make in baselines if learner_name(make()) != name)]
+
+
+def _require_spectra(learners: list[Callable[[], Learner]], config: DictConfig, field: AnySpectra) -> None:
+    """Refuse before step 1 what learners of spectra could not be given after it."""
+    of_spectra = [learner_name(make()) for make in learners if sees_spectra(make)]
+    if not of_spectra:
+        return
+    if not isinstance(config.compressor.n_components, int):
+        raise InputError(
+            f"{', '.join(of_spectra)} sees spectra and starts from one step 1: one compressor.n_components expected, "
+            f"got {config.compressor.n_components}"
+        )
+    require_room(field)
 
 
 def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:

@@ -20,7 +20,8 @@ from rsca_torch.fold_files import FoldFiles, code_of
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
 from rsca_torch.nested import NestedResult, nested_leave_one_cluster_out
-from rsca_torch.representation import AllowedPairs, MakeLearner, Representation
+from rsca_torch.packed import PACKED
+from rsca_torch.representation import AllowedPairs, MakeLearner, Representation, sees_spectra
 
 __all__ = ["Candidates", "Comparison", "HowToTrain", "Result", "compare", "learner_name"]
 
@@ -51,7 +52,7 @@ class HowToTrain:
         recipe: Recipe | None = getattr(learner, "recipe", None)
         if recipe is None or recipe.epochs == 0:
             return {}
-        if recipe.noise and on.roots is None:
+        if recipe.noise and on.roots is None and on.field.ndim != PACKED:
             warnings.warn(
                 f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise",
                 NumericalWarning,
@@ -62,8 +63,9 @@ class HowToTrain:
             options["logger"] = partial(self.logger, on.name, learner_name(learner))
         if self.folder is not None:
             total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
-            for tensor in (on.field, on.members, allowed):
-                total.update(tensor.cpu().contiguous().numpy().tobytes())
+            step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if on.field.ndim == PACKED else []
+            for tensor in (on.field, on.members, allowed, *step_1):
+                total.update(tensor.cpu().contiguous().numpy().data)
             total.update("\n".join(on.clusters.tolist()).encode())
             self.used.append(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
             options["kept"] = FoldFiles(self.used[-1])
@@ -141,9 +143,14 @@ def compare(
         training: where folds are kept and logged, and how many processes fit them.
 
     Raises:
-        InputError: as `leave_one_cluster_out` does, and where a cluster has members in the field.
+        InputError: as `leave_one_cluster_out` does, where a cluster has members in the field, and where a learner of
+            spectra is given candidates, or the first representation without spectra.
+
+    Warns:
+        NumericalWarning: names learners of spectra that further representations (abundances) leave out.
     """
     names = [learner_name(make()) for make in learners]
+    of_spectra = [make for make in learners if sees_spectra(make)]
     if len(set(names)) < len(names):
         raise InputError(f"every learner needs a name of its own, got {', '.join(names)}: give the class a `name`")
     results = []
@@ -153,8 +160,15 @@ def compare(
         allowed = one.allowed(pairs)
         said: set[str] = set()
         how = training or HowToTrain()
+        if representation is representations[0]:
+            for make in of_spectra:
+                one.seen_by(make)  # or refuse, rather than leave it out
         judge = partial(_judge, allowed=allowed, seed=seed, said=said, progress=progress, how=how)
-        results += [judge(learner, representation, held_out=True) for learner in learners]
+        able = [learner for learner in learners if one.spectra is not None or learner not in of_spectra]
+        if len(able) < len(learners):
+            blind = ", ".join(learner_name(make()) for make in learners if make not in able)
+            warnings.warn(f"not judged on {one.name}, which are no spectra: {blind}", NumericalWarning, stacklevel=2)
+        results += [judge(learner, representation, held_out=True) for learner in able]
         if representation is representations[0]:
             results.append(judge(learners[0], results[0].representation, held_out=False))
     return Comparison(results)
@@ -172,6 +186,10 @@ def _judge(
 ) -> Result:
     """One result; of its warnings those that no earlier learner on the same representation `said`."""
     name = learner_name(make_learner())
+    if isinstance(on, Representation):
+        on = on.seen_by(make_learner)
+    elif sees_spectra(make_learner):
+        raise InputError(f"{name} sees spectra and starts from one step 1: give one n_components, not candidates")
     one = on if isinstance(on, Representation) else next(iter(on.values()))
     what = f"{name} on {one.name}{'' if held_out else ', in-sample'}"
     show = None if progress is None else partial(progress, what)

@@ -19,6 +19,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.learning import Members
+from rsca_torch.packed import PACKED, with_noise
 from rsca_torch.quiet import quiet
 
 __all__ = ["FoldData", "LearnerTraining", "train"]
@@ -27,7 +28,7 @@ __all__ = ["FoldData", "LearnerTraining", "train"]
 class FoldData(LightningDataModule):
     """The training clusters of one fold: the cluster that is held out is not in it.
 
-    A batch is (latents (n, K), cluster numbers (n,), rows of the members (n,)).
+    A batch is (latents (n, K) or spectra (n, 2, P), cluster numbers (n,), rows of the members (n,)).
 
     Args:
         members: of the training clusters.
@@ -117,7 +118,9 @@ class LearnerTraining(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor | None:
         """The loss of a batch; None where it is not a number."""
         z, rows = batch[0], batch[2]
-        if self.recipe.noise and self.members.roots is not None:
+        if self.recipe.noise and z.ndim == PACKED:
+            z = with_noise(z)
+        elif self.recipe.noise and self.members.roots is not None:
             drawn = torch.randn(len(z), z.shape[1], 1, dtype=z.dtype)
             z = z + (self.members.roots[rows].to(z.dtype) @ drawn)[:, :, 0]
         loss = self.learner.loss(z, self.members.labels[rows.numpy()])

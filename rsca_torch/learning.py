@@ -20,10 +20,12 @@ from torch import Tensor
 from rsca_torch.doppelganger import sibling_distances, stranger_distances
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner, Recipe
+from rsca_torch.packed import PACKED
 
 __all__ = ["Members", "Trained", "fitted", "sibling_overlap"]
 
 LOOKED_AT = 4096  # field stars that tell whether an embedding has collapsed
+SPECTRA_LOOKED_AT = 256  # where they are spectra, which take longer to map
 COLLAPSED = 1.5  # effective rank of an embedding of three dimensions or more, below which it has
 
 
@@ -32,7 +34,7 @@ class Members:
     """The members that a learner is trained on.
 
     Attributes:
-        z: (M, K) latents.
+        z: (M, K) latents, or (M, 2, P) packed spectra.
         labels: M.
         flags: (M or more, F) bool, the pairs that may be compared; None: all.
         roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
@@ -229,7 +231,8 @@ def _overlap_of(members: Members, field: Tensor) -> Callable[[Learner], float]:
 @torch.no_grad()
 def _spread(learner: Learner, field: Tensor) -> tuple[float, float, int]:
     """(Effective rank, total variance, dimensions) of the embedded field (Roy & Vetterli 2007)."""
-    embedded = learner(field[:: max(1, len(field) // LOOKED_AT)]).double()
+    some = SPECTRA_LOOKED_AT if field.ndim == PACKED else LOOKED_AT
+    embedded = learner(field[:: max(1, len(field) // some)]).double()
     eigenvalues = torch.linalg.svdvals(embedded - embedded.mean(0)).square() / max(1, len(embedded) - 1)
     variance = float(eigenvalues.sum())
     share = eigenvalues[eigenvalues > 0] / variance

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.packed import PACKED, packed
 from rsca_torch.ppca import Embedding, MaskedPPCA
 from rsca_torch.rsca import RSCA, AnySpectra
 
@@ -28,6 +29,7 @@ __all__ = [
     "abundances",
     "represent",
     "represent_with_each",
+    "sees_spectra",
     "set_aside",
     "side_by_side",
 ]
@@ -42,6 +44,8 @@ AllowedPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 class Representation:
     """What a learner sees: field (F, K) and members (M, K) with their star tables, and step 1 where there was one.
 
+    Of a learner of spectra (`seen_by`) they are packed spectra (F, 2, P) and (M, 2, P).
+
     With several PPCA models their latents lie side by side, and K is the sum of theirs.
     """
 
@@ -54,14 +58,37 @@ class Representation:
     seconds: float = 0.0  # that step 1 took
     aside: Table | None = None  # of `set_aside`
     roots: Tensor | None = None  # (M, K, K), as in `learning.Members`
+    spectra: tuple[AnySpectra, AnySpectra] | None = None  # of field and members, for learners that see spectra
 
     @property
     def ppca(self) -> MaskedPPCA | None:
         """Step 1, where it is one model."""
         return self.ppcas[0] if len(self.ppcas) == 1 else None
 
+    def seen_by(self, make_learner: MakeLearner) -> Representation:
+        """The same stars as this learner sees them: as they are, or packed spectra in place of latents.
+
+        Raises:
+            InputError: where it sees spectra, and there are none, more than one step 1, or too many to hold.
+        """
+        if self.field.ndim == PACKED or not sees_spectra(make_learner):
+            return self
+        if self.spectra is None:
+            raise InputError(f"{self.name} are no spectra, which is what this learner sees: choose one of latents")
+        if self.ppca is None:
+            raise InputError("a learner of spectra starts from one step 1: give one n_components, not several")
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> Representation:
+        assert self.spectra is not None
+        field, members = (packed(spectra) for spectra in self.spectra)
+        return replace(self, field=field, members=members, roots=None)
+
     def suited(self, make_learner: MakeLearner) -> MakeLearner:
-        """What makes the learner for these latents: with several models one part for each, averaged."""
+        """What makes the learner for these stars: of spectra it starts from step 1; several models' are averaged."""
+        if self.field.ndim == PACKED and self.ppca is not None:
+            return partial(_started, make_learner, self.ppca)
         if len(self.ppcas) < 2:
             return make_learner
         return partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
@@ -92,6 +119,17 @@ class Representation:
         return pairs(*velocity, *extinction)
 
 
+def sees_spectra(make_learner: MakeLearner) -> bool:
+    """Whether the learner is one of spectra; the others are of latents."""
+    return getattr(make_learner(), "sees", "latents") == "spectra"  # any module with the methods will do
+
+
+def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
+    learner = make_learner()
+    learner.start_from(ppca)
+    return learner
+
+
 def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) -> Representation:
     """Spectra in the principal coordinates of masked PPCA (step 1), in units of flux.
 
@@ -106,7 +144,8 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     parts = zip((of_field, of_members), (field.stars, members.stars), strict=True)
     aside = vstack([set_aside(embedding, stars, field.wavelength, ppca) for embedding, stars in parts])
     roots = _roots(ppca, members)
-    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots)
+    sources = (field, members)
+    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots, sources)
 
 
 def _roots(ppca: MaskedPPCA, members: AnySpectra) -> Tensor:

@@ -140,16 +140,21 @@ class Study:
         """
         allowed = on.allowed(self.pairs)
         make = make_learner or self.make_learner
+        on = on.seen_by(make)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
-            return leave_one_cluster_out(make, on.field, on.members, on.clusters, allowed, seed=self.seed, **options)
+            return leave_one_cluster_out(
+                on.suited(make), on.field, on.members, on.clusters, allowed, seed=self.seed, **options
+            )
 
     def fitted(self, on: Representation, make_learner: MakeLearner | None = None) -> Learner:
         """A learner fitted on all clusters."""
+        make = make_learner or self.make_learner
+        on = on.seen_by(make)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)
             members = Members(on.members, on.clusters, on.allowed(self.pairs).numpy(), on.roots)
-            return fitted(make_learner or self.make_learner, on.field, members, on.clusters, self.seed)
+            return fitted(on.suited(make), on.field, members, on.clusters, self.seed)
 
     def keeping(self, top: int) -> MakeLearner:
         """Gives a fresh learner as configured that keeps only so many of the most important dimensions.

@@ -1,7 +1,7 @@
 """What every learner must hold to, as tests that a plugin's test file inherits (docs/plugins.md).
 
-One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty checks on a
-small drawn problem. pytest itself is not imported here.
+One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-one checks on
+a small drawn problem. pytest itself is not imported here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from torch import Tensor
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.loco import leave_one_cluster_out
+from rsca_torch.packed import PACKED, pack
 
-__all__ = ["LearnerContract", "Problem", "drawn_problem"]
+__all__ = ["LearnerContract", "Problem", "drawn_problem", "drawn_spectra"]
 
 HUGE = 1e30  # finite, and so is its square
 SEED = 0
@@ -37,8 +38,8 @@ class Problem:
     """What a learner is tried on.
 
     Attributes:
-        field: (F, K) float64 latents of field stars.
-        members: (M, K) float64 latents of cluster members.
+        field: (F, K) float64 latents of field stars, or (F, 2, P) packed spectra.
+        members: (M, K) float64 latents of cluster members, or (M, 2, P) packed spectra.
         clusters: (M,) labels.
     """
 
@@ -66,18 +67,32 @@ def drawn_problem() -> Problem:
     )
 
 
+def drawn_spectra() -> Problem:
+    """The stars of `drawn_problem` as packed spectra of 40 bins, a sixth of which are censored, with errors."""
+    latents, rng = drawn_problem(), np.random.default_rng(SEED + 1)
+    loadings = rng.normal(size=(6, 40)) * 0.05
+    field, members = (_observed(z.numpy() @ loadings, rng) for z in (latents.field, latents.members))
+    return Problem(field, members, latents.clusters)
+
+
+def _observed(change: np.ndarray, rng: np.random.Generator) -> Tensor:
+    sigma = rng.uniform(0.01, 0.03, size=change.shape)
+    return pack(1 + change + sigma * rng.normal(size=change.shape), rng.random(change.shape) < 5 / 6, sigma)
+
+
 class LearnerContract:
     """The tests that a learner inherits; each says what to do where it fails.
 
     Subclasses set `make` to the learner's class, or to a function without arguments that gives a fresh learner. One
-    that needs other stars than `drawn_problem` overrides `problem`. Recipes are shortened to three epochs.
+    that needs other stars than `drawn_problem` (of spectra `drawn_spectra`) overrides `problem`. Recipes are shortened
+    to three epochs.
     """
 
     make: ClassVar[Callable[[], Learner]]
 
     def problem(self) -> Problem:
         """The stars that the learner is tried on; 5 clusters with 2 members or more, please."""
-        return drawn_problem()
+        return drawn_spectra() if self._sees_spectra() else drawn_problem()
 
     def test_it_is_a_learner(self) -> None:
         """A fresh subclass of Learner each time, with a map of its own, and name, paper and recipe of their types."""
@@ -85,6 +100,7 @@ class LearnerContract:
         assert isinstance(learner, Learner), f"make gave {type(learner).__name__}: subclass rsca_torch.Learner"
         assert learner is not other, "make gave one learner twice: give a fresh one each time, or folds share it"
         assert type(learner).forward is not Learner.forward, "define forward(z): (N, K) -> (N, D)"
+        assert learner.sees in ("latents", "spectra"), f"sees is latents or spectra, got {learner.sees!r}"
         texts = isinstance(learner.name, str) and isinstance(learner.paper, str)
         assert texts, f"name and paper are texts, got {learner.name!r} and {learner.paper!r}"
         assert learner.recipe is None or isinstance(learner.recipe, Recipe), (
@@ -206,6 +222,20 @@ class LearnerContract:
         spread = float((embedded - embedded[:1]).abs().max())
         assert spread > 1e-12 * float(embedded.abs().max()), "all stars are mapped to one point: nothing is told apart"
 
+    def test_censored_bins_do_not_matter(self) -> None:
+        """Of a learner of spectra: whatever stands in a bin whose weight is 0, no bit of the embedding changes."""
+        if not self._sees_spectra():
+            raise SkipTest("sees latents, which have no bins")
+        problem, learner = self._fitted()
+        expected = _embedded(learner, problem.members)
+        for value in (torch.nan, torch.inf, HUGE, -1.0):
+            z = problem.members.clone()
+            z[:, 0][z[:, 1] == 0] = value
+            assert torch.equal(_embedded(learner, z), expected), (
+                f"{value} as the flux of censored bins changes the embedding: take the flux of rsca_torch.packed.unpack"
+                ", or torch.where(weight > 0, flux, 0)"
+            )
+
     def test_loss_and_recipe_go_together(self) -> None:
         """A loss with a recipe, or neither; without epochs there may be either."""
         problem, learner = self._fitted()
@@ -271,7 +301,8 @@ class LearnerContract:
         held_out = torch.from_numpy(problem.clusters == _first_cluster(problem))
         signs = torch.where(torch.arange(int(held_out.sum())) % 2 == 0, HUGE, -HUGE).double()
         poisoned = problem.members.clone()
-        poisoned[held_out] = signs[:, None]
+        flux = poisoned[:, 0] if poisoned.ndim == PACKED else poisoned  # with the weights that it has
+        flux[held_out] = signs[:, None]
         clean, judge = self._judge(problem), self._judge(replace(problem, members=poisoned), may_refuse=True)
         assert clean is not None, "the learner that judges was never asked for an embedding: do not override __call__"
         assert judge is not None, (
@@ -325,6 +356,9 @@ class LearnerContract:
                 clusters_a_batch=None if clusters is None else min(3, clusters),
             )
         return learner
+
+    def _sees_spectra(self) -> bool:
+        return getattr(type(self).make(), "sees", "latents") == "spectra"
 
     def _fitted(self) -> tuple[Problem, Learner]:
         problem = self.problem()

@@ -348,6 +348,28 @@ class SummaryElse(Closed):
             self.weight = self.weight + 1
 
 
+class Averages(Learner):
+    """Of spectra: the mean flux of the bins that are there."""
+
+    sees = "spectra"
+
+    def forward(self, z):
+        return (z[:, 0] * z[:, 1]).sum(1, keepdim=True) / z[:, 1].sum(1, keepdim=True)
+
+
+class AveragesAll(Averages):
+    """What stands in a censored bin counts."""
+
+    def forward(self, z):
+        return z[:, 0].nan_to_num().mean(1, keepdim=True)
+
+
+def sees_nothing():
+    learner = Closed()
+    learner.sees = "nothing"
+    return learner
+
+
 def one_for_all():
     return ONE
 
@@ -374,6 +396,7 @@ BROKEN = [
     ("test_it_is_a_learner", one_for_all, "give a fresh one each time"),
     ("test_it_is_a_learner", oddly_named, "name and paper are texts, got None"),
     ("test_it_is_a_learner", with_a_lawless_recipe, r"Recipe or None, got \{'epochs': 3\}"),
+    ("test_it_is_a_learner", sees_nothing, "sees is latents or spectra, got 'nothing'"),
     ("test_an_embedding_is_one_row_a_star", Flat, r"forward gives \(N, D\), got \(1,\)"),
     ("test_an_embedding_is_one_row_a_star", Pairwise, r"D must not depend .* got \[1, 2, 7, 300\]"),
     ("test_an_embedding_is_one_row_a_star", Whole, "got torch.int64"),
@@ -392,6 +415,8 @@ BROKEN = [
     ("test_the_embedding_is_finite", Infinite, "values are not finite in torch.float64"),
     ("test_the_embedding_is_finite", OverflowsInSingle, "values are not finite in torch.float32"),
     ("test_the_embedding_is_not_constant", Constant, "mapped to one point"),
+    ("test_censored_bins_do_not_matter", Averages, "nan as the flux of censored bins changes the embedding"),
+    ("test_censored_bins_do_not_matter", AveragesAll, "inf as the flux of censored bins changes the embedding"),
     ("test_loss_and_recipe_go_together", NoLoss, "has epochs and loss gives None"),
     ("test_loss_and_recipe_go_together", NoRecipe, "a loss and no recipe"),
     ("test_the_loss_is_a_finite_scalar", LossOfEach, r"gives a scalar, got shape \(30,\)"),
@@ -492,6 +517,8 @@ def test_checks_without_an_object_are_skipped():
     for check in ("test_the_loss_is_a_finite_scalar", GRADIENTS):
         with pytest.raises(SkipTest, match="a closed form"):
             run(check, Closed)
+    with pytest.raises(SkipTest, match="sees latents"):
+        run("test_censored_bins_do_not_matter", Closed)
     with pytest.raises(SkipTest, match="has a loss"):
         run(LABELS, Diagonal)
     with pytest.raises(SkipTest, match="does not ask for a summary"):
@@ -507,7 +534,7 @@ def test_recipes_are_short_in_the_contract_and_nowhere_else():
 def test_every_check_is_documented_and_has_a_learner_that_it_catches():
     caught = {check for check, _, _ in BROKEN} | {"test_no_fold_leaks"}
     assert caught == set(CHECKS)
-    assert len(CHECKS) == 20
+    assert len(CHECKS) == 21
     for check in CHECKS:
         assert len(getattr(LearnerContract, check).__doc__.splitlines()) == 1
 

@@ -1,7 +1,8 @@
 """All learners on simulated surveys: `python experiments/learners/compare.py [--seeds 5] [--folder runs/learners]`.
 
 Step 1 as `rsca compare` has it, then every learner of conf/learner leaves one cluster out on the same latents, folds
-and pairs; those with a loss also from a random start (init=random), the siamese network also with a hidden layer.
+and pairs; those with a loss also from a random start (init=random), the siamese network also with a hidden layer. The
+learner of spectra sees the spectra themselves and starts from the same step 1, which is fitted once more for it.
 Prints, as Markdown, the mean and range of the rate over surveys, and how much it exceeds RSCA's: all surveys' clusters
 together, drawn with replacement in pairs, 68 % interval. Draws it as learners.png. Latents and finished folds are kept
 in the folder, and are not computed again.
@@ -26,12 +27,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.cli import CONFIG
+from rsca_torch.compression import without_candidates
 from rsca_torch.doppelganger import allowed_pairs
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.fold_files import FoldFiles, code_of
 from rsca_torch.learners import Learner
 from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.representation import represent
+from rsca_torch.representation import Representation, represent, sees_spectra
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.survey.store import Store
 from rsca_torch.whole import whole_file
@@ -57,6 +59,8 @@ VARIANTS = {
     "siamese, supcon, random start": ["learner=siamese", "learner.criterion=supcon", *RANDOM],
     "siamese, 64 hidden": ["learner=siamese", *HIDDEN],
     "siamese, 64 hidden, random start": ["learner=siamese", *HIDDEN, *RANDOM],
+    "spectral": ["learner=spectral"],
+    "spectral, random start": ["learner=spectral", *RANDOM],
 }
 
 
@@ -73,12 +77,16 @@ def makers(names: Sequence[str], further: Sequence[str]) -> dict[str, Callable[[
     return made
 
 
+def represented(config: DictConfig, store: Store) -> Representation:
+    """Spectra in the principal coordinates of step 1, as `rsca compare` has them."""
+    compressor = hydra.utils.instantiate(without_candidates(config.compressor))
+    return represent(store.select(~store.is_member), store.select(store.is_member), compressor)
+
+
 def latents(config: DictConfig, store: Store, file: Path) -> tuple[Tensor, Tensor]:
-    """(field, members) in the principal coordinates of step 1, as `rsca compare` has them; kept in a file."""
+    """(field, members) in the principal coordinates of step 1; kept in a file."""
     if not file.exists():
-        settings = {name: value for name, value in config.compressor.items() if name != "candidates"}
-        compressor = hydra.utils.instantiate(settings)
-        on = represent(store.select(~store.is_member), store.select(store.is_member), compressor)
+        on = represented(config, store)
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
             torch.save({"field": on.field, "members": on.members}, part)
@@ -93,15 +101,20 @@ def rates_of(
     config: DictConfig = compose("compare", [f"seed={seed}", f"simulated={folder}/surveys/seed-{seed}", *further])
     store: Store = simulated_store(config)
     field, members = latents(config, store, folder / f"seed-{seed}" / "latents.pt")
-    stars = store.stars[store.is_member], store.stars[~store.is_member]
-    columns = [np.asarray(part[name], dtype=float) for name in ("VHELIO_AVG", "AK_TARG") for part in stars]
-    allowed, clusters = allowed_pairs(*columns), np.asarray(stars[0]["CLUSTER"], dtype=str)
+    tables = store.stars[store.is_member], store.stars[~store.is_member]
+    columns = [np.asarray(table[name], dtype=float) for name in ("VHELIO_AVG", "AK_TARG") for table in tables]
+    allowed, clusters = allowed_pairs(*columns), np.asarray(tables[0]["CLUSTER"], dtype=str)
     results = {}
+    spectra: Representation | None = None  # where a learner sees them
     for name, make in learners.items():
-        began = time.perf_counter()
         content = f"{code_of(make())} {store.checksum} {make.args}"
         kept = FoldFiles(folder / f"seed-{seed}" / "folds" / hashlib.sha256(content.encode()).hexdigest()[:16])
-        results[name] = leave_one_cluster_out(make, field, members, clusters, allowed, seed=seed, kept=kept)
+        stars, suited = (field, members), make
+        if sees_spectra(make):
+            spectra = spectra or represented(config, store).seen_by(make)
+            stars, suited = (spectra.field, spectra.members), spectra.suited(make)
+        began = time.perf_counter()
+        results[name] = leave_one_cluster_out(suited, *stars, clusters, allowed, seed=seed, kept=kept)
         seconds = time.perf_counter() - began
         print(f"seed {seed}: {name}: {100 * results[name].rate:.3f} % ({seconds:.0f} s)", flush=True)
     return results

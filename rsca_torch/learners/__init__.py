@@ -1,4 +1,4 @@
-"""Plugins that turn latents into a metric."""
+"""Plugins that turn latents, or spectra, into a metric."""
 
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.classical import KISSME, LDA, RCA, PCAWhitening
@@ -9,6 +9,7 @@ from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.nca import NCA
 from rsca_torch.learners.scaled_components import Scaled, ScaledComponents, require_dimensions
 from rsca_torch.learners.siamese import Siamese
+from rsca_torch.learners.spectral import SpectralSiamese
 
 __all__ = [
     "KISSME",
@@ -27,5 +28,6 @@ __all__ = [
     "Scaled",
     "ScaledComponents",
     "Siamese",
+    "SpectralSiamese",
     "require_dimensions",
 ]

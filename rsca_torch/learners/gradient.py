@@ -17,6 +17,7 @@ from rsca_torch.learners.learner import Labels, Learner, Recipe
 from rsca_torch.learners.linear import checked
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.packed import PACKED
 
 __all__ = ["GradientLearner", "require_number", "squared_distances", "summed"]
 
@@ -137,11 +138,7 @@ class GradientLearner(Learner):
         """(N, K) -> (N, D), in the dtype of z."""
         self._require_fitted()
         z = as_tensor(z)
-        deviation = z.to(self.start.dtype) - self.centre
-        if self.training and self.dropout:
-            sphered = nn.functional.dropout(deviation @ self.sphere.T, self.dropout)
-            deviation = torch.linalg.solve(self.sphere, sphered.T).T
-        return self._embedding(deviation).to(z.dtype)
+        return self._embedding(self._deviation(z.to(self.start.dtype))).to(z.dtype)
 
     def loss(self, z: Tensor, clusters: Labels) -> Tensor:
         """A float64 scalar: that of the members' latents (M, K), M labels, and the penalty.
@@ -151,8 +148,10 @@ class GradientLearner(Learner):
         """
         self._require_fitted()
         z = as_tensor(z).to(self.start.dtype)
-        if z.ndim != 2 or len(z) != len(clusters):
-            raise InputError(f"latents (M, K) and M labels expected, got {tuple(z.shape)} and {len(clusters)} labels")
+        if z.ndim != (PACKED if self.sees == "spectra" else 2) or len(z) != len(clusters):
+            raise InputError(
+                f"{self.sees} of M stars and M labels expected, got {tuple(z.shape)} and {len(clusters)} labels"
+            )
         if len(self.strangers) != self.negatives:
             raise InputError(
                 f"{self.negatives} negatives expected, got {len(self.strangers)}: they are not part of the state, "
@@ -166,6 +165,14 @@ class GradientLearner(Learner):
     def _unpenalised(self, z: Tensor, groups: Groups) -> Tensor:  # noqa: ARG002  (for subclasses)
         """A scalar, of latents (M, K) in at least one cluster of two."""
         raise InputError(f"{type(self).__name__} must define _unpenalised(z, groups)")
+
+    def _deviation(self, latents: Tensor) -> Tensor:
+        """(N, K) less the centre; in training with dropout."""
+        deviation = latents - self.centre
+        if self.training and self.dropout:
+            sphered = nn.functional.dropout(deviation @ self.sphere.T, self.dropout)
+            deviation = torch.linalg.solve(self.sphere, sphered.T).T
+        return deviation
 
     def _embedding(self, deviation: Tensor) -> Tensor:
         """(N, K) z less the centre -> (N, D)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
+from rsca_torch.ppca import MaskedPPCA
 
 __all__ = ["Identity", "Labels", "Learner", "Recipe"]
 
@@ -32,7 +33,8 @@ class Recipe:
             epochs; the learner is then trained on all of them for the median of the best. 0: for `epochs`. None: each
             is left out once.
         patience: epochs without a better inner cluster, after which an inner training stops.
-        noise: the latents of every step are drawn from their posterior (the measured errors), not its mean.
+        noise: the latents of every step are drawn from their posterior (the measured errors), not its mean; of a
+            learner of spectra the flux from N(flux, sigma^2).
 
     Raises:
         InputError: for numbers out of range.
@@ -70,13 +72,18 @@ class Learner(nn.Module):
     """A map of latents (N, K) to an embedding (N, D) in which the Euclidean distance says how alike two stars are.
 
     Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both. One whose
-    `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds.
+    `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds. One
+    that `sees` "spectra" is given packed spectra (N, 2, P) (`rsca_torch.packed`) wherever latents (N, K) stand here.
     """
 
     name: str = ""  # in tables and results; empty: the name of the class
     paper: str = ""  # where it is from, for `rsca learners`
+    sees: Literal["latents", "spectra"] = "latents"  # what z is; abundances count as latents
     recipe: Recipe | None = None  # how its loss is minimised; None: it has none
     trained: Any = None  # how that went, where it was done: a `learning.Trained`
+
+    def start_from(self, step_1: MaskedPPCA) -> None:
+        """Of a learner of spectra, before all else: step 1 as it was fitted, without labels, to what is to come."""
 
     def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
         """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""

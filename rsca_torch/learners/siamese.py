@@ -69,6 +69,7 @@ class Siamese(GradientLearner):
 
     name = "siamese"
     paper = "Bromley et al. 1993; Hadsell et al. 2006"
+    n_features = 0  # that the network is given besides the sphered latents
 
     def __init__(
         self,
@@ -117,8 +118,8 @@ class Siamese(GradientLearner):
         self.network = self._layers(self.start)
 
     def _layers(self, like: Tensor) -> nn.Sequential:
-        """K -> hidden -> D, (D, K) the shape of `like`."""
-        n_dimensions, width = like.shape
+        """K + n_features -> hidden -> D, (D, K) the shape of `like`."""
+        n_dimensions, width = like.shape[0], like.shape[1] + self.n_features
         layers: list[nn.Module] = []
         for size in self.hidden:
             layers += [nn.Linear(width, size, device=like.device, dtype=like.dtype), nn.GELU()]
@@ -130,10 +131,10 @@ class Siamese(GradientLearner):
             layers.append(last)
         return nn.Sequential(*layers)
 
-    def _embedding(self, deviation: Tensor) -> Tensor:
+    def _embedding(self, deviation: Tensor, *features: Tensor) -> Tensor:
         embedded = super()._embedding(deviation)
         if self.hidden:
-            embedded = embedded + self.network(deviation @ self.sphere.T)
+            embedded = embedded + self.network(torch.cat([deviation @ self.sphere.T, *features], dim=1))
         return nn.functional.normalize(embedded, dim=1) if self.normalise else embedded
 
     def _departure(self) -> Tensor:
