@@ -109,8 +109,9 @@ def of_spectra(
     yield judged("MAD times 1.4826", "1", f"{factor:.4f}", text, make=partial(ScaledComponents, mad_factor=factor))
     clamped = partial(ScaledComponents, **PRINTED | {"clamp": clamp})
     yield judged("spread clamped", "weight 0", f"clamped at {clamp}", text, make=clamped)
-    yield judged("strangers nearer, not as near", "<=", "<", text, strict=True)
-    yield judged("all of these as in the code", "", "", compressed(study, code), make=authors, strict=True)
+    yield judged("< in place of <=", "<=", "<", text, strict=True)
+    whole = compressed(study, code)  # with no more components than are used, as for Table 1
+    yield judged(f"as in the code, {code['n_components']} fitted", "", "", whole, make=authors, strict=True)
 
 
 def of_abundances(study: Study) -> Iterator[Judged]:
@@ -183,5 +184,5 @@ def drawing(table: Table) -> Figure:
     panels[0].set_xlabel("global doppelganger rate, %")
     panels[1].axvline(0, color="0.4", lw=0.8)
     panels[1].set_xlabel("difference from the text's, percentage points")
-    panels[1].legend(frameon=False, fontsize=8)
+    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
