@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "allowed_pairs",
     "doppelganger_rate",
     "median_distance",
+    "rate_below",
     "sibling_distances",
     "stranger_distances",
 ]
@@ -114,13 +116,16 @@ def _lengths(differences: Tensor) -> Tensor:
     return lengths
 
 
-def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> float:
+def doppelganger_rate(
+    embedded_members: Array, embedded_field: Array, allowed: Array | None = None, strict: bool = False
+) -> float:
     """Share of a cluster's allowed (member, field star) pairs no farther apart than its median sibling pair.
 
     Args:
         embedded_members: (n, D) the members of one cluster, n >= 2.
         embedded_field: (F, D) field stars.
         allowed: (n, F) bool, the pairs that may be compared. None: all.
+        strict: count those that are nearer, as the authors' program does, and not those just as far.
 
     Returns:
         The rate, in 0 to 1; NaN where no pair is allowed.
@@ -129,7 +134,13 @@ def doppelganger_rate(embedded_members: Array, embedded_field: Array, allowed: A
         InputError: for fewer than two members, or shapes that disagree.
     """
     distances = stranger_distances(embedded_members, embedded_field, allowed)
-    return float((distances <= median_distance(sibling_distances(embedded_members))).double().mean())
+    return rate_below(distances, median_distance(sibling_distances(embedded_members)), strict)
+
+
+def rate_below(distances: Tensor, median: float, strict: bool = False) -> float:
+    """Share of the strangers' distances (pairs,) that are no larger than the median; strict: smaller. NaN of none."""
+    near = distances < median if strict else distances <= median
+    return int(near.sum()) / len(near) if len(near) else math.nan
 
 
 def median_distance(distances: Tensor) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.arrays import all_finite
-from rsca_torch.doppelganger import median_distance, sibling_distances, stranger_distances
+from rsca_torch.doppelganger import median_distance, rate_below, sibling_distances, stranger_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learning import Members, Trained, fitted
@@ -69,6 +68,7 @@ class Task:
     logger: Callable[[str], Any] | None
     summary: dict[str, Any] = dataclass_field(default_factory=dict)
     everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
+    strict: bool = False
 
     def __call__(self, cluster: str) -> Fold:
         """Fit without the cluster, and judge it."""
@@ -88,7 +88,7 @@ class Task:
                 "rate is 1; leave it out, or where it is trained, train it for less or from another start"
             )
         median = median_distance(siblings)
-        rate = int((strangers <= median).sum()) / len(strangers) if len(strangers) else math.nan
+        rate = rate_below(strangers, median, self.strict)
         kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
         return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
 

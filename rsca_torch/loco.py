@@ -122,6 +122,7 @@ def leave_one_cluster_out(
     kept: KeptFolds | None = None,
     processes: int = 1,
     logger: Callable[[str], Any] | None = None,
+    strict: bool = False,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
 
@@ -142,6 +143,7 @@ def leave_one_cluster_out(
         kept: where finished folds are looked for first and kept. None: nowhere.
         processes: that fit folds side by side; of use to learners that are trained.
         logger: gives a Lightning logger for the training without a cluster. None: no log.
+        strict: as in `doppelganger_rate`.
 
     Raises:
         InputError: for fewer than two clusters with two members, or shapes that disagree.
@@ -159,7 +161,8 @@ def leave_one_cluster_out(
     judged = _judged_clusters(labels)
     flags = np.broadcast_to(True, (len(members), len(field))) if allowed is None else _flags(allowed)
     given = Members(members, labels, flags, None if roots is None else as_tensor(roots).double())
-    task = Task(make_learner, field, given, np.isin(labels, judged), held_out, seed, keep_distances, logger)
+    has_siblings = np.isin(labels, judged)
+    task = Task(make_learner, field, given, has_siblings, held_out, seed, keep_distances, logger, strict=strict)
     folds: dict[str, Fold] = {}
     for cluster, fold in folds_of(task, judged, kept, processes):
         folds[cluster] = fold

@@ -15,7 +15,7 @@ from rsca_torch.blocks import Arrays, BinSums, Blocks, Noise, Source, bin_sums
 from rsca_torch.climb import Climb, climb
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.posterior import Model, Parameters, Posterior
-from rsca_torch.start import first_guess
+from rsca_torch.start import first_guess, random_guess
 
 __all__ = ["Embedding", "MaskedPPCA", "Misfit", "Noise", "Products", "fit_ppca", "fit_source"]
 
@@ -102,6 +102,19 @@ class MaskedPPCA(nn.Module):
         """(K,) lengths of the loadings' columns: |scales * (z - z')| is the distance of two stars' model spectra."""
         lengths: Tensor = self.loadings.norm(dim=0)
         return lengths
+
+    def leading(self, n_components: int) -> MaskedPPCA:
+        """The same with its longest axes alone.
+
+        Raises:
+            InputError: where there are not so many.
+        """
+        if not 1 <= n_components <= self.n_components:
+            raise InputError(
+                f"{self.n_components} components were fitted: 1 to as many can be kept, not {n_components}"
+            )
+        loadings, told = self.loadings[:, :n_components], (self.noise_variance, self.history, self.converged)
+        return MaskedPPCA(loadings, self.mean, self.bin_variance, *told, self.scatter, self.clip)
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) float64 posterior mean of the latents, eq. 1.4; 0, the prior's, for a star with no valid bin.
@@ -257,6 +270,7 @@ def fit_source(
     progress: Callable[[int, float], None] | None = None,
     wavelength: Tensor | None = None,
     engine: Engine = climb,
+    random_start: int | None = None,
 ) -> MaskedPPCA:
     """As `fit_ppca`, of spectra that are read block by block.
 
@@ -272,6 +286,8 @@ def fit_source(
         progress: see there.
         wavelength: (P,) Angstrom, to name bins that are left out. None: their numbers.
         engine: what runs EM from the first guess to its end; takes the arguments of `climb.climb`.
+        random_start: seed of loadings to start from, whatever `start` is, as the authors' program does; isotropic noise
+            alone. None: a start without chance.
 
     Raises:
         InputError: as `fit_ppca`.
@@ -302,7 +318,11 @@ def fit_source(
         blocks = blocks.using(used)
     if noise == "isotropic":
         blocks.rare = sums.stars > (1 - FEW) * sums.stars.max()
-    theta = None if start is None else _start_from(start, n_components, noise, used)
+    theta = None
+    if random_start is not None:
+        theta = random_guess(blocks, sums, n_components, random_start)
+    elif start is not None:
+        theta = _start_from(start, n_components, noise, used)
     if theta is None:
         theta = first_guess(blocks, sums, n_components, tolerance, clip)
     ascent = engine(blocks, theta, tolerance, max_iterations, clip, progress)

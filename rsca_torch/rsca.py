@@ -20,6 +20,7 @@ from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca import MaskedPPCA, Noise, fit_source
 from rsca_torch.spectra import Spectra
+from rsca_torch.start import MAD_TO_SIGMA
 from rsca_torch.survey.store import StoredSpectra
 from rsca_torch.whole import whole_file
 
@@ -77,6 +78,8 @@ class RSCA(nn.Module):
         robust: bool = True,
         pooled: bool = True,
         top: int | None = None,
+        mad_factor: float = MAD_TO_SIGMA,
+        clamp: float | None = None,
         basis: Basis = "inductive",
         **ppca: Any,
     ) -> RSCA:
@@ -91,6 +94,8 @@ class RSCA(nn.Module):
             robust: as in ScaledComponents.
             pooled: as in ScaledComponents.
             top: as in ScaledComponents.
+            mad_factor: as in ScaledComponents.
+            clamp: as in ScaledComponents.
             basis: as in `compress`.
             **ppca: as in `compress`.
 
@@ -102,7 +107,7 @@ class RSCA(nn.Module):
         labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
         compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
-        scaling = ScaledComponents(robust=robust, pooled=pooled, top=top)
+        scaling = ScaledComponents(robust, pooled, top, mad_factor, clamp)
         scaling.initialise(_latents(compressor, field), _latents(compressor, members), labels)
         return cls(compressor, scaling.weight, scaling.centre, scaling.sigma_r, field.wavelength)
 
@@ -196,6 +201,7 @@ def compress(
     noise: Noise = "measured",
     *,
     basis: Basis = "inductive",
+    fitted_components: int | None = None,
     **ppca: Any,
 ) -> MaskedPPCA:
     """Step 1 for a field and its clusters.
@@ -207,10 +213,12 @@ def compress(
         noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" does not use it.
         basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
             judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
-        **ppca: tolerance, max_iterations, clip, products, start, progress, engine of `fit_source`.
+        fitted_components: fit with so many, of which the n_components longest axes are kept. None: with n_components.
+        **ppca: tolerance, max_iterations, clip, products, start, random_start, progress, engine of `fit_source`.
 
     Raises:
-        InputError: as `fit_ppca`, and where the bins differ, sigma is missing, or basis is neither.
+        InputError: as `fit_ppca`, and where the bins differ, sigma is missing, basis is neither, or fewer components
+            are fitted than kept.
     """
     if not torch.equal(field.wavelength, members.wavelength):
         raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
@@ -219,7 +227,10 @@ def compress(
     if noise != "isotropic" and not (field.has_sigma and members.has_sigma):
         raise InputError(f"{noise} noise needs the spectra's sigma: give it, or noise='isotropic'")
     source = field if basis == "inductive" else Joined(field, members)
-    return fit_source(source, n_components, noise, wavelength=field.wavelength, **ppca)
+    if fitted_components is not None and fitted_components < n_components:
+        raise InputError(f"fitted_components={fitted_components}: at least n_components={n_components} expected")
+    model = fit_source(source, fitted_components or n_components, noise, wavelength=field.wavelength, **ppca)
+    return model if fitted_components is None else model.leading(n_components)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

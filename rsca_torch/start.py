@@ -8,10 +8,11 @@ from torch import Tensor
 from rsca_torch.blocks import BinSums, Blocks
 from rsca_torch.climb import climb
 from rsca_torch.em import refuse_noiseless
+from rsca_torch.errors import InputError
 from rsca_torch.online import online_em
 from rsca_torch.posterior import LEAST_SCATTER, Parameters
 
-__all__ = ["MAD_TO_SIGMA", "first_guess"]
+__all__ = ["MAD_TO_SIGMA", "first_guess", "random_guess"]
 
 OVERSAMPLING = 10  # of the range finder that gives the start
 START_PASSES = 3
@@ -37,6 +38,24 @@ def first_guess(blocks: Blocks, sums: BinSums, n_components: int, tolerance: flo
     if blocks.noise == "isotropic" and clip is None and blocks.n_stars >= ONLINE_STARS:
         theta = online_em(blocks, theta)
     return theta
+
+
+def random_guess(blocks: Blocks, sums: BinSums, n_components: int, seed: int) -> Parameters:
+    """Where the authors' program starts: loadings that are standard normal numbers, about the mean of each bin.
+
+    Raises:
+        InputError: for noise that is not isotropic.
+    """
+    if blocks.noise != "isotropic":
+        raise InputError(f"random_start goes with noise='isotropic', as in the authors' program, got {blocks.noise}")
+    generator = torch.Generator().manual_seed(seed)
+    loadings = torch.randn(blocks.n_bins, n_components, generator=generator, dtype=torch.float64)
+    mean = sums.flux / sums.stars.clamp(min=1)
+    squares, n_valid = torch.zeros((), dtype=torch.float64), 0
+    for block in blocks.sample(START_STARS):
+        squares += (block.flux - mean.to(block.flux)).masked_fill_(block.unused, 0).square_().sum()
+        n_valid += block.n_valid
+    return Parameters(loadings, mean, squares / n_valid)
 
 
 def _robust_bounds(blocks: Blocks, mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
 
 import hydra
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 from rsca_torch.plugins import maker
 from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.representation import MakeLearner, Representation, abundances, represent
-from rsca_torch.simulated_store import uncensored_store
+from rsca_torch.simulated_store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store, StoredSpectra
 from rsca_torch.terminal import iterations
 
@@ -103,6 +103,22 @@ class Study:
         if given.censoring.interstellar_pixels or given.censoring.interstellar_angstrom:
             raise InputError(f"uncensored={store} leaves interstellar ranges out too: {cure}")
         return Study(self.config, given, self.bar)
+
+    def simulated_with(self, name: str, options: Mapping[str, Any]) -> Study:
+        """A simulated survey with other options, made beside this one where it is first asked for; else this study.
+
+        Args:
+            name: of the other survey, at the end of its folder's.
+            options: of the simulation, by their dotted names.
+        """
+        same = all(OmegaConf.select(self.config.simulation, option) == value for option, value in options.items())
+        if same or self.config.store is not None:
+            return self
+        config = self.config.copy()
+        for option, value in options.items():
+            OmegaConf.update(config.simulation, option, value)
+        config.simulated = f"{config.simulated}-{name}"
+        return Study(config, simulated_store(config), self.bar)
 
     def plane(self, rows: np.ndarray, n_components: int) -> MaskedPPCA:
         """Step 1 of some of the field stars alone, as configured but for the number of components; not kept.

@@ -226,12 +226,11 @@ def test_what_stars_of_a_night_have_in_common():
 
 
 def test_the_first_visit():
-    nights, dates = script("leaks").first_visits(
-        np.array(["r12-5010-57398-219,r12-5010-57419-067", "", "r12-56-2M1-2"])
-    )
+    visits = ["r12-5010-57398-219,r12-5010-57419-067", "", "r12-56257-2M01-2"]
+    nights, dates = script("leaks").first_visits(np.array(visits), np.array(["apo25m", "apo25m", "apo1m"]))
     assert list(nights) == ["5010-57398", "", ""]
-    assert list(dates[:1]) == [57398]
-    assert np.isnan(dates[1:]).all()
+    assert list(dates[::2]) == [57398, 56257]
+    assert np.isnan(dates[1])
 
 
 def test_labels_that_the_survey_lacks_are_left_out_and_named(study):

@@ -18,6 +18,7 @@ from rsca_torch.learners.groups import Groups
 from rsca_torch.pictures import COLOURS
 from rsca_torch.reproduction import Reproduced, Value
 from rsca_torch.study import Study
+from rsca_torch.survey.visits import visits_of
 
 RESAMPLES = 300
 SOURCES = EMBEDDING, DISTANCES, ABUNDANCES, BEYOND = "embedding", "distances", "abundances", "beyond abundances"
@@ -141,7 +142,7 @@ def labels_of(
             lacking.append(name)
             continue
         if name == "VISITS":
-            nights, labels[DATE] = first_visits(column)
+            nights, labels[DATE] = first_visits(column, study.column("TELESCOPE"))
         else:
             labels[name] = column
         if name == "MEANFIB":
@@ -153,16 +154,13 @@ def labels_of(
     return labels, nights, lacking
 
 
-def first_visits(visits: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Plate and night of the first visit ('' where unknown, as at the 1 m telescope), and its date (MJD).
-
-    VISITS is `r12-<plate>-<night>-<fibre>`, joined by commas.
-    """
-    first = [str(text).split(",")[0].split("-") for text in visits]
-    known = [len(parts) == 4 and all(part.isdigit() for part in parts[1:]) for parts in first]
-    nights = [f"{parts[1]}-{parts[2]}" if there else "" for parts, there in zip(first, known, strict=True)]
-    dates = [float(parts[2]) if there else np.nan for parts, there in zip(first, known, strict=True)]
-    return np.array(nights), np.array(dates)
+def first_visits(
+    visits: NDArray[np.str_], telescopes: NDArray[np.str_]
+) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Plate and night of the first visit ('' where unknown, as at the 1 m telescope), and its date (MJD)."""
+    first = [next(iter(visits_of(*star)), None) for star in zip(visits, telescopes, strict=True)]
+    nights = [f"{visit.plate}-{visit.night}" if visit and visit.plate else "" for visit in first]
+    return np.array(nights), np.array([visit.night if visit else np.nan for visit in first], dtype=float)
 
 
 def probed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -28,24 +29,36 @@ class _Rescaled(Linear):
 
     Attributes:
         sigma_r: (D,) float64 rising, the paper's eq. 4 with sigma_pop = 1; inf where a dimension tells nothing.
-        dropped: how many of the K dimensions tell nothing (weight exactly 0).
+        dropped: how many of the K dimensions tell nothing (weight exactly 0, or that of `clamp`).
     """
 
     paper = "de Mijolla & Ness 2022"
     sigma_r: Tensor
 
-    def __init__(self, robust: bool = True, pooled: bool = True, top: int | None = None) -> None:
+    def __init__(
+        self,
+        robust: bool = True,
+        pooled: bool = True,
+        top: int | None = None,
+        mad_factor: float = MAD_TO_SIGMA,
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
         if top is not None and top < 1:
             raise InputError(f"top must be at least 1 dimension, got {top}")
+        if not mad_factor > 0:
+            raise InputError(f"mad_factor must be positive, got {mad_factor}")
+        if clamp is not None and not 0 < clamp < 1:
+            raise InputError(f"clamp must lie between 0 and 1, the spread of the field, got {clamp}")
         self.robust, self.pooled, self.top = robust, pooled, top
+        self.mad_factor, self.clamp = mad_factor, clamp
         self.dropped = 0
         self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
     def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, groups: Groups) -> None:
         """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members less their cluster."""
         groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
-        sigma_c = _spread(centred @ basis.T, groups, self.robust)
+        sigma_c = _spread(centred @ basis.T, groups, self.robust, self.mad_factor)
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -53,13 +66,15 @@ class _Rescaled(Linear):
             )
         tells = sigma_c < 1
         self.dropped = int((~tells).sum())
+        nothing = 0.0 if self.clamp is None else math.sqrt(1 / self.clamp**2 - 1)
         if self.dropped:
             warnings.warn(
-                f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: weight 0",
+                f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: "
+                f"weight {nothing:.3g}",
                 NumericalWarning,
                 stacklevel=3,
             )
-        inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), 0)
+        inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), nothing)
         order = inverse.argsort(descending=True, stable=True)[: self.top]
         self.weight = fix_signs(inverse[order, None] * basis[order])
         self.sigma_r = 1 / inverse[order]
@@ -69,7 +84,7 @@ class _Rescaled(Linear):
 class Scaled(_Rescaled):
     """Step 4 alone: each dimension divided by the field's spread and rescaled, without sphering or rotation.
 
-    "On scaled" of the paper's Figure 4.
+    "On scaled" of the paper's Figure 4. Its options are those of `ScaledComponents`.
     """
 
     name = "scaled"
@@ -95,6 +110,13 @@ class ScaledComponents(_Rescaled):
         robust: spread inside a cluster by 1.4826 MAD (the paper); False: by the sample standard deviation.
         pooled: eq. 6, clusters pooled by their degrees of freedom; False: one spread of all centred members.
         top: keep only so many of the most important dimensions. None: all.
+        mad_factor: times which a MAD is a spread: 1.4826 estimates the standard deviation of normal numbers, as the
+            authors' program does; 1 is eq. 7 of the paper as it is printed.
+        clamp: what a spread inside clusters of 1 or more is replaced by, as the authors' program does. None: such a
+            dimension has the weight 0.
+
+    Raises:
+        InputError: for options out of range.
     """
 
     name = "rsca"
@@ -143,16 +165,16 @@ def within_cluster_spread(centred: Tensor, clusters: Labels, robust: bool = True
     return _spread(centred, Groups(clusters if pooled else [""] * len(centred), centred.device), robust)
 
 
-def _spread(centred: Tensor, groups: Groups, robust: bool) -> Tensor:
+def _spread(centred: Tensor, groups: Groups, robust: bool, mad_factor: float = MAD_TO_SIGMA) -> Tensor:
     freedom = (groups.size - 1).to(centred.dtype)
-    spread = (_mad if robust else _std)(centred, groups)
+    spread = mad_factor * _mad(centred, groups) if robust else _std(centred, groups)
     return (freedom @ spread.square() / freedom.sum()).sqrt()
 
 
 def _mad(sample: Tensor, groups: Groups) -> Tensor:
     """(C, D) of each group; 0 of one alone."""
     deviation = (sample - groups.medians(sample)[groups.number]).abs()
-    return MAD_TO_SIGMA * groups.medians(deviation)
+    return groups.medians(deviation)
 
 
 def _std(sample: Tensor, groups: Groups) -> Tensor:

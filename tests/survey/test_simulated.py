@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum, wavelength
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.simulated import Detector, SimulatedSurvey, Synthesis
+from rsca_torch.survey.simulated import Detector, Population, SimulatedSurvey, Synthesis
 from rsca_torch.survey.simulated.fits_bytes import card
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.simulated.spectra import LIGHT
@@ -284,6 +284,27 @@ def test_visits_name_plate_night_and_fibre(catalogue, truth):
     one_metre = truth["ROLE"] == "one_metre"
     assert (catalogue[1].data["LOCATION_ID"][one_metre] == 1).all()
     assert all(text.split(",")[0].split("-")[2].startswith("2M") for text in visits[one_metre])
+
+
+def test_further_plates_of_a_cluster_change_its_nights_and_nothing_else():
+    one, two = (Population(cluster_plates=number).draw(40, np.random.default_rng(1)) for number in (1, 2))
+    assert {name for name in one.colnames if not np.array_equal(one[name], two[name])} == {
+        "PLATE",
+        "MJD",
+        "BC",
+        "NIGHT",
+    }
+    plates = {}
+    for star in two[two["ROLE"] == "member"]:
+        plates.setdefault(star["CLUSTER"], set()).add((star["PLATE"][0], star["FIELD"], *star["NIGHT"]))
+    assert {len(plates[cluster]) for cluster in ("NGC 188", "NGC 6791", "NGC 6819")} == {2}
+    assert len({night for cluster in plates.values() for plate in cluster for night in plate[2:]}) == 3 * sum(
+        len(cluster) for cluster in plates.values()
+    )
+    rest = one["ROLE"] == "field"
+    assert all((one[name][rest] == two[name][rest]).all() for name in ("PLATE", "MJD", "BC", "NIGHT"))
+    with pytest.raises(InputError, match="cluster_plates must be at least 1, got 0"):
+        Population(cluster_plates=0)
 
 
 def test_the_short_catalogue_lacks_the_wide_columns(root, catalogue):

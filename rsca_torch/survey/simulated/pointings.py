@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
+from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from rsca_torch.survey.simulated.tables import CLUSTERS
@@ -22,15 +22,16 @@ _FIELD_RADIUS = 1.4
 _SOUTHERN = -25.0
 
 
-def draw_pointings(n: int, rng: np.random.Generator) -> Table:
+def draw_pointings(n: int, rng: np.random.Generator, cluster_plates: int = 1) -> Table:
     """Draw where the telescopes point and when: ``n`` fields, one for each cluster, one of the 1 m telescope.
 
     Args:
         n: fields that hold no cluster.
-        rng: source of the draws.
+        rng: source of the draws. However many plates a cluster has, all else that it gives is the same.
+        cluster_plates: with which a cluster is observed, each on nights of its own.
 
     Returns:
-        One row a field: NAME, LOCATION_ID, TELESCOPE, CLUSTER, GLON, GLAT, RADIUS (deg), NVISITS and per visit PLATE,
+        One row a plate: NAME, LOCATION_ID, TELESCOPE, CLUSTER, GLON, GLAT, RADIUS (deg), NVISITS and per visit PLATE,
         MJD, BC (barycentric correction, km/s) and NIGHT (number of the night, shared by all stars of the plate).
     """
     anywhere = np.stack([rng.uniform(0, 360, n + 1), rng.normal(0, 18, n + 1)], axis=1)
@@ -49,22 +50,33 @@ def draw_pointings(n: int, rng: np.random.Generator) -> Table:
             "GLAT": where[:, 1],
             "RADIUS": np.append(np.full(n + 1, _FIELD_RADIUS), np.asarray(CLUSTERS["radius"], dtype=float) / 60),
             "NVISITS": rng.integers(2, MAX_VISITS + 1, total),
-            "PLATE": np.repeat(5000 + np.arange(total)[:, None], MAX_VISITS, axis=1),
-            "MJD": np.sort(rng.integers(55_800, 58_300, (total, 1)) + rng.integers(0, 40, (total, MAX_VISITS)), axis=1),
-            "BC": rng.normal(0, 10, (total, 1)) + rng.normal(0, 5, (total, MAX_VISITS)),
-            "NIGHT": np.arange(total * MAX_VISITS).reshape(total, MAX_VISITS),
+            **_nights(np.arange(total), rng),
         }
     )
     for column, value in {"NAME": "hip", "TELESCOPE": "apo1m", "LOCATION_ID": 1}.items():
         pointings[column][n] = value
-    return pointings
+    further = vstack([pointings[pointings["CLUSTER"] != ""]] * (cluster_plates - 1) or pointings[:0])
+    for column, values in _nights(total + np.arange(len(further)), rng.spawn(1)[0]).items():
+        further[column] = values
+    return vstack([pointings, further])
+
+
+def _nights(number: NDArray[np.int64], rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """Of the plates of those numbers, (plates, visits) each."""
+    shape = (len(number), MAX_VISITS)
+    return {
+        "PLATE": np.repeat(5000 + number[:, None], MAX_VISITS, axis=1),
+        "MJD": np.sort(rng.integers(55_800, 58_300, (len(number), 1)) + rng.integers(0, 40, shape), axis=1),
+        "BC": rng.normal(0, 10, (len(number), 1)) + rng.normal(0, 5, shape),
+        "NIGHT": number[:, None] * MAX_VISITS + np.arange(MAX_VISITS),
+    }
 
 
 def place(stars: Table, pointings: Table, rng: np.random.Generator, move: bool = True) -> None:
     """Give each star a field of the sky, a place in it, fibres and an id, as new columns of ``stars``.
 
     Args:
-        stars: with ROLE and CLUSTER; members go to their cluster's field.
+        stars: with ROLE and CLUSTER; members go to a plate of their cluster's field.
         pointings: the result of `draw_pointings`.
         rng: source of the draws.
         move: False for further observations, which keep position and id.
@@ -92,12 +104,13 @@ def _pointing_of(stars: Table, pointings: Table, rng: np.random.Generator, move:
         # A second observation is another field's: the next one, where the draw hits the star's own.
         same = pointings["NAME"][row] == stars["FIELD"]
         return np.where(same, (row + 1) % one_metre, row)
-    number = {str(name): i for i, name in enumerate(pointings["CLUSTER"]) if name}
+    plates = {str(name): np.flatnonzero(pointings["CLUSTER"] == name) for name in set(pointings["CLUSTER"]) - {""}}
+    which = rng.spawn(1)[0].random(len(stars))
     for i, (role, cluster) in enumerate(zip(stars["ROLE"], stars["CLUSTER"], strict=True)):
         if role == "one_metre":
             row[i] = one_metre
-        elif cluster in number:
-            row[i] = number[cluster]
+        elif cluster in plates:
+            row[i] = plates[cluster][int(which[i] * len(plates[cluster]))]
     return row
 
 

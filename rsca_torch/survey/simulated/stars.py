@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
+from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX, ELEMENT_OF, birth, present
 from rsca_torch.survey.simulated.pointings import draw_pointings, place
 from rsca_torch.survey.simulated.tables import CLUSTERS, SPECIES
@@ -48,6 +49,10 @@ class Population:
         signal_to_noise: median and logarithmic spread of S/N per pixel in the field.
         cluster_signal_to_noise: the same of cluster members.
         traps: how many stars of each kind that a reader must deal with.
+        cluster_plates: plates with which each cluster is observed; stars of one plate share its nights.
+
+    Raises:
+        InputError: for no plate.
     """
 
     high_alpha: float = 0.25
@@ -62,6 +67,11 @@ class Population:
     signal_to_noise: tuple[float, float] = (152.0, 0.78)
     cluster_signal_to_noise: tuple[float, float] = (188.0, 0.80)
     traps: int = 4
+    cluster_plates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cluster_plates < 1:
+            raise InputError(f"cluster_plates must be at least 1, got {self.cluster_plates}")
 
     def draw(self, n_field: int, rng: np.random.Generator) -> Table:
         """Draw the survey's observations.
@@ -79,7 +89,7 @@ class Population:
         members = self._members(rng)
         stars = vstack([field, traps, members], metadata_conflicts="silent")
         self._set_traps(stars, rng)
-        pointings = draw_pointings(max(6, n_field // 40), rng)
+        pointings = draw_pointings(max(6, n_field // 40), rng, self.cluster_plates)
         place(stars, pointings, rng)
         stars["APOGEE_ID"][stars["ROLE"] == "anomalous_member"] = ANOMALOUS[0]
         stars = vstack([stars, self._observed_again(stars, pointings, rng)], metadata_conflicts="silent")
