@@ -17,6 +17,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.learner import Learner
 from rsca_torch.ppca import Embedding, MaskedPPCA
+from rsca_torch.removal import Removal, Removed
 from rsca_torch.rsca import AnySpectra
 
 __all__ = [
@@ -53,6 +54,7 @@ class Representation:
     seconds: float = 0.0  # that step 1 took
     aside: Table | None = None  # of `set_aside`
     roots: Tensor | None = None  # (M, K, K), as in `learning.Members`
+    removal: Removal | None = None  # what was taken out of the spectra before step 1
 
     @property
     def ppca(self) -> MaskedPPCA | None:
@@ -93,7 +95,8 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     parts = zip((of_field, of_members), (field.stars, members.stars), strict=True)
     aside = vstack([set_aside(embedding, stars, field.wavelength, ppca) for embedding, stars in parts])
     roots = _roots(ppca, members)
-    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots)
+    removal = field.removal if isinstance(field, Removed) else None
+    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots, removal)
 
 
 def _roots(ppca: MaskedPPCA, members: AnySpectra) -> Tensor:
