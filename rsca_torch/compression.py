@@ -32,6 +32,7 @@ __all__ = [
     "arguments",
     "compress",
     "engine_for",
+    "grouping_of",
     "is_auto",
     "numbers_for",
     "removal_for",
@@ -67,9 +68,9 @@ def removal_for(config: DictConfig, store: Store, bar: Progress, field: StoredSp
     Raises:
         InputError: as `Grouping` does, and where `compressor.remove` is neither a name nor a column and a width.
     """
-    grouping = _grouping(config.compressor)
-    if grouping is None:
+    if config.compressor.remove is None:
         return None
+    grouping = grouping_of(config.compressor.remove)
     grouping.groups(field.stars)  # refuses before the hard work what it would refuse after
     log.info("what stars of like %s share: masked PPCA of %d spectra", grouping.column, len(field))
     alone = OmegaConf.merge(config, {"compressor": {"basis": "inductive"}})
@@ -92,20 +93,21 @@ def removal_for(config: DictConfig, store: Store, bar: Progress, field: StoredSp
     return removal if len(removal) else None
 
 
-def _grouping(compressor: DictConfig) -> Grouping | None:
-    remove = compressor.remove
-    if remove is None:
-        return None
+def grouping_of(remove: str | DictConfig) -> Grouping:
+    """What `compressor.remove` says: the name of one in conf/removal, or its arguments.
+
+    Raises:
+        InputError: where it is neither.
+    """
     there = sorted(path.stem for path in (CONFIG / "removal").glob("*.yaml"))
     options = [option.name for option in fields(Grouping)]
-    if isinstance(remove, str) and remove in there:
-        remove = OmegaConf.load(CONFIG / "removal" / f"{remove}.yaml")
-    if not OmegaConf.is_dict(remove) or "column" not in remove or not {*remove} <= {"_target_", *options}:
+    given: Any = OmegaConf.load(CONFIG / "removal" / f"{remove}.yaml") if remove in there else remove
+    if not OmegaConf.is_dict(given) or "column" not in given or not {*given} <= {"_target_", *options}:
         raise InputError(
             f"compressor.remove={remove}: one of {', '.join(there)} expected, or {{column: NAME, width: NUMBER}} with "
             f"any of {', '.join(options)}"
         )
-    return Grouping(**{str(name): value for name, value in remove.items() if name != "_target_"})
+    return Grouping(**{str(name): value for name, value in given.items() if name != "_target_"})
 
 
 def engine_for(
@@ -129,7 +131,7 @@ def engine_for(
         settings = {**arguments(config.compressor), "n_components": n_components, "store": store.checksum}
         del settings["max_iterations"]  # a fit may go on for longer
         if removed:
-            settings["remove"] = _grouping(config.compressor)
+            settings["remove"] = grouping_of(config.compressor.remove)
         begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
         content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
         checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"

@@ -194,7 +194,8 @@ def _least_change(ppca: MaskedPPCA, reading: Tensor) -> Tensor:
     """(P, d): of all changes of a spectrum that change its coordinates by one the smallest, in units of the noise."""
     metric = ppca.loadings.T @ (ppca.loadings / ppca.bin_variance[:, None])
     along = torch.linalg.solve(metric, reading.T)
-    return ppca.loadings @ torch.linalg.solve(reading @ along, along, left=False)
+    directions: Tensor = ppca.loadings @ torch.linalg.solve(reading @ along, along, left=False)
+    return directions
 
 
 def _shared(latents: Tensor, grouped: Tensor, groups: NDArray[Any], moments: FieldMoments) -> tuple[Tensor, Tensor]:
