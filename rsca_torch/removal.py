@@ -36,9 +36,9 @@ class Removal(nn.Module):
     Attributes:
         ppca: the step 1 whose latents zbar are read, each star with its own valid bins and errors.
         directions: (P, d) float64, flux per unit of a coordinate.
-        reading: (d, K) float64, latents to coordinates, which are uncorrelated and of unit variance in the field.
+        reading: (d, K) float64, latents to coordinates, of unit variance in the field.
         centre: (K,) float64, the field's mean latents.
-        shares: (d,) float64 falling, of a coordinate's variance, that stars of a group have in common.
+        shares: (d,) float64, of a coordinate's variance, that stars of a group had in common when it was found.
     """
 
     directions: Tensor
@@ -179,22 +179,34 @@ class Grouping:
             InputError: as `groups` does, and where stars or groups are too few for K dimensions.
         """
         together, groups = self.groups(field.stars)
-        latents = ppca.latents(field)
-        moments, grouped = FieldMoments.of(latents), latents[torch.from_numpy(together)]
-        random = np.random.default_rng(0)
+        latents, rows = ppca.latents(field), torch.from_numpy(together)
+        moments, random = FieldMoments.of(latents), np.random.default_rng(0)
         chance = max(
-            float(_shared(latents, grouped, random.permutation(groups), moments)[0][0]) for _ in range(self.shuffles)
+            float(_shared(latents, latents[rows], random.permutation(groups), moments)[0][0])
+            for _ in range(self.shuffles)
         )
-        shares, reading = _shared(latents, grouped, groups, moments)
-        kept = shares > max(chance, self.least)
-        return Removal(ppca, _least_change(ppca, reading[kept]), reading[kept], moments.mean, shares[kept]), chance
+        metric = ppca.loadings.T @ (ppca.loadings / ppca.bin_variance[:, None])
+        basis = left = torch.eye(ppca.n_components, dtype=torch.float64)  # (K, k) of the space that left (K, K) maps to
+        directions, reading, shares = left[:, :0], left[:0], left[0, :0]
+        while basis.shape[1]:
+            within = (latents - moments.mean) @ left.T @ basis
+            found, coordinates = _shared(within, within[rows], groups, FieldMoments.of(within))
+            kept = found > max(chance, self.least)
+            if not kept.any():
+                break
+            along = basis @ _least_change(basis.T @ metric @ basis, coordinates[kept])
+            directions = torch.cat([directions, along], dim=1)
+            reading = torch.cat([reading, coordinates[kept] @ basis.T @ left])
+            shares = torch.cat([shares, found[kept]])
+            left = torch.eye(len(left)).double() - directions @ reading
+            basis = torch.linalg.svd(reading)[2][len(reading) :].T
+        return Removal(ppca, ppca.loadings @ directions, reading, moments.mean, shares), chance
 
 
-def _least_change(ppca: MaskedPPCA, reading: Tensor) -> Tensor:
-    """(P, d): of all changes of a spectrum that change its coordinates by one the smallest, in units of the noise."""
-    metric = ppca.loadings.T @ (ppca.loadings / ppca.bin_variance[:, None])
+def _least_change(metric: Tensor, reading: Tensor) -> Tensor:
+    """(k, d): of all changes of latents that change their coordinates by one the smallest in the metric (k, k)."""
     along = torch.linalg.solve(metric, reading.T)
-    directions: Tensor = ppca.loadings @ torch.linalg.solve(reading @ along, along, left=False)
+    directions: Tensor = torch.linalg.solve(reading @ along, along, left=False)
     return directions
 
 
