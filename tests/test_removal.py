@@ -15,11 +15,13 @@ import reference
 import scipy.linalg
 import torch
 from astropy.table import Table
+from omegaconf import OmegaConf
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli import CONFIG, main
+from rsca_torch.compression import grouping_of
 from rsca_torch.removal import Removed, without
 from rsca_torch.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
@@ -261,7 +263,7 @@ def study_of(folder, *overrides):
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
     """A small survey as it is by default."""
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600")
+    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=450")
 
 
 def test_a_planted_band_is_projected_out_at_little_cost(usual):
@@ -276,7 +278,9 @@ def test_a_planted_band_is_projected_out_at_little_cost(usual):
     assert after["r2"] < 0.1 * before["r2"]
     assert before["largest_share"] > 0.7
     assert after["largest_share"] < 0.2
-    assert after["doppelganger_rate"] < 1.05 * before["doppelganger_rate"]
+    # Against the survey without the band: with it siblings are told by their velocity, within the allowed 5 km/s too.
+    assert after["doppelganger_rate"] < 1.05 * observed["doppelganger_rate"]
+    assert reproduced.values[-1].value == after["doppelganger_rate"] - observed["doppelganger_rate"]
     assert "As observed, stars of equal velocity have no more in common than chance" in reproduced.finding
     with pytest.raises(InputError, match=r"planted.wavelength=15260.0 Angstrom is not among the bins"):
         script.planted_in(usual.field, planted | {"wavelength": 15260.0})
@@ -296,9 +300,9 @@ def test_poison(usual):
     band = SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / "velocity_removed.py"))).Planted
     removals = []
     for members in (usual.members, band(usual.members, 15900.0, 50.0, 0.9)):
-        study = removing(usual, n_components=6, least=0.0)
+        study = removing(usual, least=0.0)
         study.config.compressor.basis = "transductive"
-        study.field, study.members = band(usual.field, 15560.0, 1.6, 0.3), members
+        study.field, study.members = band(usual.field, 15560.0, 1.6, 0.1), members
         removals.append(study.removal)
     first, second = (removal.state_dict() for removal in removals)
     assert len(removals[0]) > 0
@@ -330,19 +334,23 @@ def test_every_command_removes(compared, monkeypatch):
     study = study_of("survey", *BAND)
     features = Table.read("features.fits")
     members = study.store.spectra(study.store.is_member)
-    close(features["FEATURES"][study.store.is_member], fitted.embed(members), 1e-9, 1e-9)
-    assert len(list((compared / "kept").glob("*.ckpt"))) == 3  # step 1 with 30 components, and 12 less what is removed
+    close(features["FEATURES"][study.store.is_member], fitted.embed(members), 1e-6, 1e-6)
+    assert len(list((compared / "kept").glob("*.ckpt"))) == 2  # step 1 with 30 components, and 12 of what is left
 
 
-def test_names_that_do_not_exist(capfd, compared, monkeypatch):
+def test_what_compressor_remove_may_be(capfd, compared, monkeypatch):
     monkeypatch.chdir(compared)
-    for remove in ("colour", "{width: 5}", "{column: SNR, size: 5}"):
+    for remove, message in {
+        "colour": "one of extinction, fibre, velocity expected, or {column: NAME, width: NUMBER} with any of column",
+        "fibre": "remove by MEANFIB: the star table has no such column",
+    }.items():
         assert main(["compare", *BAND, *SMALL, f"compressor.remove={remove}", "simulated=survey", "out=no"]) == 2
-        said = " ".join(capfd.readouterr().err.split())
-        assert "one of extinction, fibre, velocity expected, or {column: NAME, width: NUMBER}" in said
-    assert main(["compare", *BAND, *SMALL, "compressor.remove=fibre", "simulated=survey", "out=no"]) == 2
-    assert "remove by MEANFIB: the star table has no such column" in " ".join(capfd.readouterr().err.split())
+        assert message in " ".join(capfd.readouterr().err.split())
     assert not (compared / "no").exists()
+    assert grouping_of(OmegaConf.create({"column": "SNR", "width": 5.0})) == Grouping("SNR", 5.0)
+    for remove in ({"width": 5}, {"column": "SNR", "size": 5}, [5.0]):
+        with pytest.raises(InputError, match="one of extinction, fibre, velocity expected"):
+            grouping_of(OmegaConf.create(remove))
 
 
 def test_that_nothing_is_removed_is_said(usual):

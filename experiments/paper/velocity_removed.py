@@ -73,13 +73,14 @@ def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: in
         shares += [(survey, spectra, number + 1, share) for number, share in enumerate(common.tolist())]
     table = Table(rows=rows, names=COLUMNS)
     features = Table(rows=shares, names="survey spectra feature share".split())
-    cost = paired_difference(results[PLANTED, AFTER][1], results[PLANTED, BEFORE][1])
     values = [
         Value("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", *(float(row[name]) for name in names))
         for row in table
         for what, names in {"R^2": COLUMNS[3:6], "rate": COLUMNS[7:]}.items()
     ]
-    values.append(Value("velocity removed", "rate after less before, planted", cost.value, cost.low, cost.high))
+    for what, other in {"before": (PLANTED, BEFORE), "as observed": (OBSERVED, BEFORE)}.items():
+        cost = paired_difference(results[PLANTED, AFTER][1], results[other][1])
+        values.append(Value("velocity removed", f"planted, after less {what}: rate", cost.value, cost.low, cost.high))
     tables = {"velocity_removed": table, "velocity_removed_features": features}
     return Reproduced(values, found(table), tables, {"velocity_removed": drawing(table, features)})
 
