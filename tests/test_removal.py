@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli import CONFIG, main
-from rsca_torch.compression import grouping_of
+from rsca_torch.compression import engine_for, grouping_of
 from rsca_torch.removal import Removed, without
 from rsca_torch.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
@@ -351,6 +351,16 @@ def test_what_compressor_remove_may_be(capfd, compared, monkeypatch):
     for remove in ({"width": 5}, {"column": "SNR", "size": 5}, [5.0]):
         with pytest.raises(InputError, match="one of extinction, fibre, velocity expected"):
             grouping_of(OmegaConf.create(remove))
+
+
+def test_fits_are_kept_under_names_that_say_what_was_removed(usual):
+    def name(removed, **remove):
+        study = removing(usual, **remove)
+        study.config.checkpoints = "kept"
+        return engine_for(study.config, study.store, 12, removed=removed).checkpoint
+
+    assert name(True) != name(False) == name(False, width=3.0)  # where nothing is found the fit is the usual one
+    assert name(True) != name(True, width=3.0)
 
 
 def test_that_nothing_is_removed_is_said(usual):
