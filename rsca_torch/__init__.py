@@ -18,6 +18,7 @@ from rsca_torch.learners import (
 )
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out, paired_difference
 from rsca_torch.ppca import MaskedPPCA, fit_ppca
+from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra import Spectra
 
@@ -28,6 +29,7 @@ __all__ = [
     "RCA",
     "RSCA",
     "DoppelgangerRate",
+    "Grouping",
     "Identity",
     "InputError",
     "LOCOResult",
@@ -37,6 +39,7 @@ __all__ = [
     "NumericalWarning",
     "PCAWhitening",
     "Recipe",
+    "Removal",
     "Scaled",
     "ScaledComponents",
     "Siamese",

@@ -21,7 +21,16 @@ from torch import Tensor
 
 from rsca_torch.comparison import Candidates, Comparison, HowToTrain, learner_name
 from rsca_torch.comparison import compare as compare_learners
-from rsca_torch.compression import compress, engine_for, is_auto, numbers_for, say_how_it_ended, without_candidates
+from rsca_torch.compression import (
+    arguments,
+    compress,
+    engine_for,
+    is_auto,
+    numbers_for,
+    removal_for,
+    say_how_it_ended,
+    without_candidates,
+)
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.found_censoring import FoundCensoring
 from rsca_torch.found_censoring import ingest as ingest_survey
@@ -33,6 +42,7 @@ from rsca_torch.nested import best
 from rsca_torch.packed import require_room
 from rsca_torch.pictures import draw_components, draw_features, draw_histograms, draw_rates, draw_weights, save_figure
 from rsca_torch.plugins import builtin, installed, learner_class, learners_table, maker
+from rsca_torch.removal import without
 from rsca_torch.report import summary_table, write_csv, write_json, write_set_aside
 from rsca_torch.representation import Representation, abundances, represent_with_each, sees_spectra, side_by_side
 from rsca_torch.reproduction import items_of, write_summary
@@ -96,8 +106,10 @@ def compare(config: DictConfig) -> float:
         pairs = hydra.utils.instantiate(config.pairs)
         pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         with progress() as bar:
+            removal = removal_for(config, store, bar, field)
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            each = represent_with_each(field, members, partial(compress, config, store, bar), numbers)
+            step_1 = partial(compress, config, store, bar)
+            each = represent_with_each(without(field, removal), without(members, removal), step_1, numbers)
             given = each if is_auto(config) else side_by_side([each[number] for number in numbers])
             log.info("leaving one cluster out: %d learners on each representation", len(learners))
             how = _how_to_train(config, store, folder)
@@ -171,17 +183,20 @@ def fit(config: DictConfig) -> None:
             f"fit makes one layer of one PPCA: one n_components or auto expected, got {numbers} (rsca compare averages)"
         )
     field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
-    log.info("masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
     with progress() as bar:
+        removal = removal_for(config, store, bar, field)
+        log.info("masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
         if is_auto(config):
-            each = represent_with_each(field, members, partial(compress, config, store, bar), numbers)
+            step_1 = partial(compress, config, store, bar)
+            each = represent_with_each(without(field, removal), without(members, removal), step_1, numbers)
             model = _fit_best(config, each, store)
         else:
             settings, switches = (_arguments(config[group]) for group in ("compressor", "learner"))
             settings |= {
                 "n_components": numbers[0],
                 "progress": iterations(bar),
-                "engine": engine_for(config, store, numbers[0]),
+                "engine": engine_for(config, store, numbers[0], removed=removal is not None),
+                "removal": removal,
             }
             model = RSCA.fit(field, members, **settings, **switches)
             say_how_it_ended(model.ppca)
@@ -201,7 +216,7 @@ def embed(config: DictConfig) -> None:
         task = bar.add_task("embedding", total=len(store))
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
             spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
-            embedding = model.ppca.embed(spectra)
+            embedding = model.ppca.embed(without(spectra, model.removal))
             features.append(model.from_latents(embedding.latents))
             valid_bins.append(spectra.valid.sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
@@ -285,7 +300,7 @@ def _say_what_was_chosen(comparison: Comparison) -> None:
 
 
 def _arguments(config: DictConfig) -> dict[str, Any]:
-    return {name: value for name, value in without_candidates(config).items() if not name.startswith("_")}
+    return {name: value for name, value in arguments(config).items() if not name.startswith("_")}
 
 
 def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:

@@ -19,6 +19,7 @@ from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.packed import PACKED, packed
 from rsca_torch.ppca import Embedding, MaskedPPCA
+from rsca_torch.removal import Removal, Removed
 from rsca_torch.rsca import RSCA, AnySpectra
 
 __all__ = [
@@ -59,6 +60,7 @@ class Representation:
     aside: Table | None = None  # of `set_aside`
     roots: Tensor | None = None  # (M, K, K), as in `learning.Members`
     spectra: tuple[AnySpectra, AnySpectra] | None = None  # of field and members, for learners that see spectra
+    removal: Removal | None = None  # what was taken out of the spectra before step 1
 
     @property
     def ppca(self) -> MaskedPPCA | None:
@@ -103,7 +105,8 @@ class Representation:
         if not isinstance(learner, ScaledComponents) or self.ppca is None:
             return None
         scales = self.ppca.scales  # from units of flux back to latents
-        return RSCA(self.ppca, learner.weight * scales, learner.centre / scales, learner.sigma_r, wavelength)
+        rotation, centre = learner.weight * scales, learner.centre / scales
+        return RSCA(self.ppca, rotation, centre, learner.sigma_r, wavelength, self.removal)
 
     @property
     def clusters(self) -> np.ndarray:
@@ -144,8 +147,9 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     parts = zip((of_field, of_members), (field.stars, members.stars), strict=True)
     aside = vstack([set_aside(embedding, stars, field.wavelength, ppca) for embedding, stars in parts])
     roots = _roots(ppca, members)
-    sources = (field, members)
-    return Representation("spectra", *latents, field.stars, members.stars, (ppca,), seconds, aside, roots, sources)
+    removal = field.removal if isinstance(field, Removed) else None
+    stars = (field.stars, members.stars)
+    return Representation("spectra", *latents, *stars, (ppca,), seconds, aside, roots, (field, members), removal)
 
 
 def _roots(ppca: MaskedPPCA, members: AnySpectra) -> Tensor:

@@ -19,16 +19,15 @@ from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca import MaskedPPCA, Noise, fit_source
+from rsca_torch.removal import AnySpectra, Removal, without
 from rsca_torch.spectra import Spectra
 from rsca_torch.start import MAD_TO_SIGMA
-from rsca_torch.survey.store import StoredSpectra
 from rsca_torch.whole import whole_file
 
 __all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
 
-AnySpectra = Spectra | StoredSpectra
 Basis = Literal["inductive", "transductive"]
-SCHEMA = 2
+SCHEMA = 3
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 SCHEMAS = range(1, SCHEMA + 1)  # that load reads
 
@@ -45,6 +44,7 @@ class RSCA(nn.Module):
         sigma_r: (K,) float64 rising, eq. 4 of the paper; inf where a dimension tells nothing.
         wavelength: (P,) float64, vacuum Angstrom.
         ppca: step 1, which takes over where bins are censored or their noise is given.
+        removal: what is taken out of every spectrum before it; None: nothing. `weight` and `bias` have it in them.
     """
 
     weight: Tensor
@@ -54,14 +54,27 @@ class RSCA(nn.Module):
     sigma_r: Tensor
     wavelength: Tensor
 
-    def __init__(self, ppca: MaskedPPCA, rotation: Tensor, centre: Tensor, sigma_r: Tensor, wavelength: Tensor) -> None:
+    def __init__(
+        self,
+        ppca: MaskedPPCA,
+        rotation: Tensor,
+        centre: Tensor,
+        sigma_r: Tensor,
+        wavelength: Tensor,
+        removal: Removal | None = None,
+    ) -> None:
         super().__init__()
-        self.ppca = ppca
-        weight = rotation @ ppca.linear_map()
+        self.ppca, self.removal = ppca, removal
+        weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
+        shift = shift - weight @ ppca.mean.nan_to_num()
+        if removal is not None:  # eq. 12.4: x less directions (read x + offset)
+            read, offset = removal.linear_map()
+            along = weight @ removal.directions
+            weight, shift = weight - along @ read, shift - along @ offset
         flip = weight.gather(1, weight.abs().argmax(1, keepdim=True)) < 0
         self.register_buffer("weight", torch.where(flip, -weight, weight).contiguous())
         self.register_buffer("rotation", torch.where(flip, -rotation, rotation).contiguous())
-        self.register_buffer("bias", -self.weight @ ppca.mean.nan_to_num() - self.rotation @ centre)
+        self.register_buffer("bias", torch.where(flip[:, 0], -shift, shift))
         self.register_buffer("centre", centre)
         self.register_buffer("sigma_r", sigma_r)
         self.register_buffer("wavelength", wavelength)
@@ -81,6 +94,7 @@ class RSCA(nn.Module):
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
         basis: Basis = "inductive",
+        removal: Removal | None = None,
         **ppca: Any,
     ) -> RSCA:
         """Learn the map from field stars and the members of open clusters.
@@ -97,6 +111,7 @@ class RSCA(nn.Module):
             mad_factor: as in ScaledComponents.
             clamp: as in ScaledComponents.
             basis: as in `compress`.
+            removal: what is taken out of all spectra first, as `Grouping.find` finds it in the field. None: nothing.
             **ppca: as in `compress`.
 
         Raises:
@@ -106,16 +121,18 @@ class RSCA(nn.Module):
             raise InputError("the members have no column CLUSTER: give their labels as clusters=")
         labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
+        field, members = (without(part, removal) for part in (field, members))
         compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
         scaling = ScaledComponents(robust, pooled, top, mad_factor, clamp)
         scaling.initialise(_latents(compressor, field), _latents(compressor, members), labels)
-        return cls(compressor, scaling.weight, scaling.centre, scaling.sigma_r, field.wavelength)
+        return cls(compressor, scaling.weight, scaling.centre, scaling.sigma_r, field.wavelength, removal)
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) features, in the dtype of the flux.
 
         Without `valid` and `sigma` this is exactly flux @ weight.T + bias. With either, censored bins are marginalised
-        and noisy ones weigh less: the posterior mean of step 1, star by star (eq. 1.4), then steps 2 to 4.
+        and noisy ones weigh less: the posterior mean of step 1, star by star (eq. 1.4), then steps 2 to 4. What is to
+        be removed is read from the same bins first.
 
         Args:
             flux: (N, P) continuum-normalised.
@@ -128,7 +145,8 @@ class RSCA(nn.Module):
         if valid is None and sigma is None:
             parts = [flux] if flux.dtype == self.weight.dtype else torch.split(flux, CONVERTED_AT_ONCE)
             return torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts]).to(flux.dtype)
-        return self.from_latents(self.ppca(flux, valid, sigma)).to(flux.dtype)
+        left = flux if self.removal is None else self.removal(flux, valid, sigma)
+        return self.from_latents(self.ppca(left, valid, sigma)).to(flux.dtype)
 
     def from_latents(self, latents: Tensor) -> Tensor:
         """(N, K) features of the latents of step 1 (N, K)."""
@@ -147,10 +165,8 @@ class RSCA(nn.Module):
         header = {
             "format": "rsca_torch",
             "schema": SCHEMA,
-            "noise_variance": self.ppca.noise_variance,
-            "history": self.ppca.history,
-            "converged": self.ppca.converged,
-            "clip": self.ppca.clip,
+            **_header(self.ppca),
+            "removal": None if self.removal is None else _header(self.removal.ppca),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         header["sha256"] = _digest(tensors)
@@ -179,18 +195,13 @@ class RSCA(nn.Module):
             )
         if header.get("sha256") != _digest(tensors):
             raise InputError(f"{path} is damaged: its numbers are not those that were saved; fit or copy it again")
-        ppca = MaskedPPCA(
-            tensors["ppca.loadings"],
-            tensors["ppca.mean"],
-            tensors["ppca.bin_variance"],
-            header["noise_variance"],
-            header["history"],
-            header["converged"],
-            tensors.get("ppca.scatter"),
-            header.get("clip"),
-        )
-        model = cls(ppca, *(tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength")))
-        model.load_state_dict(tensors, strict=header["schema"] == SCHEMA)  # bit for bit what was saved
+        removal = None
+        if header.get("removal") is not None:
+            buffers = (tensors[f"removal.{name}"] for name in ("directions", "reading", "centre", "shares"))
+            removal = Removal(_step_1(header["removal"], tensors, "removal.ppca"), *buffers)
+        rotation, centre, sigma_r, bins = (tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength"))
+        model = cls(_step_1(header, tensors, "ppca"), rotation, centre, sigma_r, bins, removal)
+        model.load_state_dict(tensors, strict=header["schema"] > 1)  # bit for bit what was saved
         return model
 
 
@@ -231,6 +242,24 @@ def compress(
         raise InputError(f"fitted_components={fitted_components}: at least n_components={n_components} expected")
     model = fit_source(source, fitted_components or n_components, noise, wavelength=field.wavelength, **ppca)
     return model if fitted_components is None else model.leading(n_components)
+
+
+def _header(ppca: MaskedPPCA) -> dict[str, Any]:
+    """What a file says of a step 1 besides its tensors."""
+    return {name: getattr(ppca, name) for name in ("noise_variance", "history", "converged", "clip")}
+
+
+def _step_1(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> MaskedPPCA:
+    return MaskedPPCA(
+        tensors[f"{name}.loadings"],
+        tensors[f"{name}.mean"],
+        tensors[f"{name}.bin_variance"],
+        header["noise_variance"],
+        header["history"],
+        header["converged"],
+        tensors.get(f"{name}.scatter"),
+        header.get("clip"),
+    )
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

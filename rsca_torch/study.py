@@ -15,7 +15,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from rsca_torch.comparison import learner_name
-from rsca_torch.compression import compress, without_candidates
+from rsca_torch.compression import arguments, compress, removal_for
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
@@ -23,6 +23,7 @@ from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import LOCOResult, leave_one_cluster_out
 from rsca_torch.plugins import maker
 from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.removal import Removal, without
 from rsca_torch.representation import MakeLearner, Representation, abundances, represent
 from rsca_torch.simulated_store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store, StoredSpectra
@@ -68,6 +69,11 @@ class Study:
         """Spectra in the coordinates of step 1 with the configured number of components."""
         return self.compressed(self.n_components)
 
+    @cached_property
+    def removal(self) -> Removal | None:
+        """What is taken out of all spectra before step 1."""
+        return removal_for(self.config, self.store, self.bar, self.field)
+
     def compressed(self, n_components: int) -> Representation:
         """Spectra in the coordinates of step 1, in units of flux, with so many components.
 
@@ -77,7 +83,8 @@ class Study:
             larger = [number for number in self._compressed if number > n_components]
             start = self._compressed[min(larger)].ppca if larger else None
             fit = partial(compress, self.config, self.store, self.bar, n_components=n_components, start=start)
-            self._compressed[n_components] = represent(self.field, self.members, fit)
+            field, members = without(self.field, self.removal), without(self.members, self.removal)
+            self._compressed[n_components] = represent(field, members, fit)
         return self._compressed[n_components]
 
     def uncensored(self, store: str | None) -> Study:
@@ -127,7 +134,7 @@ class Study:
             rows: of the field stars.
             n_components: K.
         """
-        settings = without_candidates(self.config.compressor) | {"n_components": n_components, "basis": "inductive"}
+        settings = arguments(self.config.compressor) | {"n_components": n_components, "basis": "inductive"}
         fit = hydra.utils.instantiate(settings, progress=iterations(self.bar))
         spectra = self.field.take(rows)
         ppca: MaskedPPCA = fit(spectra, spectra)

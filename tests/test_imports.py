@@ -18,6 +18,10 @@ ORDER = (
     "datamodule training learners rsca doppelganger learning descent folds loco fold_files nested plugins testing "
     "representation comparison report pictures runs sweep gathering terminal sweep_report found_censoring "
     "simulated_store compression study reproduction commands cli"
+    "errors quiet whole arrays spectra survey blocks weights posterior em online climb start ppca "
+    "datamodule training learners removal rsca doppelganger learning descent folds loco fold_files nested plugins "
+    "testing representation comparison report pictures runs sweep gathering terminal sweep_report simulated_store "
+    "compression study reproduction commands cli"
 ).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -29,6 +29,7 @@ from rsca_torch import (
 )
 from rsca_torch.blocks import Arrays
 from rsca_torch.cli import CONFIG
+from rsca_torch.compression import arguments
 from rsca_torch.learners.scaled_components import within_cluster_spread
 from rsca_torch.plugins import builtin, maker
 from rsca_torch.ppca import fit_source
@@ -205,8 +206,7 @@ def test_more_components_fitted_than_kept():
 def test_the_paper_s_compressor_is_fitted_on_all_stars_from_a_random_start():
     field, members, both = survey()
     config = configured("compressor=paper", "compressor.n_components=4").compressor
-    settings = {key: value for key, value in config.items() if key != "candidates"}
-    fitted = hydra.utils.instantiate(settings)(field, members)
+    fitted = hydra.utils.instantiate(arguments(config))(field, members)
     expected = fit_source(both, 4, "isotropic", config.tolerance, random_start=0)
     torch.testing.assert_close(fitted.loadings, expected.loadings)
     assert len(fitted.history) < len(fit_source(both, 4, "isotropic", 1e-9, random_start=0).history)

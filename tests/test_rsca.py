@@ -281,7 +281,7 @@ class TestFile:
             tmp_path / "newer",
             {"rsca_torch": json.dumps({"format": "rsca_torch", "schema": 99})},
         )
-        with pytest.raises(InputError, match=r"no RSCA model of schema 2 or earlier, but 99"):
+        with pytest.raises(InputError, match=r"no RSCA model of schema 3 or earlier, but 99"):
             RSCA.load(tmp_path / "newer")
 
 

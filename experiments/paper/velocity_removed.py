@@ -1,0 +1,188 @@
+"""Appendix B: what stars of equal radial velocity share, projected out of the spectra, and what that costs."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsca_torch import InputError, Removal
+from rsca_torch.blocks import Rows
+from rsca_torch.compression import arguments, grouping_of
+from rsca_torch.learners.groups import Groups
+from rsca_torch.loco import LOCOResult, paired_difference
+from rsca_torch.pictures import COLOURS
+from rsca_torch.removal import without
+from rsca_torch.representation import Representation, represent
+from rsca_torch.reproduction import Reproduced, Value
+from rsca_torch.study import Study
+from rsca_torch.survey.store import StoredSpectra
+from rsca_torch.terminal import iterations
+
+LIGHT = 299_792.458  # km/s
+OBSERVED, PLANTED = "as observed", "with a planted band"
+BEFORE, AFTER = "before", "after"
+COLUMNS = "survey spectra dimensions r2 r2_low r2_high largest_share doppelganger_rate low high".split()
+
+
+def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: int) -> Reproduced:
+    """What the embedding tells of velocity, and the rate, before and after the projection.
+
+    Of the survey as it is, and with a band planted in every spectrum that does not move with the star. Where stars of
+    equal velocity have no more in common than chance, nothing is removed and after is before.
+
+    Args:
+        study: the survey.
+        remove: as `compressor.remove`.
+        planted: wavelength and width (Angstrom) and depth of the band.
+        folds: of the cross-validation of the probes, over stars.
+
+    Raises:
+        InputError: where the study itself removes something, or the column is not there.
+    """
+    if study.removal is not None:
+        raise InputError("compressor.remove: this experiment removes velocities itself; leave it out")
+    grouping = grouping_of(remove)
+    velocity = study.column(grouping.column)
+    surveys = {
+        OBSERVED: (study.field, study.members, study.spectra),
+        PLANTED: (planted_in(study.field, planted), planted_in(study.members, planted), None),
+    }
+    results: dict[tuple[str, str], tuple[Representation, LOCOResult, int]] = {}
+    for survey, (field, members, spectra) in surveys.items():
+        before = spectra or compressed(study, field, members)
+        results[survey, BEFORE] = before, study.judged(before), 0
+        removal, _ = grouping.find(before.ppca, field)  # type: ignore[arg-type]  # one model
+        after = compressed(study, field, members, removal) if len(removal) else before
+        results[survey, AFTER] = after, study.judged(after), len(removal)
+    rows, shares = [], []
+    for (survey, spectra), (on, loco, dimensions) in results.items():
+        embedded = embedded_field(study, on)
+        told = r2_of(embedded, velocity, folds, study.seed)
+        common = shares_in_common(embedded, *grouping.groups(study.field.stars))
+        rows.append((survey, spectra, dimensions, *told, common.max(), loco.rate, *loco.interval()))
+        shares += [(survey, spectra, number + 1, share) for number, share in enumerate(common.tolist())]
+    table = Table(rows=rows, names=COLUMNS)
+    features = Table(rows=shares, names="survey spectra feature share".split())
+    values = [
+        Value("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", *(float(row[name]) for name in names))
+        for row in table
+        for what, names in {"R^2": COLUMNS[3:6], "rate": COLUMNS[7:]}.items()
+    ]
+    for what, other in {"before": (PLANTED, BEFORE), "as observed": (OBSERVED, BEFORE)}.items():
+        cost = paired_difference(results[PLANTED, AFTER][1], results[other][1])
+        values.append(Value("velocity removed", f"planted, after less {what}: rate", cost.value, cost.low, cost.high))
+    tables = {"velocity_removed": table, "velocity_removed_features": features}
+    return Reproduced(values, found(table), tables, {"velocity_removed": drawing(table, features)})
+
+
+class Planted:
+    """Stored spectra with a band that does not move with the star, planted as they are read."""
+
+    has_sigma = checked = True
+
+    def __init__(self, source: StoredSpectra, wavelength: float, width: float, depth: float) -> None:
+        self.source, self.band = source, (wavelength, width, depth)
+        self.stars, self.wavelength, self.n_bins = source.stars, source.wavelength, source.n_bins
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid, sigma) of some stars, each (n, P)."""
+        flux, valid, sigma = self.source.read(stars)
+        velocity = torch.from_numpy(np.asarray(self.stars["VHELIO_AVG"][stars], dtype=float))
+        wavelength, width, depth = self.band
+        away = (self.wavelength * (1 + velocity[:, None] / LIGHT) - wavelength) / width
+        return flux * (1 - depth * torch.exp(-away.square() / 2)).nan_to_num(1).to(flux), valid, sigma
+
+
+def planted_in(source: StoredSpectra, planted: Mapping[str, float]) -> Any:
+    """The spectra with the band.
+
+    Raises:
+        InputError: where no bin of the store is within its width.
+    """
+    nearest = float((source.wavelength - planted["wavelength"]).abs().min())
+    if nearest > planted["width"]:
+        raise InputError(f"planted.wavelength={planted['wavelength']} Angstrom is not among the bins: choose another")
+    return Planted(source, **planted)
+
+
+def compressed(study: Study, field: Any, members: Any, removal: Removal | None = None) -> Representation:
+    """Step 1 as configured, of other spectra than the study's."""
+    step_1 = hydra.utils.instantiate(arguments(study.config.compressor), progress=iterations(study.bar))
+    return represent(without(field, removal), without(members, removal), step_1)
+
+
+def embedded_field(study: Study, on: Representation) -> Tensor:
+    """(F, D) the field by a learner fitted on all clusters, less what is zero."""
+    with torch.no_grad():
+        field = study.fitted(on)(on.field).double()
+    return field[:, field.var(0) > 0]
+
+
+def r2_of(embedded: Tensor, label: NDArray[np.float64], folds: int, seed: int) -> tuple[float, float, float]:
+    """R^2 of a linear probe (F, D) -> (F,) on stars that it was not fitted on, and its 68 % interval."""
+    leaks = runpy.run_path(str(Path(__file__).with_name("leaks.py")))
+    known = np.isfinite(label)
+    target, fold = torch.from_numpy(label[known]), np.random.default_rng(seed).integers(folds, size=known.sum())
+    told = leaks["predicted"](embedded[torch.from_numpy(known)], target[:, None], 0.0, fold)[:, 0]
+    return tuple(leaks["share"]((target - told).square(), (target - target.mean()).square(), seed))  # type: ignore[return-value]
+
+
+def shares_in_common(embedded: Tensor, together: NDArray[np.bool_], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """(D,) of each feature's variance, that stars of a group have in common; about 0 where that is nothing."""
+    grouped, groups = embedded[torch.from_numpy(together)], Groups(labels)
+    within = groups.centred(grouped).square().sum(0) / (len(grouped) - len(groups))
+    return np.asarray(1 - within / grouped.var(0))
+
+
+def found(table: Table) -> str:
+    """What was told before and after, and what the projection costs."""
+    said = []
+    for survey in (OBSERVED, PLANTED):
+        before, after = (table[(table["survey"] == survey) & (table["spectra"] == when)][0] for when in (BEFORE, AFTER))
+        rate, left = before["doppelganger_rate"], after["doppelganger_rate"]
+        said.append(
+            f"{survey.capitalize()}, {after['dimensions']} dimensions are removed: R^2 of velocity {before['r2']:.2f} "
+            f"before and {after['r2']:.2f} after, rate {rate:.2%} and {left:.2%} ({left / rate - 1:+.0%})."
+            if after["dimensions"]
+            else f"{survey.capitalize()}, stars of equal velocity have no more in common than chance and nothing is "
+            f"removed (R^2 of velocity {before['r2']:.2f}, rate {rate:.2%})."
+        )
+    return " ".join(said)
+
+
+def drawing(table: Table, features: Table) -> Figure:
+    """What stars of equal velocity have in common along each feature, and the rates."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right, rates = figure.subplots(1, 3, width_ratios=[3, 3, 2])
+    for axes, survey in ((left, OBSERVED), (right, PLANTED)):
+        for place, spectra in enumerate((BEFORE, AFTER)):
+            own = features[(features["survey"] == survey) & (features["spectra"] == spectra)]
+            axes.plot(own["feature"], own["share"], f"{'os'[place]}-", color=COLOURS[place], ms=4, lw=1, label=spectra)
+        axes.set_xlabel("feature, the most telling first")
+        axes.set_title(survey)
+        axes.axhline(0, color="0.3", lw=0.8)
+        axes.set_ylim(-0.05, max(0.2, 1.1 * features["share"].max()))
+    left.set_ylabel("share of variance in common\nof stars of equal velocity")
+    left.legend(frameon=False, title="projection")
+    for place, spectra in enumerate((BEFORE, AFTER)):
+        own = table[table["spectra"] == spectra]
+        rate, low, high = (100 * np.asarray(own[name]) for name in COLUMNS[7:])
+        x = np.arange(len(own)) + 0.16 * (2 * place - 1)
+        rates.bar(x, rate, 0.3, color=COLOURS[place], alpha=0.6)
+        rates.errorbar(x, rate, [rate - low, high - rate], fmt="none", ecolor="0.2", elinewidth=1)
+    rates.set_xticks(range(2), ["as observed", "planted"])
+    rates.set_ylabel("doppelganger rate, %")
+    return figure
