@@ -107,6 +107,8 @@ def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
     ]
     models = [{"n_components": ppca.n_components, **fit} for ppca, fit in zip(on.ppcas, fits, strict=True)]
     entry = {**compressor, **(fits[0] if on.ppca else {"models": models}), "seconds": round(on.seconds, 3)}
+    if compressor.get("remove") is not None:  # of each dimension taken out, what stars of a group had in common
+        entry["removed"] = [] if on.removal is None else on.removal.shares.tolist()
     if on.ppca and compressor.get("n_components") == "auto":
         entry["chosen"] = on.ppca.n_components  # over all clusters, for a model that is fitted on them all
     if result.nested is not None:

@@ -332,6 +332,7 @@ def test_every_command_removes(compared, monkeypatch):
     settings = json.loads((compared / "run" / "results.json").read_text())
     assert settings["config"]["compressor"]["remove"] == "velocity"
     assert settings["results"][0]["compressor"]["remove"] == "velocity"
+    assert settings["results"][0]["compressor"]["removed"] == judged.removal.shares.tolist()
     study = study_of("survey", *BAND)
     features = Table.read("features.fits")
     members = study.store.spectra(study.store.is_member)
