@@ -24,6 +24,7 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca import MaskedPPCA
 from rsca_torch.spectra import Spectra
 from rsca_torch.survey.store import StoredSpectra
+from rsca_torch.survey.visits import star_column
 
 __all__ = ["AnySpectra", "Grouping", "Removal", "Removed", "without"]
 
@@ -147,11 +148,11 @@ class Grouping:
         Raises:
             InputError: where the column is not there, has no value, or fewer than two groups have two stars.
         """
-        if self.column not in stars.colnames:
+        values = star_column(stars, self.column)
+        if values is None:
             raise InputError(
                 f"remove by {self.column}: the star table has no such column, but {', '.join(stars.colnames)}"
             )
-        values = np.asarray(stars[self.column])
         if self.width is not None:
             if values.dtype.kind not in "fiu":
                 raise InputError(f"remove by {self.column}: it holds no numbers for width={self.width} to divide")

@@ -27,6 +27,7 @@ from rsca_torch.removal import Removal, without
 from rsca_torch.representation import MakeLearner, Representation, abundances, represent
 from rsca_torch.simulated_store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store, StoredSpectra
+from rsca_torch.survey.visits import star_column
 from rsca_torch.terminal import iterations
 
 __all__ = ["Study"]
@@ -212,9 +213,9 @@ class Study:
             InputError: where the store has no such column, or no value in it.
         """
         stars = (self.members if members else self.field).stars
-        if name not in stars.colnames:
+        values = star_column(stars, name)
+        if values is None:
             raise InputError(f"the star table has no column {name}: ingest a catalogue that has it")
-        values = np.asarray(stars[name])
         if values.dtype.kind not in "fiu":
             return values
         values = values.astype(float)

@@ -175,10 +175,10 @@ def test_p_is_uniform_where_stars_and_not_nights_make_pairs_alike():
 
 def test_visits_by_telescope():
     plate = visits_of("r12-5583-56257-279,r12-5583-56285-279", "apo25m")
-    assert plate == [Visit("apo25m", "5583", 56257), Visit("apo25m", "5583", 56285)]
+    assert plate == [Visit("apo25m", "5583", 56257, 279), Visit("apo25m", "5583", 56285, 279)]
     one_metre = "r12-56257-2M19203303-3755558"
     assert visits_of(f"{one_metre},r12-56258-11-22", "apo1m") == [Visit("apo1m", "", 56257), Visit("apo1m", "", 56258)]
-    assert visits_of(f"r6-5583-56257-279,{one_metre}") == [Visit("", "5583", 56257), Visit("", "", 56257)]
+    assert visits_of(f"r6-5583-56257-279,{one_metre}") == [Visit("", "5583", 56257, 279), Visit("", "", 56257)]
     assert visits_of(" ", "lco25m") == visits_of("") == []
     with pytest.raises(InputError, match="VISITS of a star of apo25m holds 'r12-56257-2M1': r12-PLATE-NIGHT-FIBRE"):
         visits_of("r12-56257-2M1", "apo25m")

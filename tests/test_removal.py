@@ -344,7 +344,7 @@ def test_what_compressor_remove_may_be(capfd, compared, monkeypatch):
     monkeypatch.chdir(compared)
     for remove, message in {
         "colour": "one of extinction, fibre, velocity expected, or {column: NAME, width: NUMBER} with any of column",
-        "fibre": "remove by MEANFIB: the star table has no such column",
+        "{column: NO_SUCH, width: 5}": "remove by NO_SUCH: the star table has no such column",
     }.items():
         assert main(["compare", *BAND, *SMALL, f"compressor.remove={remove}", "simulated=survey", "out=no"]) == 2
         assert message in " ".join(capfd.readouterr().err.split())

@@ -1,16 +1,20 @@
-"""The column VISITS of a star table: when a star was observed (docs/data.md, section 1)."""
+"""The column VISITS of a star table: when a star was observed, with which fibres (docs/data.md, section 1)."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 
-__all__ = ["Visit", "visits_of"]
+__all__ = ["Visit", "star_column", "visits_of"]
 
-ONE_METRE = "apo1m"
-PLATE_VISIT = re.compile(r"[^-]+-(?P<plate>\d+)-(?P<night>\d+)-\d+")  # reduction, plate, night, fibre
+ONE_METRE, MEAN_FIBRE = "apo1m", "MEANFIB"
+PLATE_VISIT = re.compile(r"[^-]+-(?P<plate>\d+)-(?P<night>\d+)-(?P<fibre>\d+)")  # reduction, plate, night, fibre
 ONE_METRE_VISIT = re.compile(r"[^-]+-(?P<night>\d+)-.+")  # reduction, night, the object's name, which may hold a minus
 
 
@@ -21,11 +25,13 @@ class Visit(NamedTuple):
         telescope: apo25m, lco25m or apo1m; '' where the survey does not say it.
         plate: '' at the 1 m telescope, which has none.
         night: MJD.
+        fibre: 1 to 300; None at the 1 m telescope.
     """
 
     telescope: str
     plate: str
     night: int
+    fibre: int | None = None
 
 
 def visits_of(text: str, telescope: str = "") -> list[Visit]:
@@ -49,4 +55,25 @@ def _visit(text: str, telescope: str, forms: list[re.Pattern[str]]) -> Visit:
             f"VISITS of a star of {telescope or 'an unknown telescope'} holds {text!r}: r12-PLATE-NIGHT-FIBRE "
             f"expected, or r12-NIGHT-NAME of {ONE_METRE}; ingest a catalogue of DR13 to DR16 as it was published"
         )
-    return Visit(telescope, found.groupdict().get("plate", ""), int(found["night"]))
+    told = found.groupdict()
+    fibre = int(told["fibre"]) if "fibre" in told else None
+    return Visit(telescope, told.get("plate", ""), int(told["night"]), fibre)
+
+
+def star_column(stars: Table, name: str) -> NDArray[Any] | None:
+    """(N,) a column of a star table; None where it is not there.
+
+    MEANFIB, the mean fibre (1 to 300) of a star's visits, is told from VISITS where the table has no such column; NaN
+    where no visit is known, and at the 1 m telescope.
+
+    Raises:
+        InputError: as `visits_of`.
+    """
+    if name in stars.colnames:
+        return np.asarray(stars[name])
+    if name != MEAN_FIBRE or "VISITS" not in stars.colnames:
+        return None
+    telescopes = stars["TELESCOPE"] if "TELESCOPE" in stars.colnames else [""] * len(stars)
+    made = [visits_of(str(text), str(telescope)) for text, telescope in zip(stars["VISITS"], telescopes, strict=True)]
+    fibres = [[visit.fibre for visit in visits if visit.fibre is not None] for visits in made]
+    return np.array([np.mean(each) if each else np.nan for each in fibres], dtype=float)
