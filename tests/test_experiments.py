@@ -89,7 +89,7 @@ def test_what_the_noise_is_worth(tmp_path):
 
 def test_all_learners_side_by_side(tmp_path):
     small = ("simulation.n_field=100", "compressor.n_components=3", "--seeds", 1, "--folder", tmp_path)
-    names = ["rsca", "nca, random start", "siamese, 64 hidden", "spectral"]
+    names = ["rsca", "nca, random start", "spectral"]
     learners = ("--learners", *names, "--recipe", "epochs=2", "inner=0")
     printed = run_alone("learners/compare.py", *small, *learners)
     rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))

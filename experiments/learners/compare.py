@@ -145,6 +145,7 @@ def drawn(rates: Mapping[str, np.ndarray]) -> Figure:
         )
     axes.set_yticks(range(len(rates)), list(reversed(rates)))
     axes.set_xscale("log")
+    axes.margins(x=0.1)  # room for the numbers
     axes.set_xlabel("doppelganger rate, % (points: simulated surveys; bar: their mean)")
     axes.grid(axis="x", alpha=0.3)
     return figure
