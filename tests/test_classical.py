@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -253,6 +254,22 @@ def test_rows_are_signed_and_the_centre_is_the_fields(small, kind, tolerance):
     assert list(learner.parameters()) == []
     assert learner.name in {path.stem for path in CONF.glob("*.yaml")}
     assert learner.paper[-4:].isdigit()
+
+
+@pytest.mark.parametrize("away", [0.0, 1e6])
+def test_the_field_s_moments(small, away):
+    """Also far from the origin, where sums of squares would cancel."""
+    field = small.field + away
+    moments = FieldMoments.of(field)
+    exact = [[math.fsum(row) for row in product] for product in _deviations(field)]
+    np.testing.assert_allclose(moments.covariance, np.array(exact) / (len(field) - 1), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(moments.mean, field.mean(0), rtol=1e-12, atol=1e-12)
+
+
+def _deviations(field):
+    """(K, K, F) products of deviations from the mean."""
+    deviation = (field - [math.fsum(column) / len(field) for column in field.T]).T
+    return deviation[:, None] * deviation
 
 
 @KINDS

@@ -44,10 +44,12 @@ class FieldMoments:
             mean = np.ones(len(latents)) @ latents / len(latents)
         if not np.isfinite(mean).all():  # as it is, if and only if every latent is
             raise InputError("field and members must be finite: leave out the stars that are not")
-        scatter = np.zeros((len(mean), len(mean)))
-        for start in range(0, len(latents), BLOCK):
-            deviation = latents[start : start + BLOCK] - mean
-            scatter += deviation.T @ deviation
+        scatter = latents.T @ latents - len(latents) * np.outer(mean, mean)
+        if not (len(latents) * mean**2 <= scatter.diagonal()).all():  # that cancels: by deviations
+            scatter = np.zeros((len(mean), len(mean)))
+            for start in range(0, len(latents), BLOCK):
+                deviation = latents[start : start + BLOCK] - mean
+                scatter += deviation.T @ deviation
         covariance = scatter / (len(latents) - 1)
         return cls(torch.from_numpy(mean).to(field.device), torch.from_numpy(covariance).to(field.device))
 
