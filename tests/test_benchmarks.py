@@ -1,0 +1,44 @@
+"""Every benchmark runs, at toy size; a file of its own, so that it runs beside the other experiments."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from test_experiments import run_alone
+
+from rsca_torch.survey.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmarks") / "store"
+    run_alone("benchmarks/full_size_store.py", path, "--stars", 300, "--bins", 100)
+    Store.open(path).verify()
+    return path
+
+
+class TestBenchmarks:
+    """Each with one command, at toy size; their figures are in docs/performance.md."""
+
+    def test_step_1_to_convergence(self, store):
+        printed = run_alone("benchmarks/full_size.py", store, "--components", 3)
+        assert re.search(r"isotropic .*measured\+scatter ", printed, re.DOTALL)
+
+    def test_side_by_side(self, store):
+        sizes = ("--stars", 300, "--components", 3, "--tolerance", 1e-4)
+        printed = run_alone("benchmarks/ppca.py", "--store", store, *sizes)
+        assert all(name in printed for name in ("fit_ppca", "pyppca", "scikit-learn"))
+
+    def test_scaling(self, store):
+        assert "isotropic" in run_alone(
+            "benchmarks/scaling.py", store, "--stars", 200, "--components", 3, "--noise", "isotropic"
+        )
+
+    def test_inference(self):
+        small = ("--stars", 200, "--bins", 100, "--components", 4, "--gigabytes", 0.01)
+        assert "MaskedPPCA" in run_alone("benchmarks/inference.py", *small)
+
+    def test_leave_one_cluster_out(self):
+        small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)
+        assert re.search(r"largest.*\b0\b", run_alone("benchmarks/leave_one_cluster_out.py", *small).lower(), re.DOTALL)
