@@ -34,7 +34,7 @@ from rsca_torch.compression import (
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.found_censoring import FoundCensoring
 from rsca_torch.found_censoring import ingest as ingest_survey
-from rsca_torch.gathering import gather, groups_of
+from rsca_torch.gathering import gather
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import leave_one_cluster_out
@@ -49,6 +49,7 @@ from rsca_torch.reproduction import items_of, write_summary
 from rsca_torch.reproduction import reproduce as reproduce_items
 from rsca_torch.reproduction import summary_table as reproduced_table
 from rsca_torch.rsca import RSCA, AnySpectra
+from rsca_torch.run_groups import groups_of
 from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.study import Study

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rsca_torch.gathering import Gathered, Group
+from rsca_torch.gathering import Gathered
 from rsca_torch.pictures import COLOURS
+from rsca_torch.run_groups import Group
 from rsca_torch.terminal import print_table
 
 __all__ = ["draw_groups", "markdown", "print_groups", "write_rows"]

@@ -25,8 +25,9 @@ from omegaconf import OmegaConf
 
 from rsca_torch import InputError, Learner
 from rsca_torch.cli import COMMANDS, CONFIG, main
-from rsca_torch.gathering import gather, groups_of
+from rsca_torch.gathering import gather
 from rsca_torch.ppca import fit_source
+from rsca_torch.run_groups import groups_of
 from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
 from rsca_torch.sweep import job_folder, job_note, jobs_of
