@@ -16,6 +16,7 @@ from rsca_torch.errors import InputError
 __all__ = [
     "DoppelgangerRate",
     "allowed_pairs",
+    "distances_of_allowed",
     "doppelganger_rate",
     "median_distance",
     "rate_below",
@@ -94,15 +95,20 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
         allowed = torch.ones(len(members), len(field), dtype=torch.bool)
     if tuple(allowed.shape) != (len(members), len(field)):
         raise InputError(f"allowed must have shape {(len(members), len(field))}, got {tuple(allowed.shape)}")
-    rows = as_tensor(allowed).bool()
+    return distances_of_allowed(members, field, as_tensor(allowed).bool())
+
+
+def distances_of_allowed(members: Tensor, field: Tensor, allowed: Tensor) -> Tensor:
+    """As `stranger_distances`, of float64 embeddings that are known to be finite."""
     size = max(1, CHUNK // max(1, members.shape[1]))
-    return torch.cat(
-        [
-            _lengths(field.index_select(0, chunk).sub_(member))
-            for member, row in zip(members, rows, strict=True)
-            for chunk in row.nonzero()[:, 0].split(size)
-        ]
-    )
+    distances = field.new_empty(int(allowed.sum()))
+    done = 0
+    for member, row in zip(members, allowed.cpu().numpy(), strict=True):
+        compared = torch.from_numpy(np.flatnonzero(row)).to(field.device)  # NumPy finds them several times as fast
+        for chunk in torch.split(compared, size):
+            distances[done : done + len(chunk)] = _lengths(field.index_select(0, chunk).sub_(member))
+            done += len(chunk)
+    return distances
 
 
 def _require_finite(embedded: Tensor) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.arrays import all_finite
-from rsca_torch.doppelganger import median_distance, rate_below, sibling_distances, stranger_distances
+from rsca_torch.doppelganger import distances_of_allowed, median_distance, rate_below, sibling_distances
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learning import Members, Trained, fitted
@@ -78,10 +78,7 @@ class Task:
         else:
             self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
             learner, note = self.everyone
-        own = self.members[inside]
-        allowed = own.allowed
-        assert allowed is not None
-        siblings, strangers, at_one_point = _distances(learner, self.field, own.z, allowed)
+        siblings, strangers, at_one_point = _distances(learner, self.field, self.members[inside])
         if at_one_point:
             note = (
                 f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
@@ -162,20 +159,18 @@ def _work(cluster: str) -> Fold:
 
 
 @torch.no_grad()
-def _distances(
-    learner: Learner, field: Tensor, members: Tensor, allowed: NDArray[np.bool_]
-) -> tuple[Tensor, Tensor, bool]:
+def _distances(learner: Learner, field: Tensor, members: Members) -> tuple[Tensor, Tensor, bool]:
     """Of one cluster: siblings' distances and allowed strangers', and whether all of these stars are at one point.
 
     Only field stars of an allowed pair are mapped.
     """
-    embedded = _embedded(learner, members)
-    compared = torch.from_numpy(np.flatnonzero(allowed.any(0)))
+    embedded = _embedded(learner, members.z)
+    compared, allowed = members.compared()
     strangers, at_one_point = [], len(compared) > 1
-    for block in torch.split(compared, BLOCK):
+    for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True):
         near = _embedded(learner, field.index_select(0, block))
         at_one_point = at_one_point and bool((near[:SOME] == embedded[0]).all())
-        strangers.append(stranger_distances(embedded, near, allowed[:, block.numpy()]))
+        strangers.append(distances_of_allowed(embedded.double(), near.double(), pairs))
     return sibling_distances(embedded), torch.cat(strangers), at_one_point
 
 

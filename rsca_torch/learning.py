@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rsca_torch.doppelganger import sibling_distances, stranger_distances
-from rsca_torch.errors import NumericalWarning
+from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner, Recipe
 from rsca_torch.packed import PACKED
 
@@ -47,10 +47,13 @@ class Members:
     roots: Tensor | None = None
     rows: np.ndarray | None = None
 
-    @property
-    def allowed(self) -> np.ndarray | None:
-        """(M, F) bool, the pairs that may be compared; None: all."""
-        return self.flags if self.flags is None or self.rows is None else self.flags[self.rows]
+    def compared(self) -> tuple[Tensor, Tensor]:
+        """The C field stars that may be compared with one of the members, and (M, C) bool, with which."""
+        if self.flags is None:
+            raise InputError("which pairs may be compared is not known: give Members(flags=...)")
+        rows = np.arange(len(self.z)) if self.rows is None else self.rows
+        compared = np.flatnonzero(reduce(np.logical_or, (self.flags[row] for row in rows)))  # no copy of all flags
+        return torch.from_numpy(compared), torch.from_numpy(self.flags[np.ix_(rows, compared)])
 
     def __getitem__(self, chosen: np.ndarray) -> Members:
         rows = np.flatnonzero(chosen)
@@ -64,7 +67,7 @@ class Members:
         """Those that can judge: with two members and a pair that is allowed."""
         names, sizes = np.unique(self.labels, return_counts=True)
         able = [str(name) for name in names[sizes > 1]]
-        return [name for name in able if self.flags is None or self[self.labels == name].allowed.any()]  # type: ignore[union-attr]
+        return [name for name in able if self.flags is None or len(self[self.labels == name].compared()[0])]
 
 
 @dataclass(frozen=True)
@@ -211,10 +214,10 @@ def _inner_clusters(members: Members, recipe: Recipe) -> list[str]:
 
 def _overlap_of(members: Members, field: Tensor) -> Callable[[Learner], float]:
     """Of one cluster; only field stars of an allowed pair are mapped."""
-    allowed = members.allowed
-    if allowed is not None:
-        compared = np.flatnonzero(allowed.any(0))
-        field, allowed = field[torch.from_numpy(compared)], allowed[:, compared]
+    allowed = None
+    if members.flags is not None:
+        compared, allowed = members.compared()
+        field = field[compared]
 
     @torch.no_grad()
     def overlap(learner: Learner) -> float:

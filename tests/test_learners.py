@@ -66,9 +66,9 @@ def test_field_covariance_is_the_identity_and_the_scatter_diagonal(small, option
 
 @pytest.mark.parametrize("block", [1, 7, 4096])
 def test_moments_of_the_field(small, monkeypatch, tolerance, block):
-    """In blocks, and where the mean is a million times the spread."""
+    """In blocks, where the mean is a million times the spread, and where the first stars are unlike all others."""
     monkeypatch.setattr("rsca_torch.learners.moments.BLOCK", block)
-    for field in (small.field, small.field + 1e6):
+    for field in (small.field, small.field + 1e6, np.concatenate([small.field[:7] + 1e3, small.field[7:]])):
         moments = FieldMoments.of(field)
         close(moments.mean, field.mean(0), **tolerance[torch.float64])
         close(moments.covariance, np.cov(field, rowvar=False), **tolerance[torch.float64])
@@ -79,6 +79,18 @@ def test_moments_of_the_field(small, monkeypatch, tolerance, block):
         FieldMoments.of(small.field[:, 0])
     with pytest.raises(InputError, match="must be finite"):
         FieldMoments.of(np.array([[np.inf, 1.0], [-np.inf, 2.0]]))
+
+
+@KINDS
+def test_latents_that_carry_a_gradient(small, kind):
+    """As they leave an encoder in training: a closed form does not go back through them."""
+    carry = [torch.tensor(part, requires_grad=True) for part in (small.field, small.members)]
+    learner, expected = kind(), kind()
+    learner.initialise(*carry, small.clusters)
+    expected.initialise(small.field, small.members, small.clusters)
+    assert all(
+        torch.equal(a, b) and not a.requires_grad for a, b in zip(learner.buffers(), expected.buffers(), strict=True)
+    )
 
 
 @KINDS

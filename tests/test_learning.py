@@ -193,6 +193,19 @@ class TestFitted:
         expected = np.mean([[stranger <= sibling for stranger in strangers] for sibling in siblings])
         assert sibling_overlap(siblings, strangers) == pytest.approx(float(expected))
 
+    def test_an_inner_cluster_is_compared_with_whom_it_may_be(self, problem, monkeypatch):
+        """Distances to the allowed field stars alone, and no others mapped."""
+        field, members, labels = problem
+        flags = np.random.default_rng(0).random((24, 200)) < 0.1
+        inner = labels == "NGC 0"
+        expected = torch.cdist(members[inner], field)[torch.from_numpy(flags[inner])].sort().values
+        seen = []
+        monkeypatch.setattr("rsca_torch.learning.sibling_overlap", lambda _, strangers: seen.append(strangers) or 0.5)
+        fitted(lambda: Stretched(Recipe(epochs=1, inner=1)), field, Members(members, labels, flags), labels, 0)
+        assert torch.allclose(seen[0].sort().values, expected)
+        with pytest.raises(InputError, match="which pairs may be compared is not known"):
+            Members(members, labels).compared()
+
     def test_inner_clusters_choose_how_long(self, problem):
         """The largest, each from a start that it took no part in; the median of their best epochs is taken."""
         field, members, labels = problem

@@ -44,7 +44,7 @@ class Linear(Learner):
 
 def checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Groups]:
     """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
-    field, members = as_tensor(field), as_tensor(members).double()
+    field, members = as_tensor(field), as_tensor(members).detach().double()
     if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
         raise InputError(
             "field (F, K), members (M, K) and M cluster labels expected, got "

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rsca_torch.arrays import as_tensor
+from rsca_torch.arrays import all_finite, as_tensor
 from rsca_torch.errors import InputError
 
 __all__ = ["FieldMoments"]
@@ -39,19 +38,18 @@ class FieldMoments:
         field = as_tensor(field)
         if field.ndim != 2:
             raise InputError(f"field (F, K) expected, got {tuple(field.shape)}")
-        latents = field.detach().double().cpu().numpy()  # its A.T @ A takes half as long as torch's
-        with np.errstate(all="ignore"):
-            mean = np.ones(len(latents)) @ latents / len(latents)
-        if not np.isfinite(mean).all():  # as it is, if and only if every latent is
+        latents = field.detach().double()
+        shift = latents[:BLOCK].mean(0)  # near the mean, so that nothing cancels below
+        total, scatter = torch.zeros_like(shift), latents.new_zeros(len(shift), len(shift))
+        for block in torch.split(latents, BLOCK):
+            deviation = block - shift
+            total += deviation.sum(0)
+            scatter.addmm_(deviation.T, deviation)
+        if not all_finite(total):  # they are, if and only if every latent is
             raise InputError("field and members must be finite: leave out the stars that are not")
-        scatter = latents.T @ latents - len(latents) * np.outer(mean, mean)
-        if not (len(latents) * mean**2 <= scatter.diagonal()).all():  # that cancels: by deviations
-            scatter = np.zeros((len(mean), len(mean)))
-            for start in range(0, len(latents), BLOCK):
-                deviation = latents[start : start + BLOCK] - mean
-                scatter += deviation.T @ deviation
-        covariance = scatter / (len(latents) - 1)
-        return cls(torch.from_numpy(mean).to(field.device), torch.from_numpy(covariance).to(field.device))
+        mean = total / len(latents)
+        scatter -= len(latents) * torch.outer(mean, mean)
+        return cls(mean + shift, scatter / (len(latents) - 1))
 
     @cached_property
     def sphere(self) -> Tensor:
