@@ -29,7 +29,6 @@ from rsca_torch.compression import (
     numbers_for,
     removal_for,
     say_how_it_ended,
-    without_candidates,
 )
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.found_censoring import FoundCensoring
@@ -40,15 +39,16 @@ from rsca_torch.learning import Members, fitted
 from rsca_torch.loco import leave_one_cluster_out
 from rsca_torch.nested import best
 from rsca_torch.packed import require_room
-from rsca_torch.pictures import draw_components, draw_features, draw_histograms, draw_rates, draw_weights, save_figure
+from rsca_torch.pictures import save_figure
 from rsca_torch.plugins import builtin, installed, learner_class, learners_table, maker
 from rsca_torch.removal import without
-from rsca_torch.report import summary_table, write_csv, write_json, write_set_aside
+from rsca_torch.report import summary_table
 from rsca_torch.representation import Representation, abundances, represent_with_each, sees_spectra, side_by_side
 from rsca_torch.reproduction import items_of, write_summary
 from rsca_torch.reproduction import reproduce as reproduce_items
 from rsca_torch.reproduction import summary_table as reproduced_table
 from rsca_torch.rsca import RSCA, AnySpectra
+from rsca_torch.run_folder import draw_run, keep_learner, settings_of, write_run
 from rsca_torch.run_groups import groups_of
 from rsca_torch.runs import finished_rate
 from rsca_torch.simulated_store import simulated_store
@@ -116,21 +116,15 @@ def compare(config: DictConfig) -> float:
             how = _how_to_train(config, store, folder)
             comparison = compare_learners([given, *others], learners, pairs, config.seed, folds(bar), how)
             _say_what_was_chosen(comparison)
-            _write(folder, comparison, store, config)
+            write_run(folder, comparison, store, config)
             spectra = comparison.results[0].representation
-            _list_set_aside(folder, spectra)
             learner = _fitted_on_all(learners[0], spectra, config.seed, spectra.allowed(pairs))
             model = spectra.layer(learner, torch.from_numpy(store.wavelength))
-            if model is not None:
-                model.save(folder / "rsca.safetensors")
-            else:
-                torch.save(learner.state_dict(), folder / "learner.pt")  # loads with weights_only=True
-                seen = "spectra" if sees_spectra(learners[0]) else "its latents"
-                log.info("no rsca.safetensors, but learner.pt: %s on %s", learner_name(learner), seen)
+            keep_learner(folder, learner, model)
             if config.figures:
                 log.info("drawing")
                 bar.add_task("drawing", total=None)
-                _draw(folder, comparison, learner, model)
+                draw_run(folder, comparison, learner, model)
     how.forget()
     print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
@@ -141,7 +135,7 @@ def _finished_rate(out: Path, config: DictConfig) -> float | None:
     """Of a job of a sweep that was started before."""
     if not (out / "results.json").exists():
         return None
-    settings, checksum = _settings(config), None
+    settings, checksum = settings_of(config), None
     survey = hydra.utils.instantiate(config.survey, root="")
     if config.store is not None:
         checksum = Store.open(config.store).checksum
@@ -352,32 +346,6 @@ def _require_spectra(learners: list[Callable[[], Learner]], config: DictConfig, 
     require_room(field)
 
 
-def _write(folder: Path, comparison: Comparison, store: Store, config: DictConfig) -> None:
-    counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
-    settings = _settings(config)
-    settings["survey"] = store.manifest["survey"]  # as the store was made
-    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
-    write_json(folder / "results.json", comparison, source, config.seed, settings)
-    write_csv(folder / "results.csv", comparison)
-
-
-def _settings(config: DictConfig) -> dict[str, Any]:
-    """What results.json says of the options, less the survey's."""
-    unused = ("simulation", "simulated") if config.store is not None else ()
-    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
-    settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
-    if not is_auto(config):
-        settings["compressor"] = without_candidates(settings["compressor"])
-    return settings
-
-
-def _list_set_aside(folder: Path, on: Representation) -> None:
-    if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
-        write_set_aside(folder / "set_aside.fits", on.aside)
-        stars = len(np.unique(np.asarray(on.aside["APOGEE_ID"])))
-        log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
-
-
 def _fitted_on_all(make_learner: Callable[[], Learner], on: Representation, seed: int, allowed: Tensor) -> Learner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
@@ -401,22 +369,3 @@ def _how_to_train(config: DictConfig, store: Store, folder: Path) -> HowToTrain:
 def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
     """Of one training, in a folder of its own."""
     return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")
-
-
-@torch.no_grad()
-def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None) -> None:
-    """Pictures of the comparison and of `learner`, the judged one fitted on all clusters."""
-    judged = comparison.results[0]
-    on = judged.representation
-    save_figure(draw_rates(comparison), folder, "rates")
-    if judged.nested is not None:
-        save_figure(draw_components(judged), folder, "components")
-    for result in comparison.results:
-        if result.loco.held_out and result.learner == judged.learner:
-            figure = draw_histograms([result], list(result.loco.cluster_rates))
-            save_figure(figure, folder, f"distances_{result.representation.name}")
-    field, members = learner(on.field), learner(on.members)
-    if model is not None and on.ppca is not None:
-        save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
-        field, members = ((z / on.ppca.scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
-    save_figure(draw_features(on, field, members), folder, "features")

@@ -22,7 +22,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.learner import Labels, Learner, Recipe
 from rsca_torch.packed import PACKED
 
-__all__ = ["Members", "Trained", "fitted", "sibling_overlap"]
+__all__ = ["Members", "Trained", "fitted", "sibling_overlap", "takes_summary"]
 
 LOOKED_AT = 4096  # field stars that tell whether an embedding has collapsed
 SPECTRA_LOOKED_AT = 256  # where they are spectra, which take longer to map
@@ -173,7 +173,7 @@ def _initialised(
 
 def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[str, Any]:
     """The further argument of `initialise`; none for a learner that does not ask for it."""
-    if not _takes_summary(type(learner)):  # type: ignore[arg-type]  # mypy takes its __hash__ for an instance's
+    if not takes_summary(learner):
         return {}
     if not summary:
         with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
@@ -181,9 +181,14 @@ def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[s
     return summary
 
 
+def takes_summary(learner: Learner) -> bool:
+    """Whether `initialise` asks for what the learner says of the field alone."""
+    return _takes("summary", type(learner).initialise)
+
+
 @lru_cache
-def _takes_summary(learner: type[Any]) -> bool:
-    return "summary" in inspect.signature(learner.initialise).parameters
+def _takes(name: str, function: Callable[..., Any]) -> bool:
+    return name in inspect.signature(function).parameters
 
 
 @contextmanager

@@ -7,7 +7,6 @@ a small drawn problem. pytest itself is not imported here.
 from __future__ import annotations
 
 import copy
-import inspect
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.learners.learner import Learner, Recipe
+from rsca_torch.learning import takes_summary
 from rsca_torch.loco import leave_one_cluster_out
 from rsca_torch.packed import PACKED, pack
 
@@ -328,7 +328,7 @@ class LearnerContract:
     def test_a_summary_is_used(self) -> None:
         """Where initialise asks for a summary it takes the one that it is given, with the same outcome as without."""
         problem, learner = self.problem(), self._made()
-        if not _asks_for_summary(learner):
+        if not takes_summary(learner):
             raise SkipTest("initialise does not ask for a summary")
         summary = learner.summarise(problem.field)
         assert summary is not None, "initialise asks for a summary and summarise gives None: define summarise(field)"
@@ -412,12 +412,8 @@ def _parts(problem: Problem) -> tuple[Tensor, Tensor, np.ndarray]:
     return problem.field, problem.members, problem.clusters
 
 
-def _asks_for_summary(learner: Learner) -> bool:
-    return "summary" in inspect.signature(learner.initialise).parameters
-
-
 def _initialise(learner: Learner, problem: Problem, summary: dict[str, Any]) -> None:
-    if _asks_for_summary(learner) and not summary:
+    if takes_summary(learner) and not summary:
         summary["summary"] = learner.summarise(problem.field)
     learner.initialise(*_parts(problem), **summary)
 

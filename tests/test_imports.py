@@ -16,7 +16,7 @@ ORDER = (
     "errors quiet whole arrays spectra survey blocks packed weights posterior em online climb start ppca finders "
     "datamodule training learners removal rsca doppelganger learning descent folds loco fold_files nested plugins "
     "testing representation comparison report pictures runs sweep gathering run_groups terminal sweep_report "
-    "found_censoring simulated_store compression study reproduction commands cli"
+    "found_censoring simulated_store compression run_folder study reproduction commands cli"
 ).split()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
