@@ -35,6 +35,12 @@ class TestBenchmarks:
             "benchmarks/scaling.py", store, "--stars", 200, "--components", 3, "--noise", "isotropic"
         )
 
+    def test_acceleration(self, store):
+        small = ("--stars", 200, "--components", 3, "--limit", 60)
+        rows = re.findall(r"│ (isotropic|measured) +│ +(\d+) │", run_alone("benchmarks/acceleration.py", store, *small))
+        assert [noise for noise, _ in rows] == ["isotropic", "measured"]
+        assert all(int(passes) >= 3 for _, passes in rows)
+
     def test_inference(self):
         small = ("--stars", 200, "--bins", 100, "--components", 4, "--gigabytes", 0.01)
         assert "MaskedPPCA" in run_alone("benchmarks/inference.py", *small)

@@ -45,10 +45,12 @@ def run_alone(script, *arguments):
 
 
 def test_what_the_noise_is_worth(tmp_path):
-    small = ("simulation.n_field=100", "--seeds", 1, "--components", 3, 4, "--folder", tmp_path)
+    baseline = ("--baseline", "isotropic, K = 4")
+    small = ("simulation.n_field=100", "--seeds", 1, "--components", 3, 4, "--folder", tmp_path, *baseline)
     printed = run_alone("noise/rates.py", *small)
     rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
     assert {"authors' program (pyppca), K = 4", "measured+scatter, clip 5, K = 4", "K = auto"} <= set(rates)
+    assert re.findall(r"^\| ([^|]+) \| [^|]+ \| 1.00 \(1.00-1.00\) \|  \|", printed, re.MULTILINE) == [baseline[1]]
 
 
 def test_all_learners_side_by_side(tmp_path):

@@ -190,15 +190,21 @@ def main() -> None:
     parser.add_argument("--components", type=int, nargs="+", default=[10, 15, 20, 25, 30, 40])
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--folder", type=Path, default=Path("runs/noise"))
+    parser.add_argument(
+        "--baseline", help="the row that the ratios are to, as the table names it; the authors' program"
+    )
     parser.add_argument("overrides", nargs="*", help="of the simulated survey, e.g. simulation.n_field=400")
     given = parser.parse_args()
     warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
     surveys = [
         rates_of(seed, given.folder, given.components, given.tolerance, given.overrides) for seed in range(given.seeds)
     ]
-    print("| compression | rate, %: mean (range over surveys) | ratio to the authors' (68 %) | surveys won |")
+    first = given.baseline or next(iter(surveys[0]))
+    if first not in surveys[0]:
+        parser.error(f"--baseline: one of {'; '.join(surveys[0])} expected, got {first}")
+    to = given.baseline or "the authors'"
+    print(f"| compression | rate, %: mean (range over surveys) | ratio to {to} (68 %) | surveys won |")
     print("|---|---|---|---|")
-    first = next(iter(surveys[0]))
     for name in surveys[0]:
         rates = 100 * np.array([survey[name].rate for survey in surveys])
         quotient, low, high = ratio([survey[name] for survey in surveys], [survey[first] for survey in surveys])
