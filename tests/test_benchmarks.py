@@ -37,7 +37,9 @@ class TestBenchmarks:
 
     def test_acceleration(self, store):
         small = ("--stars", 200, "--components", 3, "--limit", 60)
-        rows = re.findall(r"│ (isotropic|measured) +│ +(\d+) │", run_alone("benchmarks/acceleration.py", store, *small))
+        rows = re.findall(
+            r"│ (isotropic|measured) +│ +(\d+) +│", run_alone("benchmarks/acceleration.py", store, *small)
+        )
         assert [noise for noise, _ in rows] == ["isotropic", "measured"]
         assert all(int(passes) >= 3 for _, passes in rows)
 

@@ -315,7 +315,7 @@ def configured(command, survey, n_components, *overrides):
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 def test_compare_and_fit_choose(survey, monkeypatch):
     drawn = []
-    monkeypatch.setattr(commands, "_draw", lambda folder, comparison, *_: drawn.append((folder, comparison)))
+    monkeypatch.setattr(commands, "draw_run", lambda folder, comparison, *_: drawn.append((folder, comparison)))
     commands.compare(configured("compare", survey, "auto", f"out={survey / 'auto'}"))
     content = json.loads((survey / "auto" / "results.json").read_text())
     assert content["config"]["compressor"]["n_components"] == "auto"
