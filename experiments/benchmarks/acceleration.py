@@ -71,7 +71,7 @@ def both(
 
 
 def main() -> None:
-    """Time and print."""
+    """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--stars", type=int, default=3000)
