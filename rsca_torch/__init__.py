@@ -1,7 +1,8 @@
 """Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
 
-from rsca_torch.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
+from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out, paired_difference
 from rsca_torch.learners import (
     KISSME,
     LDA,
@@ -16,11 +17,10 @@ from rsca_torch.learners import (
     ScaledComponents,
     Siamese,
 )
-from rsca_torch.loco import LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.ppca import MaskedPPCA, fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
 from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
-from rsca_torch.spectra import Spectra
+from rsca_torch.spectra.spectra import Spectra
 
 __all__ = [
     "KISSME",

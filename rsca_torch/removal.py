@@ -16,13 +16,13 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rsca_torch.arrays import Array, as_tensor
-from rsca_torch.blocks import Arrays, Rows, Source
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.ppca import MaskedPPCA
-from rsca_torch.spectra import Spectra
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.blocks import Arrays, Rows, Source
+from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.store import StoredSpectra
 from rsca_torch.survey.visits import star_column
 

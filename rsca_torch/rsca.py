@@ -13,16 +13,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rsca_torch.arrays import Array, as_tensor
-from rsca_torch.blocks import Joined
 from rsca_torch.errors import InputError
+from rsca_torch.files import whole_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
-from rsca_torch.ppca import MaskedPPCA, Noise, fit_source
+from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
+from rsca_torch.ppca.model import MaskedPPCA, Noise, fit_source
 from rsca_torch.removal import AnySpectra, Removal, without
-from rsca_torch.spectra import Spectra
-from rsca_torch.start import MAD_TO_SIGMA
-from rsca_torch.whole import whole_file
+from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.blocks import Joined
+from rsca_torch.spectra.spectra import Spectra
 
 __all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
 

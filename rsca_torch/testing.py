@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import NumericalWarning
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.learners.learner import Learner, Recipe
-from rsca_torch.learning import takes_summary
-from rsca_torch.loco import leave_one_cluster_out
-from rsca_torch.packed import PACKED, pack
+from rsca_torch.spectra.packed import PACKED, pack
+from rsca_torch.training.fitting import takes_summary
 
 __all__ = ["LearnerContract", "Problem", "drawn_problem", "drawn_spectra"]
 
@@ -232,8 +232,8 @@ class LearnerContract:
             z = problem.members.clone()
             z[:, 0][z[:, 1] == 0] = value
             assert torch.equal(_embedded(learner, z), expected), (
-                f"{value} as the flux of censored bins changes the embedding: take the flux of rsca_torch.packed.unpack"
-                ", or torch.where(weight > 0, flux, 0)"
+                f"{value} as the flux of censored bins changes the embedding: take the flux of "
+                "rsca_torch.spectra.packed.unpack, or torch.where(weight > 0, flux, 0)"
             )
 
     def test_loss_and_recipe_go_together(self) -> None:

@@ -13,18 +13,14 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors quiet whole arrays spectra survey blocks packed weights posterior em online climb start ppca finders "
-    "datamodule training learners removal rsca doppelganger learning descent folds loco fold_files nested plugins "
-    "testing representation comparison report pictures runs sweep gathering run_groups terminal sweep_report "
-    "found_censoring simulated_store compression run_folder study reproduction commands cli"
+    "errors files spectra ppca survey learners removal rsca training evaluation testing comparison report cli"
 ).split()
+#: Imported by name, when it is needed: Lightning takes seconds to import, which a closed form does not need.
+LAZY = {"rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"}}
+ENTRY_POINT = "rsca_torch.learners"  # a name that packages are asked for, no import
+LONGEST = 9  # folders that one chain of imports may pass through
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-
-
-def part(name):
-    """The first name below rsca_torch in a dotted module name."""
-    return name.split(".")[1]
 
 
 def imported(tree):
@@ -49,23 +45,101 @@ def foreign(tree):
             yield node.module.split(".")[0]
 
 
+def named(tree):
+    """The package modules that a file names in a text, as import_module takes them; text in docstrings has blanks."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = node.value.split(".")
+            if words[0] == "rsca_torch" and all(word.isidentifier() for word in words) and len(words) > 1:
+                yield node.value
+
+
+def dotted(path):
+    """The dotted name of a module of the package."""
+    return ".".join(("rsca_torch", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def folder(name):
+    """The folder, or the module at the top, that a dotted name is in."""
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def edges():
+    """module -> the package modules that it imports, at the top of the file or by name."""
+    known = {dotted(path) for path in MODULES}
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        inside = {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        packages = {name.rpartition(".")[0] for name in inside & known}  # a module of theirs is meant
+        names = {*imported(tree), *named(tree)} - packages - {ENTRY_POINT}
+        yield dotted(path), (names | inside) & known
+
+
 def test_every_module_has_a_place_in_the_order():
     top = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
     assert top == set(ORDER)
+    assert len([path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", ".DS_Store")]) <= 18
 
 
 @PARSED
 def test_imports_run_one_way(path):
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    own = folder(dotted(path))
     names = list(imported(ast.parse(path.read_text())))
-    if own == "__init__":  # the public names: from anywhere but the command line's modules
-        assert {part(name) for name in names} <= set(ORDER[: ORDER.index("representation")])
+    if own == "__init__":  # the public names: from anywhere below what reads survey stores and configurations
+        assert {folder(name) for name in names} <= set(ORDER[: ORDER.index("comparison")])
         return
-    allowed = set(ORDER[: ORDER.index(own)])
-    if path.parent != PACKAGE:
-        allowed.add(own)  # inside a folder the order is the folder's own
     assert all("." in name for name in names), "import from the module that defines it, not from the package"
-    assert {part(name) for name in names} <= allowed
+    assert {folder(name) for name in names} <= set(ORDER[: ORDER.index(own) + (path.parent != PACKAGE)])
+
+
+def test_nothing_is_imported_by_name_but_what_is_declared():
+    by_name = {}
+    for path in MODULES:
+        known = {dotted(each) for each in MODULES}
+        found = {name for name in named(ast.parse(path.read_text())) if name in known} - {ENTRY_POINT}
+        if found:
+            by_name[dotted(path)] = found
+    assert by_name == LAZY
+
+
+def test_no_module_imports_what_imports_it():
+    graph, done, path = dict(edges()), set(), []
+
+    def visit(name):
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name in done:
+            return
+        path.append(name)
+        for other in sorted(graph.get(name, ())):
+            visit(other)
+        path.pop()
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
+
+
+def test_the_longest_chain_of_folders():
+    below = {}
+    for name, others in edges():
+        below.setdefault(folder(name), set()).update({folder(other) for other in others} - {folder(name)})
+    below.pop("__init__")
+    length = {}
+    for one in ORDER:  # what a folder imports stands before it
+        length[one] = 1 + max((length[other] for other in below[one]), default=0)
+    assert max(length.values()) <= LONGEST, length
+
+
+def test_files_are_short_enough_to_read():
+    design = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    for path in MODULES:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= 300 or f"`{path.relative_to(PACKAGE)}`" in design, f"{path}: {lines} lines, and no reason why"
 
 
 @PARSED

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsca_torch.cli import COMMANDS, main
+from rsca_torch.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

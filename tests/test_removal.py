@@ -16,17 +16,16 @@ import scipy.linalg
 import torch
 from astropy.table import Table
 from omegaconf import OmegaConf
-from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
-from rsca_torch.cli import CONFIG, main
-from rsca_torch.compression import engine_for, grouping_of
+from rsca_torch.cli.main import CONFIG, main
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.compression import engine_for, grouping_of
 from rsca_torch.removal import Removed, without
-from rsca_torch.reproduction import EXPERIMENTS
+from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
-from rsca_torch.simulated_store import simulated_store
-from rsca_torch.study import Study
+from rsca_torch.survey.simulated.store import simulated_store
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
@@ -257,7 +256,7 @@ BAND += ["simulation.stars.extinction=[0.11,0.02]"]
 def study_of(folder, *overrides):
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose("reproduce", [f"simulated={folder}", "checkpoints=null", *SMALL, *overrides])
-    return Study(config, simulated_store(config), Progress(disable=True))
+    return Study(config, simulated_store(config))
 
 
 @pytest.fixture(scope="module")

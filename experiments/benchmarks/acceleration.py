@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from rsca_torch import NumericalWarning
-from rsca_torch.blocks import Blocks
-from rsca_torch.climb import ROUNDING, Climb
-from rsca_torch.em import em_pass
-from rsca_torch.posterior import Parameters
-from rsca_torch.ppca import fit_source
+from rsca_torch.ppca.e_step import Parameters
+from rsca_torch.ppca.extrapolation import ROUNDING, Climb
+from rsca_torch.ppca.m_step import em_pass
+from rsca_torch.ppca.model import fit_source
+from rsca_torch.spectra.blocks import Blocks
 from rsca_torch.survey.store import Store
 
 

@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.survey.store import Store
 
 PROGRAMS = {"pyppca": "pyppca/pyppca.py", "ppca": "ppca/_ppca.py"}

@@ -25,10 +25,10 @@ from rich.progress import track
 
 from rsca_torch.survey.apogee import abundance_column, spectrum_files
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.partial import Partial, require_free
 from rsca_torch.survey.simulated import SimulatedSurvey
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.store import Store
+from rsca_torch.survey.store_writer import Partial, require_free
 
 RELEASE = RELEASES["dr16"]
 SURVEY = SimulatedSurvey(release=RELEASE.name)

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.rsca import RSCA
 
 INVALID = 0.12

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from rsca_torch import NumericalWarning
-from rsca_torch.ppca import Noise, Products, fit_source
+from rsca_torch.ppca.model import Noise, Products, fit_source
 from rsca_torch.survey.store import Store
 
 

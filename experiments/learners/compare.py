@@ -26,17 +26,17 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rsca_torch.cli import CONFIG
-from rsca_torch.compression import without_candidates
-from rsca_torch.doppelganger import allowed_pairs
+from rsca_torch.cli.main import CONFIG
+from rsca_torch.comparison.compression import without_candidates
+from rsca_torch.comparison.representation import Representation, represent, sees_spectra
 from rsca_torch.errors import NumericalWarning
-from rsca_torch.fold_files import FoldFiles, code_of
+from rsca_torch.evaluation.doppelganger import allowed_pairs
+from rsca_torch.evaluation.fold_files import FoldFiles, code_of
+from rsca_torch.evaluation.leave_one_out import Difference, LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.files import whole_file
 from rsca_torch.learners import Learner
-from rsca_torch.loco import Difference, LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.representation import Representation, represent, sees_spectra
-from rsca_torch.simulated_store import simulated_store
+from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
-from rsca_torch.whole import whole_file
 
 RANDOM, HIDDEN = ["learner.init=random"], ["learner.hidden=[64]"]
 #: name in the table: what to compose

@@ -22,18 +22,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from rsca_torch.blocks import Joined
-from rsca_torch.cli import CONFIG
-from rsca_torch.doppelganger import allowed_pairs
+from rsca_torch.cli.main import CONFIG
 from rsca_torch.errors import NumericalWarning
+from rsca_torch.evaluation.doppelganger import allowed_pairs
+from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
+from rsca_torch.files import whole_file
 from rsca_torch.learners import Averaged, ScaledComponents
-from rsca_torch.loco import LOCOResult, leave_one_cluster_out
-from rsca_torch.nested import nested_leave_one_cluster_out
-from rsca_torch.ppca import MaskedPPCA, fit_source
-from rsca_torch.simulated_store import simulated_store
-from rsca_torch.spectra import Spectra
+from rsca_torch.ppca.model import MaskedPPCA, fit_source
+from rsca_torch.spectra.blocks import Joined
+from rsca_torch.spectra.spectra import Spectra
+from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
-from rsca_torch.whole import whole_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from authors_compression import compress as authors_compression

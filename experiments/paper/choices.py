@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.compression import compress
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.compression import compress
+from rsca_torch.comparison.representation import Representation, abundances, represent
+from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
 from rsca_torch.learners import Scaled, ScaledComponents
-from rsca_torch.loco import LOCOResult, paired_difference
-from rsca_torch.pictures import COLOURS
-from rsca_torch.plugins import CONFIG
-from rsca_torch.ppca import MaskedPPCA
-from rsca_torch.representation import Representation, abundances, represent
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.learners.registry import CONFIG
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 
 TEXT = "as in the text"
 PRINTED = {"mad_factor": 1.0, "clamp": None}  # eq. 7 of the paper, and a weight of 0
@@ -143,7 +143,7 @@ def compressed(study: Study, settings: dict[str, Any], start: MaskedPPCA | None 
     """Spectra in the coordinates of step 1 with those settings, whatever is configured."""
     config = copy.deepcopy(study.config)
     config.compressor = settings
-    fit = partial(compress, config, study.store, study.bar, n_components=settings["n_components"], start=start)
+    fit = partial(compress, config, study.store, study.progress, n_components=settings["n_components"], start=start)
     return represent(study.field, study.members, fit)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from rsca_torch.pictures import COLOURS
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 
 KINDS = {True: "cross-validated", False: "no cross-validation"}
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError
-from rsca_torch.loco import LEVEL
-from rsca_torch.pictures import draw_features
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.evaluation.leave_one_out import LEVEL
+from rsca_torch.report.pictures import draw_features
+from rsca_torch.report.reproduction import Reproduced, Value
 
 ERRORS = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on either side in a 68 % interval
 BINS = 20  # of equally many stars, for what a label explains

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from astropy.table import Table
 
-from rsca_torch.comparison import Comparison, compare
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.comparison import Comparison, compare
 from rsca_torch.learners import Identity, Scaled
-from rsca_torch.pictures import draw_rates
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.report.pictures import draw_rates
+from rsca_torch.report.reproduction import Reproduced, Value
 
 NAMES = {"spectra": "spectra", "abundances": "all abundances", "abundance_subset": "abundance subset"}
 KINDS = "transformed", "raw", "scaled"

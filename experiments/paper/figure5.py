@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.folds import Task
-from rsca_torch.learning import Members
-from rsca_torch.pictures import COLOURS
-from rsca_torch.representation import Representation
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.evaluation.folds import Task
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
+from rsca_torch.training.members import Members
 
 RESAMPLES = 10_000
 DRAW = "n_components training_clusters draw members doppelganger_rate clusters".split()

@@ -9,12 +9,12 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from rsca_torch.finders import Feature, InterstellarFinder, Residuals, residuals
-from rsca_torch.pictures import COLOURS
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
 from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.interstellar import Feature, InterstellarFinder, Residuals, residuals
 
 INTERVAL = "first end deepest depth error significance nearest_band overlaps_authors".split()
 

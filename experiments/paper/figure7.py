@@ -11,12 +11,12 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rsca_torch.finders import Residuals, require_apart, residuals, side
-from rsca_torch.pictures import COLOURS
-from rsca_torch.ppca import MaskedPPCA
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
+from rsca_torch.survey.interstellar import Residuals, require_apart, residuals, side
 from rsca_torch.survey.store import StoredSpectra
 
 REGION = "region first end excess error".split()

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.pictures import COLOURS
-from rsca_torch.representation import Representation
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
 RESAMPLES = 10_000

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 from astropy.table import Table
 
-from rsca_torch.comparison import Result
-from rsca_torch.loco import paired_difference
-from rsca_torch.pictures import draw_histograms
-from rsca_torch.reproduction import Reproduced, Value, published_rows
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.comparison import Result
+from rsca_torch.evaluation.leave_one_out import paired_difference
+from rsca_torch.report.pictures import draw_histograms
+from rsca_torch.report.reproduction import Reproduced, Value, published_rows
 
 ITEM = "per_cluster"
 HEAD = "setting cluster members pairs median_sibling_distance doppelganger_rate".split()

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison import learner_name
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.comparison import learner_name
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
 from rsca_torch.learners import Identity, Scaled
-from rsca_torch.loco import LOCOResult, leave_one_cluster_out
-from rsca_torch.pictures import COLOURS
-from rsca_torch.representation import Representation
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 
 PAIRS = ("all", "like [Fe/H]")
 HEAD = "representation learner pairs doppelganger_rate low high clusters number_of_pairs".split()

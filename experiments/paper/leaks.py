@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch import InputError, NumericalWarning
+from rsca_torch.comparison.assembly import Study
 from rsca_torch.learners.groups import Groups
-from rsca_torch.pictures import COLOURS
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
 RESAMPLES = 300

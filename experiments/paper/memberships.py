@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.folds import Task
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.representation import MakeLearner, Representation
+from rsca_torch.evaluation.folds import Task
+from rsca_torch.evaluation.leave_one_out import LOCOResult
 from rsca_torch.learners import Learner, ScaledComponents
-from rsca_torch.learning import Members
-from rsca_torch.loco import LOCOResult
-from rsca_torch.pictures import COLOURS
-from rsca_torch.representation import MakeLearner, Representation
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
+from rsca_torch.training.members import Members
 
 SPREADS = {"MAD": partial(ScaledComponents, robust=True), "standard deviation": partial(ScaledComponents, robust=False)}
 MISTAKES = FIELD, SHUFFLED = "field", "shuffled"

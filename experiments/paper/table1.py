@@ -9,10 +9,10 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from rsca_torch import InputError
-from rsca_torch.loco import paired_difference
-from rsca_torch.pictures import COLOURS
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.evaluation.leave_one_out import paired_difference
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
 
 HEAD = "dimensions doppelganger_rate low high spread difference difference_low difference_high".split()
 

@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch import InputError, Removal
-from rsca_torch.blocks import Rows
-from rsca_torch.compression import arguments, grouping_of
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.compression import arguments, grouping_of
+from rsca_torch.comparison.representation import Representation, represent
+from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
 from rsca_torch.learners.groups import Groups
-from rsca_torch.loco import LOCOResult, paired_difference
-from rsca_torch.pictures import COLOURS
 from rsca_torch.removal import without
-from rsca_torch.representation import Representation, represent
-from rsca_torch.reproduction import Reproduced, Value
-from rsca_torch.study import Study
+from rsca_torch.report.pictures import COLOURS
+from rsca_torch.report.reproduction import Reproduced, Value
+from rsca_torch.spectra.blocks import Rows
 from rsca_torch.survey.store import StoredSpectra
-from rsca_torch.terminal import iterations
 
 LIGHT = 299_792.458  # km/s
 OBSERVED, PLANTED = "as observed", "with a planted band"
@@ -120,7 +119,7 @@ def planted_in(source: StoredSpectra, planted: Mapping[str, float]) -> Any:
 
 def compressed(study: Study, field: Any, members: Any, removal: Removal | None = None) -> Representation:
     """Step 1 as configured, of other spectra than the study's."""
-    step_1 = hydra.utils.instantiate(arguments(study.config.compressor), progress=iterations(study.bar))
+    step_1 = hydra.utils.instantiate(arguments(study.config.compressor), progress=study.progress.iteration)
     return represent(without(field, removal), without(members, removal), step_1)
 
 

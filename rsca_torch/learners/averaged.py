@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.spectra.arrays import as_tensor
 
 __all__ = ["Averaged"]
 

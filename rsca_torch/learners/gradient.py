@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner, Recipe
 from rsca_torch.learners.linear import checked
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.packed import PACKED
+from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.packed import PACKED
 
 __all__ = ["GradientLearner", "require_number", "squared_distances", "summed"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
-from rsca_torch.ppca import MaskedPPCA
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.spectra.arrays import as_tensor
 
 __all__ = ["Identity", "Labels", "Learner", "Recipe"]
 
@@ -73,7 +73,7 @@ class Learner(nn.Module):
 
     Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both. One whose
     `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds. One
-    that `sees` "spectra" is given packed spectra (N, 2, P) (`rsca_torch.packed`) wherever latents (N, K) stand here.
+    that `sees` "spectra" is given packed spectra (N, 2, P), of `rsca_torch.spectra.packed`, where latents stand here.
     """
 
     name: str = ""  # in tables and results; empty: the name of the class

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rsca_torch.arrays import as_tensor
 from rsca_torch.errors import InputError
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.spectra.arrays import as_tensor
 
 __all__ = ["Linear", "checked", "fix_signs"]
 

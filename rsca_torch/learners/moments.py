@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rsca_torch.arrays import all_finite, as_tensor
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.arrays import all_finite, as_tensor
 
 __all__ = ["FieldMoments"]
 

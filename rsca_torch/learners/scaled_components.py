@@ -14,7 +14,7 @@ from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.linear import Linear, checked, fix_signs
 from rsca_torch.learners.moments import FieldMoments
-from rsca_torch.start import MAD_TO_SIGMA
+from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 
 __all__ = [
     "Scaled",

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rsca_torch.arrays import as_tensor
-from rsca_torch.blocks import Block
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels, Recipe
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.siamese import Siamese
-from rsca_torch.packed import unpack
-from rsca_torch.posterior import Model, Parameters, Posterior
-from rsca_torch.ppca import MaskedPPCA, fit_ppca
+from rsca_torch.ppca.e_step import Model, Parameters, Posterior
+from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
+from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.blocks import Block
+from rsca_torch.spectra.packed import unpack
 
 __all__ = ["SpectralSiamese"]
 

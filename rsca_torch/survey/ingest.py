@@ -21,12 +21,12 @@ from rich.progress import track
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import read_spectrum
 from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.fits_files import UnusableFileError
-from rsca_torch.survey.occam import lone_members
-from rsca_torch.survey.partial import Partial, require_free
-from rsca_torch.survey.sample import Survey, choose_stars
-from rsca_torch.survey.selection import CutFlow
+from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
+from rsca_torch.survey.store_writer import Partial, require_free
+from rsca_torch.survey.survey import Survey, choose_stars
 
 __all__ = ["censor", "ingest"]
 

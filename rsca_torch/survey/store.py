@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra import Spectra
+from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.apogee import wavelength
 from rsca_torch.survey.censoring import Censoring
 

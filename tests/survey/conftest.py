@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mini_archive import survey, write_archive
 
-from rsca_torch.survey.sample import Survey
+from rsca_torch.survey.survey import Survey
 
 
 @pytest.fixture(scope="session")

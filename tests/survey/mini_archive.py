@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, N_PIXELS
-from rsca_torch.survey.sample import Survey
+from rsca_torch.survey.survey import Survey
 
 BASE = "dr16/apogee/spectro/aspcap/r12/l33"
 SPECTRUM = BASE + "/{TELESCOPE}/{FIELD}/aspcapStar-r12-{APOGEE_ID}.fits"

@@ -10,7 +10,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS
 from rsca_torch.survey.aspcapstar_folder import read_folder
 from rsca_torch.survey.ingest import ingest
-from rsca_torch.survey.sample import Survey
+from rsca_torch.survey.survey import Survey
 
 PATTERN = "aspcapStar-*.fits"
 

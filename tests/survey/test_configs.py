@@ -13,7 +13,7 @@ from omegaconf.errors import MissingMandatoryValue
 from rsca_torch.survey.apogee import ELEMENTS
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.ingest import ingest
-from rsca_torch.survey.sample import Survey
+from rsca_torch.survey.survey import Survey
 
 CONF = Path(__file__).parents[2] / "conf"
 RELEASES = ("dr13", "dr14", "dr16", "dr17")

@@ -24,8 +24,8 @@ from mini_archive import (
 
 import rsca_torch.survey.ingest as ingest_module
 from rsca_torch.errors import InputError
+from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.ingest import ingest
-from rsca_torch.survey.selection import Cut
 from rsca_torch.survey.store import FILES, Store, checksum
 
 
@@ -222,7 +222,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
 
 def test_interrupted_in_the_last_step(mini_survey, tmp_path, monkeypatch):
     whole = ingest(mini_survey, tmp_path / "whole")
-    monkeypatch.setattr("rsca_torch.survey.partial._write_stars", lambda *_: 1 / 0)
+    monkeypatch.setattr("rsca_torch.survey.store_writer._write_stars", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest(mini_survey, tmp_path / "store")
     assert not (tmp_path / "store").exists()
@@ -238,7 +238,7 @@ def test_block_size_does_not_matter(mini_survey, tmp_path):
 
 def test_partial_of_another_run_is_refused(archive, mini_survey, tmp_path, monkeypatch):
     monkeypatch.setattr(ingest_module, "read_spectrum", lambda _: (np.ones(8575), np.ones(8575) / 100))
-    monkeypatch.setattr("rsca_torch.survey.partial.Partial.finish", lambda *_: 1 / 0)
+    monkeypatch.setattr("rsca_torch.survey.store_writer.Partial.finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest(mini_survey, tmp_path / "store")
     with pytest.raises(InputError, match="begun with other settings or another catalogue"):

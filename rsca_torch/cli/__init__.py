@@ -1,0 +1,1 @@
+"""`rsca COMMAND`: one file a command."""

@@ -1,0 +1,68 @@
+"""The jobs of a sweep: a folder for each, and what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from rsca_torch.files import filled_folder
+
+__all__ = ["NOTE", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
+
+NOTE = "job.json"
+UNFINISHED = "did not come to its end"
+LONGEST = 100  # characters of a folder's name before its hash
+
+
+def job_overrides() -> list[str] | None:
+    """The options of this job of a sweep; None outside of one."""
+    if not HydraConfig.initialized():  # called from Python
+        return None
+    hydra = HydraConfig.get()
+    # Hydra numbers the jobs of a sweep; hydra.mode is that of a single run in every one of them.
+    return None if OmegaConf.is_missing(hydra.job, "num") else list(hydra.overrides.task)
+
+
+def job_folder(sweep: Path, overrides: Sequence[str]) -> Path:
+    """The folder of a job in its sweep's: its options, with a hash of them where they make no name of a file."""
+    text = ",".join(sorted(o for o in overrides if o.partition("=")[0].lstrip("+~") not in ("out", "figures")))
+    name = re.sub(r"[^\w.=,+-]", "_", text).lstrip(".")[:LONGEST] or "defaults"
+    hashed = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sweep / (name if name == text else f"{name}-{hashed}")
+
+
+def job_note(folder: Path, launch: str, overrides: Sequence[str], problem: str | None = UNFINISHED) -> None:
+    """Keep in the folder of a job what became of it: the process that started the sweep may be another one.
+
+    Args:
+        folder: of the job; made if it is not there.
+        launch: of which start of the sweep it is.
+        overrides: its options.
+        problem: why there is no result; None: there is one.
+    """
+    content = {"launch": launch, "overrides": list(overrides), "problem": problem}
+    folder.mkdir(parents=True, exist_ok=True)
+    with filled_folder(folder) as part:
+        (part / NOTE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def jobs_of(sweep: Path, launch: str) -> list[tuple[list[str], str | None]]:
+    """The options of every job of one start of the sweep, and why it has no result (None: it has one)."""
+    notes = [read_note(path) for path in sorted(sweep.glob(f"*/{NOTE}"))]
+    return [(note["overrides"], note["problem"]) for note in notes if note.get("launch") == launch]
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What `job_note` kept; {} where it is somebody else's file."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {"overrides": list(note["overrides"]), "problem": note["problem"], "launch": note["launch"]}
+    except (OSError, ValueError, KeyError, TypeError):  # somebody else's: no job of ours
+        return {}

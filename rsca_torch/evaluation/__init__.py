@@ -1,0 +1,1 @@
+"""How good a learner is: doppelganger rate, leave one cluster out, intervals, nested choice."""

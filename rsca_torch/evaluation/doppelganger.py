@@ -1,0 +1,130 @@
+"""The doppelganger rate: how many strangers look as alike as siblings do (paper, section 4.2; docs/maths.md, 5)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from rsca_torch.errors import InputError
+from rsca_torch.learners.distances import sibling_distances, stranger_distances
+from rsca_torch.spectra.arrays import Array, as_tensor
+
+__all__ = [
+    "DoppelgangerRate",
+    "allowed_pairs",
+    "doppelganger_rate",
+    "median_distance",
+    "rate_below",
+]
+
+
+def allowed_pairs(
+    member_velocity: Array,
+    field_velocity: Array,
+    member_extinction: Array,
+    field_extinction: Array,
+    max_velocity: float = 5.0,
+    max_extinction: float = 0.05,
+) -> Tensor:
+    """(M, F) bool: the pairs so alike in velocity and extinction that neither can tell siblings from strangers.
+
+    Args:
+        member_velocity: (M,) VHELIO_AVG, km/s.
+        field_velocity: (F,) likewise.
+        member_extinction: (M,) AK_TARG, mag.
+        field_extinction: (F,) likewise.
+        max_velocity: allowed where the difference is less, km/s.
+        max_extinction: allowed where the difference is less, mag.
+
+    A pair with an unknown velocity or extinction (NaN) is not allowed.
+
+    Raises:
+        InputError: where a limit is not positive, so that no pair could be allowed.
+    """
+    if not (max_velocity > 0 and max_extinction > 0):
+        raise InputError(f"max_velocity={max_velocity} and max_extinction={max_extinction} must be positive")
+
+    def close(member: Array, field: Array, limit: float) -> Tensor:
+        return (as_tensor(member).double()[:, None] - as_tensor(field).double()).abs() < limit
+
+    return close(member_velocity, field_velocity, max_velocity) & close(
+        member_extinction, field_extinction, max_extinction
+    )
+
+
+def doppelganger_rate(
+    embedded_members: Array, embedded_field: Array, allowed: Array | None = None, strict: bool = False
+) -> float:
+    """Share of a cluster's allowed (member, field star) pairs no farther apart than its median sibling pair.
+
+    Args:
+        embedded_members: (n, D) the members of one cluster, n >= 2.
+        embedded_field: (F, D) field stars.
+        allowed: (n, F) bool, the pairs that may be compared. None: all.
+        strict: count those that are nearer, as the authors' program does, and not those just as far.
+
+    Returns:
+        The rate, in 0 to 1; NaN where no pair is allowed.
+
+    Raises:
+        InputError: for fewer than two members, or shapes that disagree.
+    """
+    distances = stranger_distances(embedded_members, embedded_field, allowed)
+    return rate_below(distances, median_distance(sibling_distances(embedded_members)), strict)
+
+
+def rate_below(distances: Tensor, median: float, strict: bool = False) -> float:
+    """Share of the strangers' distances (pairs,) that are no larger than the median; strict: smaller. NaN of none."""
+    near = distances < median if strict else distances <= median
+    return int(near.sum()) / len(near) if len(near) else math.nan
+
+
+def median_distance(distances: Tensor) -> float:
+    """The median, of an even number the mean of the middle two."""
+    return float(np.median(distances.cpu().numpy()))
+
+
+class DoppelgangerRate(Metric):
+    """The global rate: the mean of the clusters' rates weighted by members (paper, section 4.2).
+
+    `update(embedded_members, embedded_field, allowed, cluster)` adds the pairs of one cluster with some field stars;
+    the field may come in batches and from several processes. A cluster without allowed pairs is left out of the mean.
+
+    Args:
+        n_clusters: how many clusters, numbered from 0.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    close: Tensor
+    pairs: Tensor
+    members: Tensor
+
+    def __init__(self, n_clusters: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for state, reduce in (("close", "sum"), ("pairs", "sum"), ("members", "max")):
+            self.add_state(state, torch.zeros(n_clusters, dtype=torch.int64), dist_reduce_fx=reduce)
+
+    def update(
+        self, embedded_members: Tensor, embedded_field: Tensor, allowed: Tensor | None = None, cluster: int = 0
+    ) -> None:
+        """Add all members (n, D) of a cluster against field stars (F, D); shapes as in `doppelganger_rate`."""
+        if not 0 <= cluster < len(self.members):
+            raise InputError(f"clusters are numbered 0 to {len(self.members) - 1}, got {cluster}")
+        distances = stranger_distances(embedded_members, embedded_field, allowed)
+        self.close[cluster] += (distances <= median_distance(sibling_distances(embedded_members))).sum()
+        self.pairs[cluster] += len(distances)
+        self.members[cluster] = len(embedded_members)
+
+    def compute(self) -> Tensor:
+        """The global rate, a float64 scalar; NaN where no cluster has an allowed pair."""
+        counted = self.pairs > 0
+        rates = self.close[counted].double() / self.pairs[counted]
+        weights = self.members[counted].double()
+        return (rates * weights).sum() / weights.sum()

@@ -1,0 +1,74 @@
+"""Finished folds as files, so that an interrupted run goes on and a finished one is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rsca_torch.evaluation.folds import Fold
+from rsca_torch.files import whole_file
+from rsca_torch.learners.learner import Learner
+from rsca_torch.training.members import Trained
+
+__all__ = ["FoldFiles", "code_of"]
+
+TENSORS = ("siblings", "strangers")
+NOT_OURS = {"builtins", "torch", "typing"}
+
+
+class FoldFiles:
+    """A folder with one safetensors file a fold; a `folds.KeptFolds`.
+
+    Args:
+        folder: made when the first fold is kept. Its name must tell all that a fold depends on but its cluster.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, cluster: str) -> Fold | None:
+        """The fold, if it is there; a damaged file counts as none."""
+        try:
+            with safe_open(self._file(cluster), framework="pt") as file:
+                told: dict[str, Any] = json.loads(file.metadata()["fold"])
+                tensors = {name: file.get_tensor(name) for name in TENSORS}
+        except (FileNotFoundError, SafetensorError):
+            return None
+        trained = None if told["trained"] is None else Trained(**told.pop("trained"))
+        return Fold(**{**told, "trained": trained}, **tensors)
+
+    def put(self, cluster: str, fold: Fold) -> None:
+        """Keep it, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        told = {name: value for name, value in vars(fold).items() if name not in (*TENSORS, "trained")}
+        told["trained"] = None if fold.trained is None else asdict(fold.trained)
+        tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
+        with whole_file(self._file(cluster)) as part:
+            part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "cluster": cluster}))
+
+    def _file(self, cluster: str) -> Path:
+        return self.folder / f"{hashlib.sha256(cluster.encode()).hexdigest()[:16]}.safetensors"
+
+
+def code_of(learner: Learner) -> str:
+    """SHA-256 of the source of this package and of those that the classes of a learner and of its parts are from.
+
+    So that a learner whose author went on with it is not given the folds of what it was.
+    """
+    kinds = {kind for part in learner.modules() for kind in type(part).__mro__}
+    total = hashlib.sha256()
+    for name in sorted({"rsca_torch", *(kind.__module__.partition(".")[0] for kind in kinds)} - NOT_OURS):
+        above = sys.modules[name]
+        folders = [Path(folder) for folder in getattr(above, "__path__", [])]
+        single = getattr(above, "__file__", None)  # a notebook has none
+        files = [*(file for folder in folders for file in folder.rglob("*.py")), *([Path(single)] if single else [])]
+        for file in sorted(set(files)):
+            total.update(file.read_bytes())
+    return total.hexdigest()

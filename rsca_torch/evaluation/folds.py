@@ -1,0 +1,191 @@
+"""The folds of leave one cluster out: a learner that never saw a cluster judges it; in this process or in several."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from multiprocessing import get_context
+from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.doppelganger import median_distance, rate_below
+from rsca_torch.learners.distances import distances_of_allowed, sibling_distances
+from rsca_torch.learners.learner import Learner
+from rsca_torch.spectra.arrays import all_finite
+from rsca_torch.training.fitting import fitted
+from rsca_torch.training.members import Members, Trained
+
+__all__ = ["Fold", "KeptFolds", "Task", "folds_of"]
+
+SOME = 64  # stars that tell whether an embedding is constant
+BLOCK = 2**16  # field stars mapped at a time
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a learner that never saw a cluster said of it; distances are empty where they are not kept."""
+
+    rate: float
+    members: int
+    pairs: int
+    median_sibling_distance: float
+    siblings: Tensor
+    strangers: Tensor
+    note: str = ""  # the first warning of the fit
+    trained: Trained | None = None
+
+
+class KeptFolds(Protocol):
+    """Where finished folds are kept, so that an interrupted run goes on."""
+
+    def get(self, cluster: str) -> Fold | None:
+        """The fold, if it is there."""
+
+    def put(self, cluster: str, fold: Fold) -> None:
+        """Keep it, whole or not at all."""
+
+
+@dataclass
+class Task:
+    """All that a fold needs but its cluster."""
+
+    make_learner: Callable[[], Learner]
+    field: Tensor
+    members: Members
+    has_siblings: NDArray[np.bool_]
+    held_out: bool
+    seed: int
+    keep_distances: bool
+    logger: Callable[[str], Any] | None
+    summary: dict[str, Any] = dataclass_field(default_factory=dict)
+    everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
+    strict: bool = False
+
+    def __call__(self, cluster: str) -> Fold:
+        """Fit without the cluster, and judge it."""
+        inside = self.members.labels == cluster
+        if self.held_out:
+            learner, note = self.fitted(self.has_siblings & ~inside, cluster)
+        else:
+            self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
+            learner, note = self.everyone
+        siblings, strangers, at_one_point = _distances(learner, self.field, self.members[inside])
+        if at_one_point:
+            note = (
+                f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
+                "rate is 1; leave it out, or where it is trained, train it for less or from another start"
+            )
+        median = median_distance(siblings)
+        rate = rate_below(strangers, median, self.strict)
+        kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
+        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
+
+    def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
+        """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NumericalWarning)
+            members = self.members[chosen]
+            logger = None if self.logger is None else self.logger(name)
+            learner = fitted(self.make_learner, self.field, members, members.labels, self.seed, self.summary, logger)
+        notes = [str(warning.message) for warning in caught if issubclass(warning.category, NumericalWarning)]
+        for warning in caught:
+            if not issubclass(warning.category, NumericalWarning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        return learner, notes[0] if notes else ""
+
+
+def folds_of(task: Task, judged: Sequence[str], kept: KeptFolds | None, processes: int) -> Iterator[tuple[str, Fold]]:
+    """Those that are kept, then the others as they finish, each kept at once."""
+    missing = []
+    for cluster in judged:
+        fold = None if kept is None else kept.get(cluster)
+        if fold is None:
+            missing.append(cluster)
+        else:
+            yield cluster, fold
+    for cluster, fold in _in_processes(task, missing, processes) if processes > 1 else _one_by_one(task, missing):
+        if kept is not None:
+            kept.put(cluster, fold)
+        yield cluster, fold
+
+
+def _one_by_one(task: Task, clusters: Sequence[str]) -> Iterator[tuple[str, Fold]]:
+    return ((cluster, task(cluster)) for cluster in clusters)
+
+
+def _in_processes(task: Task, clusters: Sequence[str], processes: int) -> Iterator[tuple[str, Fold]]:
+    """Side by side; every process is given the task once."""
+    try:
+        ForkingPickler.dumps((task.make_learner, task.logger))
+    except (PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"processes={processes} sends make_learner to other processes, which takes a class, a function of a module "
+            f"or a functools.partial of one: {error}; give one of these, or processes=1"
+        ) from error
+    threads = max(1, torch.get_num_threads() // processes)
+    with ProcessPoolExecutor(
+        min(processes, max(1, len(clusters))), get_context("spawn"), _start_worker, (task, threads)
+    ) as pool:
+        running = {pool.submit(_work, cluster): cluster for cluster in clusters}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: Task | None = None  # of this process
+
+
+def _start_worker(task: Task, threads: int) -> None:
+    global _worker
+    torch.set_num_threads(threads)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    _worker = task
+
+
+def _work(cluster: str) -> Fold:
+    assert _worker is not None
+    return _worker(cluster)
+
+
+@torch.no_grad()
+def _distances(learner: Learner, field: Tensor, members: Members) -> tuple[Tensor, Tensor, bool]:
+    """Of one cluster: siblings' distances and allowed strangers', and whether all of these stars are at one point.
+
+    Only field stars of an allowed pair are mapped.
+    """
+    embedded = _embedded(learner, members.z)
+    compared, allowed = members.compared()
+    strangers, at_one_point = [], len(compared) > 1
+    for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True):
+        near = _embedded(learner, field.index_select(0, block))
+        at_one_point = at_one_point and bool((near[:SOME] == embedded[0]).all())
+        strangers.append(distances_of_allowed(embedded.double(), near.double(), pairs))
+    return sibling_distances(embedded), torch.cat(strangers), at_one_point
+
+
+def _embedded(learner: Learner, z: Tensor) -> Tensor:
+    embedded: Tensor = learner(z)
+    if embedded.ndim != 2 or len(embedded) != len(z) or not embedded.is_floating_point():
+        raise InputError(
+            f"{type(learner).__name__} must map ({', '.join(map(str, z.shape))}) to ({len(z)}, D) numbers, got "
+            f"{str(embedded.dtype).removeprefix('torch.')} of shape {tuple(embedded.shape)}"
+        )
+    if not all_finite(embedded):
+        raise InputError(
+            f"{type(learner).__name__} gave {int((~embedded.isfinite()).sum())} of {embedded.numel()} values that are "
+            "not finite: a distance to them means nothing"
+        )
+    return embedded

@@ -1,0 +1,1 @@
+"""Step 1, masked probabilistic PCA: the model, its fit by EM, and EM under Lightning."""

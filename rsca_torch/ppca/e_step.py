@@ -1,0 +1,199 @@
+"""What PPCA says of a block of stars: the latents given the valid bins, and which bins it cannot explain."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rsca_torch.ppca.weights import Counted, Dense, Weights
+from rsca_torch.spectra.blocks import Block
+
+__all__ = ["LEAST_SCATTER", "Model", "Parameters", "Posterior", "SetAside", "Symmetric"]
+
+ROUNDS = 10  # of setting bins aside and looking again
+LEAST_SCATTER = 1e-12  # of a bin's whole variance: nothing, but positive
+
+
+class Parameters(NamedTuple):
+    """What EM estimates, float64; the noise variance of star n in bin p is sigma_np^2 + scatter_p (eq. 1.1)."""
+
+    loadings: Tensor  # (P, K)
+    mean: Tensor  # (P,)
+    scatter: Tensor  # () the variance of isotropic noise; (P,) a scatter of each bin; () 0: measured noise alone
+
+    def vector(self) -> Tensor:
+        """All of them in one; of the scatter what is estimated."""
+        return torch.cat([self.loadings.flatten(), self.mean, self.scatter.flatten()[: self._free()]])
+
+    def at(self, vector: Tensor) -> Parameters:
+        """The parameters of the same shapes that `vector` holds."""
+        loadings, mean, scatter = torch.split(vector, [self.loadings.numel(), self.mean.numel(), self._free()])
+        known = scatter.view_as(self.scatter) if self._free() else self.scatter
+        return Parameters(loadings.view_as(self.loadings), mean, known.maximum(LEAST_SCATTER * self.scatter.max()))
+
+    def to(self, device: torch.device | str) -> Parameters:
+        """The same on a device."""
+        return Parameters(*(tensor.to(device) for tensor in self))
+
+    def _free(self) -> int:
+        return self.scatter.numel() if self.scatter.ndim or self.scatter.any() else 0
+
+
+class Model:
+    """Parameters in the dtype and on the device of the blocks, with the products that all blocks share."""
+
+    def __init__(self, theta: Parameters, like: Tensor) -> None:
+        self.loadings, self.mean, self.scatter = (tensor.to(like) for tensor in theta)
+        self.symmetric = Symmetric(self.loadings.shape[1], like.device)
+
+    @cached_property
+    def outer(self) -> Tensor:
+        """(P, K (K + 1) / 2) packed w_p w_p^T."""
+        return self.loadings[:, self.symmetric.row] * self.loadings[:, self.symmetric.column]
+
+
+class SetAside(NamedTuple):
+    """Bins that the model cannot explain."""
+
+    star: Tensor  # (m,) rows of the block
+    place: Tensor  # (m,) bins
+    weight: Tensor  # (m,) that they would have had
+
+    @classmethod
+    def none(cls, weight: Tensor) -> SetAside:
+        """No bin."""
+        nothing = torch.zeros(0, dtype=torch.long, device=weight.device)
+        return cls(nothing, nothing, weight.new_zeros(0))
+
+
+class Posterior:
+    """The latents of a block of stars given their valid bins: eqs. 1.2 to 1.5.
+
+    Args:
+        block: n stars.
+        model: the parameters.
+        clip: bins farther than so many standard deviations from the model are set aside (1.12). None: none are.
+    """
+
+    def __init__(self, block: Block, model: Model, clip: float | None = None) -> None:
+        self.model, self.clip = model, clip
+        self.n_valid = block.n_valid
+        self.residual = block.flux - model.mean  # (n, P)
+        if block.rare is not None and clip is None and model.scatter.ndim == 0:
+            self._weigh_alike(block, block.rare)
+        else:
+            self._weigh(block)
+        self.aside = SetAside.none(self.residual) if clip is None else self._set_aside(clip)
+        self.squares = self.scale * torch.linalg.vecdot(self.weighted, self.residual).double().sum()
+        self.cholesky, self.mean = self._solve(self.precision, self.projection)
+
+    def _weigh(self, block: Block) -> None:
+        """Every bin of every star by itself."""
+        model = self.model
+        if block.noise is None:
+            self.weight = torch.where(block.unused, 0, model.scatter.reciprocal())  # (n, P)
+        else:
+            self.weight = (block.noise + model.scatter).reciprocal_()
+        self.scale = 1.0
+        self.weights: Weights = Dense(self.weight)
+        self.weighted = self.weight * self.residual
+        self.log_weight = _log_weight(block, model, self.weight)
+        self.precision = self.weight @ model.outer  # packed, the prior's not in it
+        self.projection = self.weighted @ model.loadings  # (n, K)
+
+    def _weigh_alike(self, block: Block, rare: Tensor) -> None:
+        """All valid bins alike: weights of 1, and 1 / s^2 as the scale of the sums."""
+        self.scale = float(self.model.scatter.double().reciprocal())
+        self.weights = Counted(block.unused, rare, self.residual.dtype)
+        self.residual = self.weighted = torch.where(block.unused, 0, self.residual)
+        self.log_weight = -block.n_valid * self.model.scatter.double().log()
+        self.precision = self.scale * self.weights.over_bins(self.model.outer)
+        self.projection = self.scale * (self.weighted @ self.model.loadings)
+
+    def _solve(self, precision: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
+        """(Cholesky factor of the whole precision, mean of the latents), float64."""
+        full = self.model.symmetric.unpack(precision.double())
+        full.diagonal(dim1=1, dim2=2).add_(1)
+        cholesky, failed = torch.linalg.cholesky_ex(full)
+        cholesky[failed > 0] = torch.nan  # of an extrapolation out of all bounds: its likelihood is not a number
+        return cholesky, torch.cholesky_solve(projection.double()[..., None], cholesky)[..., 0]
+
+    def _set_aside(self, clip: float) -> SetAside:
+        """Take what is far from the model out of the sums, and look again, until nothing changes."""
+        precision, projection = self.precision.clone(), self.projection.clone()
+        aside = torch.zeros_like(self.weight, dtype=torch.bool)
+        everyone = rows = torch.arange(len(aside), device=aside.device)
+        for _ in range(ROUNDS):
+            few = 2 * len(rows) < len(everyone)
+            part = rows if few else slice(None)  # copies of most rows would cost more than they save
+            _, mean = self._solve(self.precision[part], self.projection[part])
+            with torch.no_grad():  # which bins are set aside has no gradient
+                misfit = torch.addmm(self.residual[part], mean.to(self.residual), self.model.loadings.T, alpha=-1)
+                found = misfit.square_().mul_(self.weight[part]) > clip**2
+            changed = (found != aside[part]).any(1)
+            if not changed.any():
+                break
+            rows = (rows if few else everyone)[changed]
+            aside[rows] = found[changed]
+            star, place = aside[rows].nonzero(as_tuple=True)
+            star = rows[star]
+            self.precision[rows], self.projection[rows] = precision[rows], projection[rows]
+            outer = self.weight[star, place, None] * self.model.outer[place]
+            along = self.weighted[star, place, None] * self.model.loadings[place]
+            self.precision.index_add_(0, star, outer, alpha=-1)
+            self.projection.index_add_(0, star, along, alpha=-1)
+        star, place = aside.nonzero(as_tuple=True)
+        weight = self.weight[star, place]
+        if self.weighted.requires_grad:  # autograd needs what the sums were made of
+            self.weight, self.weighted = self.weight.clone(), self.weighted.clone()
+        self.weight[star, place] = self.weighted[star, place] = 0
+        return SetAside(star, place, weight)
+
+    def deviations(self) -> Tensor:
+        """(m,) float64: how far the bins that are set aside lie from the model, in standard deviations."""
+        star, place, weight = self.aside
+        explained = (self.mean[star] * self.model.loadings[place]).sum(1)
+        deviations: Tensor = (self.residual[star, place] - explained) * weight.sqrt()
+        return deviations.double()
+
+    def covariance(self) -> Tensor:
+        """(n, K, K) float64."""
+        return torch.cholesky_inverse(self.cholesky)
+
+    def log_likelihood(self) -> Tensor:
+        """Of the valid bins of these stars together, nats, eqs. 1.5 and 1.12."""
+        log_det = 2 * self.cholesky.diagonal(dim1=1, dim2=2).log().sum()
+        explained = (self.projection * self.mean).sum()
+        aside = 0.0 if self.clip is None else self.clip**2 * len(self.aside.star)
+        constant = math.log(2 * math.pi) * self.n_valid - self.log_weight
+        total: Tensor = constant + aside + log_det + self.squares - explained
+        return -0.5 * total
+
+
+def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:
+    """Sum over the valid bins."""
+    if block.noise is not None or model.scatter.ndim:
+        return weight.log().nan_to_num_(math.nan, math.nan, 0).sum(1).double().sum()
+    return -block.n_valid * model.scatter.double().log()
+
+
+class Symmetric:
+    """Symmetric K x K matrices as their K (K + 1) / 2 upper entries, so that sums of them are one matrix product."""
+
+    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+        self.row, self.column = torch.triu_indices(size, size, device=device)
+        self.position = torch.empty(size, size, dtype=torch.long, device=device)
+        self.position[self.row, self.column] = torch.arange(len(self.row), device=device)
+        self.position[self.column, self.row] = self.position[self.row, self.column]
+
+    def pack(self, matrices: Tensor) -> Tensor:
+        """(..., K, K) -> (..., K (K + 1) / 2)."""
+        return matrices[..., self.row, self.column]
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """(..., K (K + 1) / 2) -> (..., K, K)."""
+        return packed[..., self.position]

@@ -1,0 +1,149 @@
+"""The way up: EM steps and their extrapolations (SQUAREM), kept where the likelihood climbs (docs/maths.md, 1.9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from rsca_torch.errors import InputError
+from rsca_torch.ppca.e_step import Parameters
+from rsca_torch.ppca.m_step import Moments, em_pass
+from rsca_torch.spectra.blocks import Blocks
+
+__all__ = ["ROUNDING", "Climb", "climb"]
+
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-6}  # of the mean log-likelihood per bin, by dtype of the products
+
+
+@dataclass
+class Climb:
+    """Where EM looks next: cycles of two steps and an extrapolation of them (SQUAREM), kept only where it climbs.
+
+    Attributes:
+        rounding: a fall of no more than this is none.
+        trial: the parameters that the next pass is to evaluate.
+        kept: the parameters of the last entry of the history.
+        slow: what to try instead where the trial falls.
+        history: mean log-likelihood per valid bin of those that were kept, never falling.
+        aside: share of the valid bins that the last of them set aside.
+        converged: whether the last step of a cycle gained less than the tolerance.
+        done: whether there is nothing left to do.
+    """
+
+    trial: Parameters
+    tolerance: float
+    max_iterations: int
+    rounding: float = ROUNDING[torch.float64]
+    history: list[float] = field(default_factory=list)
+    path: list[Parameters] = field(default_factory=list)
+    slow: Parameters | None = None
+    kept: Parameters | None = None
+    leaping: bool = False
+    aside: float = 0.0
+    converged: bool = False
+    done: bool = False
+    FLAGS: ClassVar = ("leaping", "aside", "converged", "done")
+
+    def move(self, moments: Moments) -> bool:
+        """Take what a pass at the trial found; whether the trial was kept.
+
+        Raises:
+            InputError: where the likelihood of parameters that were not extrapolated is no finite number.
+        """
+        log_likelihood = moments.log_likelihood
+        gain = log_likelihood - self.history[-1] if self.history else math.inf + log_likelihood
+        following, slow = self._following(moments) if gain >= 0 else (None, None)
+        if following is None and self.leaping:
+            self.leaping, self.trial = False, self.path[-1]
+            return False
+        if following is None and self.slow is not None and not math.isnan(gain):
+            self.trial, self.slow = self.slow, None
+            self.path[-1] = self.trial
+            return False
+        if following is None:  # rounding, or bins that were set aside, are all that is left
+            if math.isnan(gain):
+                raise InputError("the likelihood of the spectra is not a finite number: are flux and errors in range?")
+            self.converged, self.done = gain > -max(self.tolerance, self.rounding), True
+            self.path, self.slow = [self.kept or self.trial], None
+            return False
+        self.path = [*(self.path or [self.trial]), following]
+        self.history.append(log_likelihood)
+        self.kept = self.trial
+        self.aside, self.slow = moments.aside, slow
+        if len(self.path) == 4:
+            self.path = [following]
+            self.converged = self.done = gain < self.tolerance
+        self.done = self.done or len(self.history) >= self.max_iterations
+        leap = _extrapolate(*self.path) if len(self.path) == 3 else None
+        self.leaping = leap is not None and all(tensor.float().isfinite().all() for tensor in leap)
+        self.trial = leap if leap is not None and self.leaping else following
+        return True
+
+    def _following(self, moments: Moments) -> tuple[Parameters | None, Parameters | None]:
+        """One EM step on, fast and slow; None where an extrapolation has led to where there is none."""
+        try:
+            return moments.maximise()
+        except (torch.linalg.LinAlgError, InputError):  # type: ignore[attr-defined]  # torch's stubs
+            if not self.leaping:
+                raise
+            return None, None
+
+    def to(self, device: torch.device | str) -> None:
+        """Go on on a device."""
+        self.trial, self.path = self.trial.to(device), [theta.to(device) for theta in self.path]
+        self.slow, self.kept = (theta and theta.to(device) for theta in (self.slow, self.kept))
+
+    @property
+    def reached(self) -> Parameters:
+        """The best parameters: one EM step beyond the last that were kept, the one that cannot fall."""
+        if self.slow is not None:
+            return self.slow
+        return self.path[-1] if self.path else self.trial
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as tensors, numbers and lists."""
+        return {
+            "trial": list(self.trial),
+            "history": list(self.history),
+            "path": [list(theta) for theta in self.path],
+            **{name: None if (theta := getattr(self, name)) is None else list(theta) for name in ("slow", "kept")},
+            **{name: getattr(self, name) for name in self.FLAGS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.trial = Parameters(*state["trial"])
+        self.path = [Parameters(*theta) for theta in state["path"]]
+        self.slow, self.kept = (state[name] and Parameters(*state[name]) for name in ("slow", "kept"))
+        self.history = list(state["history"])
+        for name in self.FLAGS:
+            setattr(self, name, state[name])
+        self.done = self.converged or (self.done and len(self.history) >= self.max_iterations)
+
+
+def climb(
+    blocks: Blocks,
+    theta: Parameters,
+    tolerance: float,
+    max_iterations: int,
+    clip: float | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> Climb:
+    """EM from theta to its end, in this process."""
+    ascent = Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
+    while not ascent.done:
+        if ascent.move(em_pass(blocks, ascent.trial, clip)) and progress is not None:
+            progress(len(ascent.history), ascent.history[-1])
+    return ascent
+
+
+def _extrapolate(theta: Parameters, first: Parameters, second: Parameters) -> Parameters:
+    """SQUAREM's scheme 3: along the step and its change, as far as the ratio of their lengths says; eq. 1.9."""
+    start, one, two = theta.vector(), first.vector(), second.vector()
+    step, change = one - start, two - 2 * one + start
+    length = max(1.0, float(step.norm() / change.norm().clamp(min=torch.finfo(change.dtype).tiny)))
+    return theta.at(start + 2 * length * step + length**2 * change)

@@ -1,0 +1,190 @@
+"""One EM iteration of masked PPCA: sums over the stars, and the M-step from them (docs/maths.md, eqs. 1.6 to 1.11)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rsca_torch.errors import InputError
+from rsca_torch.ppca.e_step import LEAST_SCATTER, Model, Parameters, Posterior, Symmetric
+from rsca_torch.ppca.weights import Dense, Weights
+from rsca_torch.spectra.blocks import Blocks, Noise
+
+__all__ = ["Moments", "em_pass", "refuse_noiseless", "solutions"]
+
+STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
+
+
+class _Sum:
+    """A sum of products over blocks of stars: in their own dtype at first, every few thousand stars in float64."""
+
+    def __init__(self, *shape: int, device: torch.device) -> None:
+        self.total = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._part: Tensor | None = None
+        self._stars = 0
+
+    def add(self, weights: Weights, rows: Tensor) -> None:
+        """Add the weighted sum of (n, m) rows of n stars."""
+        if self._part is None:
+            self._part = self.total if rows.dtype == torch.float64 else torch.zeros_like(self.total, dtype=rows.dtype)
+        weights.over_stars(rows, self._part)
+        self._stars += len(rows)
+        if self._stars >= STARS_A_SUM:
+            self.collect()
+
+    def collect(self) -> Tensor:
+        """The sum so far, float64."""
+        if self._part is not None and self._part is not self.total:
+            self.total += self._part
+            self._part.zero_()
+        self._stars = 0
+        return self.total
+
+
+class Moments:
+    """The sums over stars that the M-step needs (eqs. 1.6 and 1.11), float64; they add up over blocks and machines."""
+
+    def __init__(self, theta: Parameters, noise: Noise) -> None:
+        n_bins, n_components = theta.loadings.shape
+        self.theta, self.noise = theta, noise
+        self.symmetric = Symmetric(n_components + 1, theta.mean.device)
+
+        shape, device = (n_bins, len(self.symmetric.row)), theta.mean.device
+        zeros = theta.mean.new_zeros
+        self.normal = _Sum(*shape, device=device)  # packed sum of weight E[y y^T], y = (z, 1)
+        self.right = _Sum(n_bins, n_components + 1, device=device)  # sum of weight residual E[y]
+        self.latent = zeros(n_components + 1, n_components + 1)  # sum of E[y y^T]
+        self.squares, self.log_likelihood_sum, self.n_valid, self.n_aside = zeros(4)
+        self.by_square = None if noise != "measured+scatter" else _BySquare(*shape, n_components, device)
+
+    def tensors(self) -> list[Tensor]:
+        """All sums, for adding up over processes in place."""
+        scalars = [self.squares, self.log_likelihood_sum, self.n_valid, self.n_aside]
+        more = [] if self.by_square is None else self.by_square.tensors()
+        return [self.normal.collect(), self.right.collect(), self.latent, *scalars, *more]
+
+    def add(self, posterior: Posterior) -> None:
+        """Add the stars of a block."""
+        y = torch.nn.functional.pad(posterior.mean, (0, 1), value=1.0)
+        second = torch.nn.functional.pad(posterior.covariance(), (0, 1, 0, 1)) + y[:, :, None] * y[:, None, :]
+        packed, first = (
+            (posterior.scale * moment).to(posterior.residual) for moment in (self.symmetric.pack(second), y)
+        )
+        self.normal.add(posterior.weights, packed)
+        self.right.add(Dense(posterior.weighted), first)
+        self.latent += second.sum(0)
+        self.squares += posterior.squares
+        self.log_likelihood_sum += posterior.log_likelihood()
+        self.n_valid += posterior.n_valid
+        self.n_aside += len(posterior.aside.star)
+        if self.by_square is not None:
+            self.by_square.add(posterior, packed, first)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Mean per valid bin of the parameters that the posteriors were of, nats."""
+        return float(self.log_likelihood_sum / self.n_valid)
+
+    @property
+    def aside(self) -> float:
+        """Share of the valid bins that were set aside."""
+        return float(self.n_aside / self.n_valid)
+
+    def maximise(self) -> tuple[Parameters, Parameters | None]:
+        """The M-step, eqs. 1.6 and 1.7, then the expanded latents' mean and covariance folded in, eq. 1.8.
+
+        With a scatter of each bin twice: with its fast step (1.10), and with its slow one (1.11), which cannot fall.
+        """
+        solution = solutions(self.symmetric.unpack(self.normal.collect()), self.right.collect())
+        moments = self.latent / self.latent[-1, -1]
+        centre = moments[:-1, -1]
+        spread = torch.linalg.cholesky(moments[:-1, :-1] - torch.outer(centre, centre))
+        loadings = solution[:, :-1]
+        loadings, mean = loadings @ spread, self.theta.mean + solution[:, -1] + loadings @ centre
+        if self.by_square is None:
+            return Parameters(loadings, mean, self._variance(solution)), None
+        fast, slow = self.by_square.scatters(solution, self.theta.scatter, self.symmetric)
+        return Parameters(loadings, mean, fast), Parameters(loadings, mean, slow)
+
+    def _variance(self, solution: Tensor) -> Tensor:
+        """The scatter of isotropic noise; none of measured noise."""
+        if self.noise != "isotropic":
+            return self.theta.scatter
+        left = float(self.squares - (solution * self.right.collect()).sum())
+        refuse_noiseless(left, float(self.squares))
+        return self.theta.scatter * (left / float(self.n_valid))
+
+
+class _BySquare:
+    """The sums with the squares of the weights that the scatter's steps need (eqs. 1.10 and 1.11)."""
+
+    def __init__(self, n_bins: int, n_packed: int, n_components: int, device: torch.device) -> None:
+        self.normal = _Sum(n_bins, n_packed, device=device)
+        self.right = _Sum(n_bins, n_components + 1, device=device)
+        self.squares, self.valid, self.valid_square = torch.zeros(3, n_bins, dtype=torch.float64, device=device)
+
+    def tensors(self) -> list[Tensor]:
+        """normal, right, squares (P,); weight and weight^2 (P,) of all valid bins, those set aside too."""
+        return [self.normal.collect(), self.right.collect(), self.squares, self.valid, self.valid_square]
+
+    def add(self, posterior: Posterior, packed: Tensor, first: Tensor) -> None:
+        """Add the stars of a block."""
+        square = posterior.weight.square()
+        self.normal.add(Dense(square), packed)
+        self.right.add(Dense(posterior.weighted * posterior.weight), first)
+        self.squares += posterior.weighted.square().sum(0)
+        self.valid += posterior.weight.sum(0)
+        self.valid_square += square.sum(0)
+        aside = posterior.aside.weight.double()
+        self.valid.index_add_(0, posterior.aside.place, aside)
+        self.valid_square.index_add_(0, posterior.aside.place, aside.square())
+
+    def scatters(self, solution: Tensor, scatter: Tensor, symmetric: Symmetric) -> tuple[Tensor, Tensor]:
+        """(P,) by eq. 1.10 and by eq. 1.11."""
+        normal, right, squares, valid, valid_square = self.tensors()
+        quadratic = torch.einsum("pi,pij,pj->p", solution, symmetric.unpack(normal), solution)
+        misfit = (squares - 2 * (solution * right).sum(1) + quadratic).clamp(min=0)
+        seen = valid > 0
+        fast = torch.where(seen, scatter + (misfit - valid) / valid_square, scatter)
+        slow = scatter * torch.where(seen, misfit / valid, 1).sqrt()
+        least = LEAST_SCATTER * (valid / valid_square)[seen].max()  # of a bin's whole variance
+        return fast.maximum(least), slow.maximum(least)
+
+
+def solutions(normal: Tensor, right: Tensor) -> Tensor:
+    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin, normal (P, K + 1, K + 1)."""
+    normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
+    cholesky, failed = torch.linalg.cholesky_ex(normal)
+    if failed.any():
+        raise InputError(
+            f"the equations of {int((failed > 0).sum())} bins have no solution in this precision: "
+            "give products='float64', or more stars that have those bins"
+        )
+    solution: Tensor = torch.cholesky_solve(right[..., None], cholesky)[..., 0]
+    return solution
+
+
+def refuse_noiseless(variance: float, total: float) -> None:
+    """Raises InputError where the noise is nothing beside the whole."""
+    if not variance > 1e-12 * total:
+        raise InputError(
+            f"the components fit the spectra without noise (variance {variance:.2g} of {total:.2g}): "
+            "give more stars or bins that differ, or fewer n_components"
+        )
+
+
+def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None, numbers: range | None = None) -> Moments:
+    """The E-step of one EM iteration: what the spectra say of theta, and the sums for its M-step.
+
+    Args:
+        blocks: the spectra.
+        theta: the parameters.
+        clip: as in `Posterior`.
+        numbers: of the blocks that are looked at. None: all.
+    """
+    moments = Moments(theta, blocks.noise)
+    model: Model | None = None
+    for block in blocks if numbers is None else (blocks[number] for number in numbers):
+        model = model or Model(theta, block.flux)
+        moments.add(Posterior(block, model, clip))
+    return moments

@@ -1,0 +1,219 @@
+"""Pictures of a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rsca_torch.comparison.comparison import Comparison, Result
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.errors import InputError
+from rsca_torch.survey.apogee import CHIPS, wavelength
+
+__all__ = [
+    "COLOURS",
+    "draw_components",
+    "draw_features",
+    "draw_histograms",
+    "draw_rates",
+    "draw_weights",
+    "save_figure",
+]
+
+COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
+ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """PNG to look at and PDF to publish, without the date of the day in either."""
+    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")  # laid out already
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def draw_rates(comparison: Comparison) -> Figure:
+    """Global rates of every learner on every representation with 68 % intervals, as the paper's Figure 4."""
+    held_out = [result for result in comparison.results if result.loco.held_out]
+    groups = list(dict.fromkeys(result.representation.name for result in held_out))
+    learners = list(dict.fromkeys(result.learner for result in held_out))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, learner in enumerate(learners):
+        shift = (number - (len(learners) - 1) / 2) * 0.2
+        results = [result for result in held_out if result.learner == learner]
+        place = np.array([groups.index(result.representation.name) for result in results]) + shift
+        rates = np.array([result.loco.rate for result in results])
+        low, high = np.array([result.loco.interval() for result in results]).T
+        errors = np.clip([rates - low, high - rates], 0, None)
+        colour = COLOURS[number % len(COLOURS)]
+        axes.bar(place, rates, 0.18, color=colour, alpha=0.35, label=learner)
+        axes.errorbar(place, rates, errors, fmt="o", color=colour, capsize=3)
+    axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups])
+    axes.set_ylabel("global doppelganger rate")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_components(result: Result) -> Figure:
+    """Held-out rate against the number of components with 68 % intervals, and what was chosen, as the paper's Figure 2.
+
+    Raises:
+        InputError: where the result is of a fixed number of components.
+    """
+    if result.nested is None:
+        raise InputError("the number of components was given, not chosen: there is no curve to draw")
+    curve, best = result.nested.curve, result.nested.best
+    numbers = list(curve)
+    rates = np.array([loco.rate for loco in curve.values()])
+    low, high = np.array([loco.interval() for loco in curve.values()]).T
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    errors = np.clip([rates - low, high - rates], 0, None)
+    axes.errorbar(numbers, rates, errors, fmt="o-", color=COLOURS[1], capsize=3, label=result.learner)
+    axes.plot(best, curve[best].rate, "o", ms=12, mfc="none", color=COLOURS[0], label=f"chosen: {best}")
+    folds = list(result.nested.chosen.values())
+    for number, top in zip(numbers, high, strict=True):
+        if number in folds:
+            axes.annotate(f"{folds.count(number)} of {len(folds)}", (number, top), (0, 5), **ABOVE)
+    axes.margins(x=0.08, y=0.12)
+    axes.set_xticks(numbers)
+    axes.set_xlabel("number of components; above: in how many folds it is chosen")
+    axes.set_ylabel("global doppelganger rate")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_histograms(results: Sequence[Result], clusters: Sequence[str]) -> Figure:
+    """Siblings' and strangers' distances of clusters, with the median sibling, as the paper's Figures 9 and 10.
+
+    Args:
+        results: whose distances are kept; the panels of a cluster are side by side.
+        clusters: to draw, in this order.
+    """
+    columns = len(results) * max(1, 4 // len(results))
+    rows = math.ceil(len(clusters) * len(results) / columns)
+    figure = Figure(figsize=(11, 1.6 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    shown = [(cluster, result) for cluster in clusters for result in results]
+    for panel, (cluster, result) in zip(panels, shown, strict=False):
+        _histograms(panel, result, cluster)
+        of = f", {_spaced(result)}" if len(results) > 1 else ""
+        panel.set_title(f"{cluster} ({result.loco.members.get(cluster, 0)}){of}", fontsize=8)
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    legend = max((panel.get_legend_handles_labels() for panel in panels), key=lambda told: len(told[0]))
+    figure.legend(*legend, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    on = " and ".join(_spaced(result) for result in results)
+    figure.supxlabel(f"distance, {results[0].learner} on {on}; in brackets members, in the panels rates", fontsize=9)
+    return figure
+
+
+def _spaced(result: Result) -> str:
+    return result.representation.name.replace("_", " ")
+
+
+def _histograms(panel: Axes, result: Result, cluster: str) -> None:
+    """Of one cluster; an empty panel where it was not judged."""
+    panel.set_yticks([])
+    panel.tick_params(labelsize=7)
+    if cluster not in (result.loco.distances or {}):
+        panel.text(0.5, 0.5, "not judged", transform=panel.transAxes, ha="center", fontsize=8)
+        return
+    siblings, strangers = (sample.numpy() for sample in (result.loco.distances or {})[cluster])
+    top = float(np.quantile(np.concatenate([siblings, strangers]), 0.99))
+    edges = np.linspace(0, top, 30).tolist()
+    for sample, colour, label in ((strangers, COLOURS[2], "strangers"), (siblings, COLOURS[1], "siblings")):
+        if len(sample):
+            panel.hist(sample.clip(max=top), edges, density=True, color=colour, alpha=0.5, label=label)
+    median = result.loco.median_sibling_distance[cluster]
+    panel.axvline(median, color="0.2", ls="--", lw=1, label="median sibling pair")
+    rate = f"{result.loco.cluster_rates[cluster]:.4f}"
+    panel.text(0.97, 0.93, rate, transform=panel.transAxes, ha="right", va="top", fontsize=8)
+
+
+def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
+    """The four most important features against [Fe/H], [alpha/Fe] and velocity, as the paper's Figure 3.
+
+    Args:
+        on: whose star tables say [Fe/H] and the rest.
+        field: (F, D) features of its field stars.
+        members: (M, D) features of its members.
+    """
+    shown = min(4, field.shape[1])
+    figure = Figure(figsize=(3 * shown + 0.8, 5.5), layout="constrained")
+    panels = figure.subplots(2, shown, squeeze=False)
+    densities = []
+    for number in range(shown):
+        below = "VHELIO_AVG" if number == 3 else "ALPHA_M"
+        for panel, label in zip(panels[:, number], ("FE_H", below), strict=True):
+            densities.append(_density(panel, on, field[:, number].numpy(), members[:, number].numpy(), label))
+            panel.set_ylabel(f"feature {number + 1}")
+    counts = np.concatenate([np.asarray(density.get_array()) for density in densities])
+    scale = LogNorm(0.3, counts.max(initial=2))  # one for all; a cell with one star can be seen
+    for density in densities:
+        density.set_norm(scale)
+    figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01, format="%g").ax.set_ylim(bottom=1)
+    panels[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
+    return figure
+
+
+LABELS = {"FE_H": "[Fe/H], dex", "ALPHA_M": r"[$\alpha$/M], dex", "VHELIO_AVG": "heliocentric velocity, km/s"}
+
+
+def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.ndarray, label: str) -> PolyCollection:
+    """How many field stars where, and every member; outliers that would hide all the others are outside."""
+    x, x_members = (np.asarray(stars[label], dtype=float) for stars in (on.field_stars, on.member_stars))
+    known = np.isfinite(x)
+    limits = [_limits(x[known], x_members[np.isfinite(x_members)]), _limits(field, members)]
+    density = panel.hexbin(
+        x[known], field[known], gridsize=45, mincnt=1, cmap="Blues", linewidths=0.2, extent=(*limits[0], *limits[1])
+    )
+    panel.plot(x_members, members, ".", ms=4, color=COLOURS[4], label="cluster members")
+    panel.set_xlabel(LABELS[label])
+    panel.set(xlim=limits[0], ylim=limits[1])
+    return density
+
+
+def _limits(*samples: np.ndarray) -> tuple[float, float]:
+    """Of what is drawn; of nothing, or of values that are all the same, some that can be drawn."""
+    both = np.concatenate(samples)
+    low, high = np.quantile(both, [0.002, 0.998]) if len(both) else (0.0, 0.0)
+    margin = 0.1 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def draw_weights(weight: Tensor, wavelengths: Tensor) -> Figure:
+    """The spectra by which the most important features are weighed, chip by chip.
+
+    Args:
+        weight: (K, P), rows ordered by importance.
+        wavelengths: (P,) Angstrom.
+    """
+    shown = min(4, len(weight))
+    grid = wavelength()
+    figure = Figure(figsize=(13, 1.8 * shown + 0.5), layout="constrained")
+    panels = figure.subplots(shown, len(CHIPS), sharey="row", sharex="col", squeeze=False)
+    angstrom = wavelengths.numpy()
+    for number, row in enumerate(weight[:shown].numpy()):
+        for panel, (chip, (first, end)) in zip(panels[number], CHIPS.items(), strict=True):
+            on_chip = (angstrom >= grid[first] - 0.01) & (angstrom <= grid[end - 1] + 0.01)
+            gaps = np.flatnonzero(np.diff(angstrom[on_chip]) > 1.0) + 1
+            x, y = np.insert(angstrom[on_chip], gaps, np.nan), np.insert(row[on_chip], gaps, np.nan)
+            panel.plot(x, y, lw=0.5, color=COLOURS[1])
+            panel.axhline(0, color="0.8", lw=0.5, zorder=0)
+            if number == 0:
+                panel.set_title(f"{chip} chip", fontsize=9)
+        panels[number, 0].set_ylabel(f"weight of feature {number + 1}", fontsize=8)
+    figure.supxlabel("rest wavelength in vacuum, Angstrom", fontsize=9)
+    return figure

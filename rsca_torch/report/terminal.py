@@ -1,0 +1,59 @@
+"""Progress and tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["Bars", "print_table", "progress"]
+
+
+class Bars:
+    """Progress (`comparison.progress`) as bars on the terminal: one for the fits of step 1, one for the rest."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._reached = math.nan
+
+    def iteration(self, iteration: int, log_likelihood: float) -> None:
+        """How far EM came, and what the iteration gained."""
+        gain = "" if iteration == 1 or math.isnan(self._reached) else f", gain {log_likelihood - self._reached:.1e}"
+        self._reached = log_likelihood
+        self._show("step 1", f"masked PPCA: {log_likelihood:.6f} nats a bin{gain}", iteration)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """How many parts are done."""
+        self._show("steps", what, done, total)
+
+    def _show(self, bar: str, text: str, done: int, total: int | None = None) -> None:
+        if bar not in self._tasks:
+            self._tasks[bar] = self._bars.add_task(text, total=total)
+        self._bars.update(self._tasks[bar], description=text, completed=done, total=total)
+
+
+@contextmanager
+def progress() -> Iterator[Bars]:
+    """Bars on the terminal; nothing where there is none."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield Bars(bars)
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole: wider than the terminal, rather than with the ends of its cells left out."""
+    console = Console()
+    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    Console(width=max(console.width, wide)).print(table)

@@ -1,0 +1,237 @@
+"""Spectra as blocks of stars, read anew on every pass of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from rsca_torch.errors import InputError
+from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
+
+__all__ = ["Arrays", "BinSums", "Block", "Blocks", "Joined", "Noise", "Source", "bin_sums"]
+
+Noise = Literal["isotropic", "measured", "measured+scatter"]
+NOISES = ("isotropic", "measured", "measured+scatter")
+
+BLOCK_STARS = 4096  # at once, at most: so many are summed in float32 where the products are
+BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
+KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between passes
+
+Rows = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+class Source(Protocol):
+    """N spectra of P bins that can be read by slices of stars, in memory or not."""
+
+    @property
+    def n_bins(self) -> int:
+        """P."""
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether the errors are known."""
+
+    @property
+    def checked(self) -> bool:
+        """Whether every valid bin is known to be finite, with a positive error."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
+
+
+class Arrays:
+    """Arrays as a source; memory-mapped ones are read as they are needed.
+
+    Raises:
+        InputError: where the shapes disagree.
+    """
+
+    checked = False
+
+    def __init__(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> None:
+        if flux.ndim != 2:
+            raise InputError(f"flux must have shape (stars, bins), got {tuple(flux.shape)}")
+        for name, given in (("valid", valid), ("sigma", sigma)):
+            if given is not None and tuple(given.shape) != tuple(flux.shape):
+                raise InputError(f"{name} must have the shape of flux {tuple(flux.shape)}, got {tuple(given.shape)}")
+        self.flux, self.valid, self.sigma = flux, valid, sigma
+        self.n_bins: int = flux.shape[1]
+        self.has_sigma = sigma is not None
+
+    def __len__(self) -> int:
+        return int(self.flux.shape[0])
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
+        valid, sigma = (None if array is None else as_tensor(array[stars]) for array in (self.valid, self.sigma))
+        return as_tensor(self.flux[stars]), valid, sigma
+
+
+class Joined:
+    """The stars of two sources with the same bins, one after the other."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self.parts = first, second
+        self.n_bins = first.n_bins
+        self.has_sigma = first.has_sigma and second.has_sigma
+        self.checked = first.checked and second.checked
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def read(self, stars: slice) -> Rows:
+        """(flux, valid or None, sigma or None), each (n, P)."""
+        first, second = self.parts
+        wanted = range(len(self))[stars]
+        before = len(range(wanted.start, min(wanted.stop, len(first)), wanted.step))
+        early, late = wanted[:before], wanted[before:]
+        rows = [first.read(slice(early.start, early.stop, early.step))] if early else []
+        if late:
+            rows.append(second.read(slice(late.start - len(first), late.stop - len(first), late.step)))
+        flux, valid, sigma = ([row[place] for row in rows] for place in range(3))
+        return torch.cat([part for part in flux if part is not None]), _joined(valid), _joined(sigma)
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
+
+
+class Block(NamedTuple):
+    """Some stars."""
+
+    flux: Tensor  # (n, P), 0 where invalid
+    unused: Tensor  # (n, P) bool, not valid
+    noise: Tensor | None  # (n, P) known variance, inf where invalid; None: none is known
+    n_valid: int
+    rare: Tensor | None = None  # (P,) bool, bins that few stars lack; None: not looked for
+
+    def to(self, device: torch.device | str) -> Block:
+        """The same on a device."""
+        noise, rare = (part if part is None else part.to(device) for part in (self.noise, self.rare))
+        return Block(self.flux.to(device), self.unused.to(device), noise, self.n_valid, rare)
+
+
+class Blocks:
+    """Spectra in blocks of stars, in the dtype of the products that are made of them.
+
+    Args:
+        source: where the spectra come from.
+        noise: "isotropic": none is known; else sigma^2 is, and must be given.
+        dtype: of flux and noise in the blocks.
+        stars: which, as a range; None: all.
+        used: (P,) bool, the bins that are used. None: all.
+
+    Attributes:
+        rare: (P,) bool, those that few stars lack; None: not looked for.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        noise: Noise,
+        dtype: torch.dtype = torch.float64,
+        stars: range | None = None,
+        used: Tensor | None = None,
+    ) -> None:
+        if noise not in NOISES:
+            raise InputError(f"noise must be {', '.join(NOISES[:-1])} or {NOISES[-1]}, got {noise!r}")
+        if noise != "isotropic" and not source.has_sigma:
+            raise InputError(f"{noise} noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
+        self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
+        self.rare: Tensor | None = None
+        self.stars = range(len(source)) if stars is None else stars
+        self.rows = max(1, min(BLOCK_STARS, BLOCK_ELEMENTS // max(1, source.n_bins)))
+        self._kept: dict[int, Block] | None = None
+
+    @property
+    def n_stars(self) -> int:
+        """N."""
+        return len(self.stars)
+
+    @property
+    def n_bins(self) -> int:
+        """P."""
+        return self.source.n_bins
+
+    def sample(self, size: int) -> Blocks:
+        """About `size` of the stars, evenly spaced."""
+        step = max(1, self.n_stars // size)
+        few = Blocks(self.source, self.noise, self.dtype, self.stars[::step], self.used)
+        few.rare = self.rare
+        return few.keep()
+
+    def using(self, bins: Tensor) -> Blocks:
+        """The same stars, these bins alone."""
+        return Blocks(self.source, self.noise, self.dtype, self.stars, bins).keep()
+
+    def keep(self) -> Blocks:
+        """Hold the blocks in memory once they are read, where that is little."""
+        size = self.n_stars * self.n_bins * 2 * torch.finfo(self.dtype).bits // 8
+        self._kept = {} if size <= KEPT_BYTES else None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: read there, not copied."""
+        return {**self.__dict__, "_kept": None if self._kept is None else {}}
+
+    def __len__(self) -> int:
+        return -(-self.n_stars // self.rows)
+
+    def __getitem__(self, index: int) -> Block:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        block = None if self._kept is None else self._kept.get(index)
+        if block is None:
+            block = self._read(self.stars[index * self.rows : (index + 1) * self.rows])
+        if self._kept is not None:
+            self._kept[index] = block
+        return block._replace(rare=self.rare)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[index] for index in range(len(self)))
+
+    def _read(self, stars: range) -> Block:
+        flux, valid, sigma = self.source.read(slice(stars.start, stars.stop, stars.step))
+        if self.noise == "isotropic":
+            sigma = None
+        if valid is None:
+            valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
+        unused = ~valid.bool() if self.used is None else ~(valid.bool() & self.used)
+        flux = torch.where(unused, 0, flux).to(self.dtype)
+        if not self.source.checked:
+            _check(flux, unused, sigma)
+        noise = None if sigma is None else sigma.to(self.dtype).square().masked_fill_(unused, torch.inf)
+        return Block(flux, unused, noise, unused.numel() - int(torch.count_nonzero(unused)))
+
+
+def _check(flux: Tensor, unused: Tensor, sigma: Tensor | None) -> None:
+    if sigma is not None and not ((sigma > 0) & (sigma < torch.inf)).logical_or_(unused).all():
+        raise InputError("some valid bins have an error that is not positive and finite: mark them invalid")
+    if not all_finite(flux):
+        raise InputError("some valid bins have a flux that is not finite: mark them invalid")
+
+
+class BinSums(NamedTuple):
+    """Of every bin (P,), float64, over the stars that have it valid."""
+
+    stars: Tensor  # how many
+    flux: Tensor  # sum
+    noise: Tensor  # sum of sigma^2
+    precision: Tensor  # sum of 1 / sigma^2; inf for isotropic noise
+
+
+def bin_sums(blocks: Blocks) -> BinSums:
+    """One pass over the spectra."""
+    sums = BinSums(*torch.zeros(4, blocks.n_bins, dtype=torch.float64))
+    for flux, unused, noise, _, _ in blocks:
+        sums.stars.add_(len(flux) - unused.sum(0))
+        sums.flux.add_(flux.sum(0))
+        sums.noise.add_(0 if noise is None else noise.masked_fill(unused, 0).sum(0))
+        sums.precision.add_(torch.inf if noise is None else noise.reciprocal().sum(0))
+    return sums

@@ -1,0 +1,111 @@
+"""The store of a simulated survey, made where no store is given and kept for the next time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.found_censoring import ingest
+from rsca_torch.survey.store import Store
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["simulated_store", "uncensored_store"]
+
+log = logging.getLogger(__name__)
+
+
+def simulated_store(config: DictConfig) -> Store:
+    """What lies in `config.simulated`, simulated and ingested first as far as it is not there.
+
+    Of several processes that need it at the same time one makes it, and the others wait for it.
+
+    Raises:
+        InputError: where another survey lies there, or the simulated release is not the one that would be read.
+    """
+    folder = Path(config.simulated)
+    chosen = {name: OmegaConf.to_container(config[name], resolve=False) for name in ("simulation", "survey")}
+    settings = {"seed": config.seed, **chosen}
+    if not (folder / "store").exists():
+        _require_same(folder, settings)
+        if config.simulation.release != config.survey.release:
+            raise InputError(
+                f"simulation.release={config.simulation.release} would be read as {config.survey.release}: "
+                f"give survey=apogee_{config.simulation.release} too"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / "lock"):
+            _make(config, folder, settings)
+    _require_same(folder, settings)
+    return Store.open(folder / "store")
+
+
+def uncensored_store(config: DictConfig) -> Store:
+    """The simulated survey again, with no interstellar range left out; made where it is first asked for.
+
+    Raises:
+        InputError: as `simulated_store`, or its files are not there any more.
+    """
+    simulated_store(config)
+    folder = Path(config.simulated)
+    path = folder / "uncensored"
+    if not path.exists():
+        with _alone(folder / "lock"):
+            if not path.exists():
+                survey = hydra.utils.instantiate(config.survey, root=str(folder / "archive"))
+                rule = Censoring(survey.censoring.max_error, survey.censoring.min_flux, (), ())
+                ingest(replace(survey, censoring=rule), path)
+    return Store.open(path)
+
+
+def _require_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Nothing, or the same survey."""
+    note = folder / "simulation.json"
+    if not ((folder / "archive").exists() or (folder / "store").exists()):
+        return
+    if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
+        raise InputError(
+            f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
+            "or remove it"
+        )
+
+
+def _make(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
+    """As far as it is not there; another process may have made it in the meantime."""
+    _require_same(folder, settings)
+    archive, path = folder / "archive", folder / "store"
+    if not (archive.exists() or path.exists()):
+        simulation = hydra.utils.instantiate(config.simulation)
+        log.info("no store given: simulating a survey in %s", folder)
+        (folder / "simulation.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        simulation.write(archive, config.seed)
+    if not path.exists():
+        survey = hydra.utils.instantiate(config.survey, root=str(archive))
+        ingest(survey, path)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; a lock of a process that ended, however it ended, holds nobody up."""
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process simulates a survey in %s: waiting for it", lock.parent)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                log.warning("warning: %s cannot be locked (%s): make its survey in one run", lock, error.strerror)
+        yield

@@ -1,0 +1,1 @@
+"""Learners with a loss: fitted on a fold, for as long as inner clusters say."""

@@ -1,0 +1,79 @@
+"""The members that a learner is trained on, and how its training went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsca_torch.errors import InputError
+
+__all__ = ["Members", "Trained"]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members that a learner is trained on.
+
+    Attributes:
+        z: (M, K) latents, or (M, 2, P) packed spectra.
+        labels: M.
+        flags: (M or more, F) bool, the pairs that may be compared; None: all.
+        roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
+        rows: (M,) of `flags`, which are many and are not copied where nobody asks; None: as they come.
+    """
+
+    z: Tensor
+    labels: np.ndarray
+    flags: np.ndarray | None = None
+    roots: Tensor | None = None
+    rows: np.ndarray | None = None
+
+    def compared(self) -> tuple[Tensor, Tensor]:
+        """The C field stars that may be compared with one of the members, and (M, C) bool, with which."""
+        if self.flags is None:
+            raise InputError("which pairs may be compared is not known: give Members(flags=...)")
+        rows = np.arange(len(self.z)) if self.rows is None else self.rows
+        compared = np.flatnonzero(reduce(np.logical_or, (self.flags[row] for row in rows)))  # no copy of all flags
+        return torch.from_numpy(compared), torch.from_numpy(self.flags[np.ix_(rows, compared)])
+
+    def __getitem__(self, chosen: np.ndarray) -> Members:
+        rows = np.flatnonzero(chosen)
+        here = torch.from_numpy(rows)
+        roots = None if self.roots is None else self.roots[here]
+        return Members(
+            self.z[here], self.labels[chosen], self.flags, roots, rows if self.rows is None else self.rows[rows]
+        )
+
+    def able_clusters(self) -> list[str]:
+        """Those that can judge: with two members and a pair that is allowed."""
+        names, sizes = np.unique(self.labels, return_counts=True)
+        able = [str(name) for name in names[sizes > 1]]
+        return [name for name in able if self.flags is None or len(self[self.labels == name].compared()[0])]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training went.
+
+    Attributes:
+        epochs: for how many the learner was trained on all training clusters.
+        best: of each inner cluster the epoch that was best for it, 0: the start.
+        losses: of every epoch, the mean over its steps.
+        overlaps: of every epoch, epoch 0 first, `sibling_overlap` of the cluster that was left out; empty: none was.
+        effective_rank: of the embedded field, exp of the entropy of its covariance's eigenvalues.
+        variance: total, of the embedded field.
+        stopped: where it stopped because of a loss that is not a number.
+    """
+
+    epochs: int
+    losses: list[float]
+    best: dict[str, int] = field(default_factory=dict)
+    overlaps: list[float] = field(default_factory=list)
+    effective_rank: float = math.nan
+    variance: float = math.nan
+    stopped: int | None = None

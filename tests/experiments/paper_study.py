@@ -1,0 +1,105 @@
+"""A small survey for the paper's experiments, and how it can be broken."""
+
+from __future__ import annotations
+
+import copy
+import runpy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import hydra
+import numpy as np
+import torch
+
+from rsca_torch.cli.main import CONFIG
+from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.learners import ScaledComponents
+from rsca_torch.report.reproduction import EXPERIMENTS
+from rsca_torch.survey.simulated.store import simulated_store
+
+
+def script(name):
+    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
+
+
+def study_of(folder, *overrides):
+    settings = (f"simulated={folder}", "compressor.tolerance=1e-3", "compressor.n_components=12", "checkpoints=null")
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = hydra.compose("reproduce", [*settings, *overrides])
+    return Study(config, simulated_store(config))
+
+
+def with_learner(study, make_learner):
+    other = copy.copy(study)
+    other.make_learner = make_learner
+    return other
+
+
+def with_columns(study, name, of_field, of_members):
+    """The same stars with other values of a column of the star table."""
+    other = copy.copy(study)
+    other.field, other.members = copy.copy(study.field), copy.copy(study.members)
+    for part, values in ((other.field, of_field), (other.members, of_members)):
+        part.stars = part.stars.copy()
+        part.stars[name] = values
+    stars = {"field_stars": other.field.stars, "member_stars": other.members.stars}
+    other._compressed = {number: replace(on, **stars) for number, on in study._compressed.items()}
+    return other
+
+
+def with_clusters_of_field_stars(study):
+    """Clusters of as many members as before, which are field stars drawn at random."""
+    other, random = copy.copy(study), np.random.default_rng(0)
+    labels = random.permutation(study.members.stars["CLUSTER"])
+    chosen = random.permutation(len(study.field.stars)) < len(labels)
+    rows = torch.from_numpy(chosen)
+    members = study.field.stars[chosen]
+    members["CLUSTER"] = labels
+    stars = {"field_stars": study.field.stars[~chosen], "member_stars": members}
+    other._compressed = {
+        number: replace(on, field=on.field[~rows], members=on.field[rows], **stars)
+        for number, on in study._compressed.items()
+    }
+    return other
+
+
+def with_random_latents(study):
+    """The same stars with spectra that say nothing."""
+    other, random = copy.copy(study), torch.Generator().manual_seed(0)
+    field, members = (torch.randn(z.shape, generator=random) for z in (study.spectra.field, study.spectra.members))
+    other._compressed = {study.n_components: replace(study.spectra, field=field, members=members)}
+    return other
+
+
+def without_column(study, name):
+    """The same stars, and a star table without that column."""
+    other = copy.copy(study)
+    other.field, other.members = copy.copy(study.field), copy.copy(study.members)
+    for part in (other.field, other.members):
+        part.stars = part.stars.copy()
+        part.stars.remove_column(name)
+    return other
+
+
+class Shuffled(ScaledComponents):
+    """Told clusters that tell nothing."""
+
+    def initialise(self, field, members, clusters, summary=None):
+        super().initialise(field, members, np.random.default_rng(len(clusters)).permutation(clusters), summary)
+
+
+def with_pca(study, numbers):
+    """The same stars by plain PCA of the field: fitted in a second, and as prone to noise as the paper's."""
+    other = copy.copy(study)
+    parts = [study.store.spectra(rows) for rows in (~study.store.is_member, study.store.is_member)]
+    field, members = (np.where(part.valid.numpy(), part.flux.numpy(), np.nan) for part in parts)
+    centre = np.nanmean(field, axis=0)
+    field, members = (np.nan_to_num(flux - centre).astype(float) for flux in (field, members))
+    axes = np.linalg.svd(field, full_matrices=False)[2].T
+    latents = [torch.from_numpy(flux @ axes) for flux in (field, members)]
+    other._compressed = {
+        number: Representation("spectra", *(z[:, :number] for z in latents), *(part.stars for part in parts))
+        for number in numbers
+    }
+    return other

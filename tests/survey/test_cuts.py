@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
+
+STARS = Table(
+    {
+        "APOGEE_ID": ["a", "b", "c", "d"],
+        "TEFF": [4000.0, 4000.5, 5000.0, np.nan],
+        "FLAG": np.array([0, 2**23, -(2**31), -(2**31) + 2**23], dtype=np.int32),
+        "FE_H": [0.0, np.nan, 0.1, 0.2],
+        "TIII_H": [0.0, 0.1, np.nan, 0.2],
+        "PAIR": np.zeros((4, 2)),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ({"column": "TEFF", "above": 4000}, [False, True, True, False]),
+        ({"column": "TEFF", "above": 4000, "below": 5000}, [False, True, False, False]),
+        ({"column": "TEFF", "below": 5000}, [True, True, False, False]),
+        ({"column": "FLAG", "without_bit": 23}, [True, False, True, False]),
+        ({"column": "FLAG", "without_bit": 31}, [True, True, False, False]),
+        ({"column": "X_H", "defined": ["Fe"]}, [True, False, True, True]),
+        ({"column": "X_H", "defined": ["Fe", "TiII"]}, [True, False, False, True]),
+        ({"column": "APOGEE_ID", "none_of": ["b", "z"]}, [True, False, True, True]),
+    ],
+)
+def test_cuts(condition, kept):
+    assert Cut(name="x", **condition).mask(STARS).tolist() == kept
+
+
+def test_cut_takes_the_precision_of_the_column():
+    for dtype in (np.float32, np.float64):
+        column = Table({"P": np.array([0.8, 0.9], dtype=dtype)})
+        assert Cut("p", "P", above=0.8).mask(column).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ({"column": "TEF", "above": 1}, r"'x': there is no column TEF; there are APOGEE_ID, TEFF"),
+        ({"column": "X_H", "defined": ["Cl"]}, "no column CL_H"),
+        ({"column": "TEFF", "without_bit": 3}, "cannot be made on TEFF: float64"),
+        ({"column": "APOGEE_ID", "above": 3}, "cannot be made on APOGEE_ID"),
+        ({"column": "FLAG", "none_of": ["b"]}, "cannot be made on FLAG: int32"),
+        ({"column": "PAIR", "above": 3}, "cannot be made on PAIR: float64 with 1 more axes"),
+        ({"column": "FLAG", "without_bit": 40}, "bits 0 to 31, got without_bit=40"),
+    ],
+)
+def test_cut_that_cannot_be_made(condition, message):
+    with pytest.raises(InputError, match=message):
+        Cut(name="x", **condition).mask(STARS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "x", "column": "TEFF"}, "needs one kind of condition"),
+        ({"name": "x", "column": "TEFF", "above": 1, "without_bit": 2}, "needs one kind of condition"),
+        ({"name": "x", "column": "TEFF", "over": 1}, "got over in"),
+        ({"column": "TEFF", "above": 1}, "name not in"),
+    ],
+)
+def test_malformed_cut(options, message):
+    with pytest.raises(InputError, match=message):
+        Cut.of(options)
+
+
+def test_flow_adds_up_and_names_the_cut_that_leaves_nothing():
+    flow = CutFlow("catalogue", 4)
+    rows = select(STARS, [Cut("hot", "TEFF", above=4000), Cut("flag", "FLAG", without_bit=23)], flow)
+    assert rows.tolist() == [2]
+    assert flow.steps == [
+        {"cut": "catalogue", "removed": 0, "kept": 4},
+        {"cut": "hot", "removed": 2, "kept": 2},
+        {"cut": "flag", "removed": 1, "kept": 1},
+    ]
+    with pytest.raises(InputError, match="no star is left after 'very hot', which removed the last 4"):
+        select(STARS, [Cut("very hot", "TEFF", above=9000)], CutFlow("catalogue", 4))
+
+
+def test_main_row_is_the_unmarked_then_the_one_of_highest_signal():
+    stars = Table(
+        {
+            "APOGEE_ID": ["a", "b", "a", "b", "c", "c", "d"],
+            "SNR": [200.0, 10.0, 100.0, 20.0, 5.0, 5.0, np.nan],
+            "EXTRATARG": np.array([16, 0, 4, 0, 0, 0, 16], dtype=np.int32),
+        }
+    )
+    assert np.flatnonzero(main_rows(stars)).tolist() == [2, 3, 4, 6]
