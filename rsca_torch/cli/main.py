@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import logging
 import math
 import os
+import pkgutil
 import re
 import sys
 import uuid
@@ -24,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.logging import RichHandler
 
-from rsca_torch.cli import commands
+from rsca_torch import cli
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, job_overrides, jobs_of
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG, register
@@ -33,16 +35,12 @@ __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-COMMANDS: dict[str, Callable[[DictConfig], float | None]] = {
-    "compare": commands.compare,
-    "simulate": commands.simulate,
-    "ingest": commands.ingest,
-    "fit": commands.fit,
-    "embed": commands.embed,
-    "report": commands.report,
-    "reproduce": commands.reproduce,
-    "learners": commands.learners,
-}
+ORDER = "compare simulate ingest fit embed report reproduce learners".split()  # of the help; others come after them
+#: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
+COMMANDS = sorted(
+    (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
+    key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
+)
 BAD_INPUT, INTERRUPTED = 2, 130
 MULTIRUN = ("-m", "--multirun")
 SEVERAL_KINDS = {"compressor.n_components", "what"}  # a number, a list or auto: the command says what it expects
@@ -80,7 +78,7 @@ def _run(command: str, overrides: Sequence[str]) -> None:
 
     def run(config: DictConfig) -> float | None:
         _require_kinds(config, hydra.compose(command, _groups()))
-        return COMMANDS[command](config)
+        return _function(command)(config)
 
     def task(config: DictConfig) -> float | None:
         if sweep is None:
@@ -106,6 +104,11 @@ def _run(command: str, overrides: Sequence[str]) -> None:
         raise failures[0]
     if sweep is not None:
         _require_all(sweep, launch)
+
+
+def _function(command: str) -> Callable[[DictConfig], float | None]:
+    run: Callable[[DictConfig], float | None] = importlib.import_module(f"{cli.__name__}.{command}").run
+    return run
 
 
 def _items_named(overrides: Sequence[str]) -> list[str]:
@@ -251,7 +254,7 @@ def _keys(config: Any, above: str = "") -> list[str]:  # noqa: ANN401  (a nested
 def _usage(command: str) -> int:
     asked = command in ("--help", "-h", "help")
     lines = ["rsca COMMAND key=value ...    how alike stars are, learned from open clusters", ""]
-    lines += [f"  {name:9} {run.__doc__}" for name, run in COMMANDS.items()]
+    lines += [f"  {name:9} {str(_function(name).__doc__).splitlines()[0]}" for name in COMMANDS]
     lines += ["", "rsca COMMAND --help lists the options of a command; rsca --version says which version this is."]
     if not asked:
         lines.insert(0, f"there is no command {command!r}\n")
@@ -280,7 +283,3 @@ def _log_to_terminal(start: str = "") -> None:
             each.setFormatter(logging.Formatter(f"{start}%(message)s"))
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

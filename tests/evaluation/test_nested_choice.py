@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rsca_torch import RSCA, Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
-from rsca_torch.cli import commands
+from rsca_torch.cli import compare, fit
 from rsca_torch.cli.main import CONFIG
 from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best, carried, nested_leave_one_cluster_out
@@ -316,8 +316,8 @@ def configured(command, survey, n_components, *overrides):
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 def test_compare_and_fit_choose(survey, monkeypatch):
     drawn = []
-    monkeypatch.setattr(commands, "draw_run", lambda folder, comparison, *_: drawn.append((folder, comparison)))
-    commands.compare(configured("compare", survey, "auto", f"out={survey / 'auto'}"))
+    monkeypatch.setattr(compare, "draw_run", lambda folder, comparison, *_: drawn.append((folder, comparison)))
+    compare.run(configured("compare", survey, "auto", f"out={survey / 'auto'}"))
     content = json.loads((survey / "auto" / "results.json").read_text())
     assert content["config"]["compressor"]["n_components"] == "auto"
     *held_out, in_sample = content["results"]
@@ -335,7 +335,7 @@ def test_compare_and_fit_choose(survey, monkeypatch):
 
     model = RSCA.load(survey / "auto" / "rsca.safetensors")
     assert len(model.sigma_r) == in_sample["compressor"]["chosen"]
-    commands.fit(configured("fit", survey, "auto", f"out={survey / 'fitted.safetensors'}"))
+    fit.run(configured("fit", survey, "auto", f"out={survey / 'fitted.safetensors'}"))
     assert torch.equal(RSCA.load(survey / "fitted.safetensors").weight, model.weight)
 
     ((_, comparison),) = drawn
@@ -353,7 +353,7 @@ def test_compare_and_fit_choose(survey, monkeypatch):
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 def test_compare_averages(survey, caplog):
     caplog.set_level("INFO", logger="rsca_torch")
-    commands.compare(configured("compare", survey, "[4,2]", "figures=false", f"out={survey / 'averaged'}"))
+    compare.run(configured("compare", survey, "[4,2]", "figures=false", f"out={survey / 'averaged'}"))
     content = json.loads((survey / "averaged" / "results.json").read_text())
     assert "candidates" not in content["config"]["compressor"]
     for entry in content["results"]:
@@ -387,8 +387,9 @@ def test_compare_averages(survey, caplog):
     ],
 )
 def test_bad_numbers_are_refused_before_step_1(survey, command, n_components, overrides, message, monkeypatch):
-    monkeypatch.setattr(commands, "represent_with_each", None)
+    module = {"compare": compare, "fit": fit}[command]
+    monkeypatch.setattr(module, "represent_with_each", None)
     config = configured(command, survey, n_components, f"out={survey / 'refused'}", *overrides)
     with pytest.raises(InputError, match=message):
-        getattr(commands, command)(config)
+        module.run(config)
     assert not (survey / "refused").exists()

@@ -276,7 +276,7 @@ def test_the_page_s_learner_is_logistic_regression_on_pairs(diagonal):
 
 
 def test_a_package_from_scratch_is_listed(package, tmp_path):
-    done = run(package, "rsca_torch.cli.main", "learners", cwd=tmp_path)
+    done = run(package, "rsca_torch.cli", "learners", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [re.split(r" {2,}", line.strip()) for line in done.stdout.splitlines()]
     assert [
@@ -297,7 +297,7 @@ def test_a_package_from_scratch_passes_the_contract(package):
 
 def test_a_package_from_scratch_stands_in_the_table(package, tmp_path):
     chosen = ["learner=diagonal", "learner.epochs=2"]
-    done = run(package, "rsca_torch.cli.main", "compare", *SMALL, *SPECTRA_ALONE, *chosen, "out=out", cwd=tmp_path)
+    done = run(package, "rsca_torch.cli", "compare", *SMALL, *SPECTRA_ALONE, *chosen, "out=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^spectra +diagonal +\d+\.\d\d ", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text())

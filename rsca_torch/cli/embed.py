@@ -1,0 +1,52 @@
+"""`rsca embed`: features of every star of a store."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from astropy.table import Table
+from omegaconf import DictConfig
+
+from rsca_torch.cli.inputs import output_path
+from rsca_torch.files import require_new_file, whole_file
+from rsca_torch.removal import without
+from rsca_torch.report.terminal import progress
+from rsca_torch.rsca import RSCA
+from rsca_torch.survey.store import Store
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_AT_ONCE = 1024  # stars
+
+
+def run(config: DictConfig) -> None:
+    """Features of every star of a store, as a FITS table."""
+    out = output_path(config.out)
+    require_new_file(out)
+    model = RSCA.load(config.model)
+    store = Store.open(config.store)
+    features, valid_bins, aside = [], [], []
+    with progress() as told:
+        for first in range(0, len(store), EMBEDDED_AT_ONCE):
+            spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
+            embedding = model.ppca.embed(without(spectra, model.removal))
+            features.append(model.from_latents(embedding.latents))
+            valid_bins.append(spectra.valid.sum(1))
+            aside.append(embedding.stars.bincount(minlength=len(spectra)))
+            told.step("embedding", first + len(spectra), len(store))
+    table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
+    table["VALID_BINS"], table["SET_ASIDE"] = (
+        torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
+    )
+    table["FEATURES"] = torch.cat(features).numpy()
+    table.meta = {"STORE": store.checksum[:16]}
+    blind = int((table["VALID_BINS"] == 0).sum())
+    if blind:
+        log.warning("warning: %d stars have no valid bin among the model's: their features are the prior's", blind)
+    with whole_file(out) as part:
+        table.write(part, format="fits")
+    log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)

@@ -1,0 +1,59 @@
+"""What several commands are given: the store, and the path of what they make."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from rsca_torch.errors import InputError
+from rsca_torch.survey.simulated.store import simulated_store
+from rsca_torch.survey.store import Store
+
+__all__ = ["open_store", "output_path", "require_clusters"]
+
+log = logging.getLogger(__name__)
+
+
+def output_path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
+    """The path of what a command makes.
+
+    Raises:
+        InputError: where none is given.
+    """
+    if not out:
+        raise InputError(f"out must name what to make, got {out!r}")
+    return Path(out)
+
+
+def open_store(config: DictConfig) -> Store:
+    """The store that was named, checked; else that of a simulated survey, made first if it is not there.
+
+    Raises:
+        InputError: where it is no store or was changed, or options of the survey have no part in it.
+    """
+    if config.store is not None:
+        idle = [
+            o for o in HydraConfig.get().overrides.task if o.lstrip("+~").startswith(("survey", "censoring", "simulat"))
+        ]
+        if idle:
+            raise InputError(f"{', '.join(idle)}: no part in this, since store={config.store} is given; leave one out")
+        store = Store.open(config.store)
+        log.info("checking %s", store.path)
+        store.verify()
+        return store
+    return simulated_store(config)
+
+
+def require_clusters(store: Store) -> None:
+    """Raises InputError where a store has no two clusters with siblings, without which nothing can be learned."""
+    _, sizes = np.unique(np.asarray(store.stars["CLUSTER"])[store.is_member], return_counts=True)
+    if (sizes > 1).sum() < 2:
+        raise InputError(
+            f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "
+            "ingest with a list of members (survey.members=FILE)"
+        )

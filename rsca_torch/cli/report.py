@@ -1,0 +1,37 @@
+"""`rsca report`: all runs of a sweep in one table and one picture."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rsca_torch.cli.inputs import output_path
+from rsca_torch.comparison.gathering import gather
+from rsca_torch.comparison.run_groups import groups_of
+from rsca_torch.files import filled_folder
+from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> None:
+    """One table and one picture of all runs of a sweep."""
+    sweep = Path(config.sweep)
+    out = sweep / "report" if config.out is None else output_path(config.out)
+    gathered = gather(sweep)
+    groups = groups_of(gathered, config.baseline)
+    with filled_folder(out) as folder:
+        write_rows(folder / "runs.csv", gathered)
+        text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        save_figure(draw_groups(groups), folder, "rates")
+    print_groups(groups, gathered, config.baseline)
+    for run, problem in gathered.unused:
+        log.warning("not used: %s: %s", run, problem)
+    runs = len({row.run for row in gathered.rows})
+    log.info("%d runs; runs.csv, report.md and pictures in %s", runs, out)
