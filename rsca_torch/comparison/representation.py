@@ -167,7 +167,8 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
     seconds = time.perf_counter() - started
     aside = vstack(
-        [set_aside(of, part, ppca) for of, part in ((of_field, field), (of_members, members))], metadata_conflicts="silent"
+        [set_aside(of, part, ppca) for of, part in ((of_field, field), (of_members, members))],
+        metadata_conflicts="silent",
     )
     assert of_members.covariances is not None
     return Representation(

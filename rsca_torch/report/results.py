@@ -56,7 +56,7 @@ def write_json(
 def write_set_aside(path: Path, aside: Table) -> None:
     """What step 1 set aside, as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
     hdus = [fits.PrimaryHDU(), fits.BinTableHDU(aside, name="LIST")]
-    for name, column in (("STARS", "APOGEE_ID"), ("BINS", "WAVELENGTH")):
+    for name, column in (("STARS", aside.colnames[0]), ("BINS", "WAVELENGTH")):
         values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
         order = np.argsort(-counts, kind="stable")
         hdus.append(fits.BinTableHDU(Table({column: values[order], "SET_ASIDE": counts[order]}), name=name))
@@ -72,6 +72,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": loco.held_out,
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
+        "figures_of_merit": {name: merit.value for name, merit in loco.merits.items()},
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
         "clusters": [
@@ -154,7 +155,7 @@ def summary_table(comparison: Comparison) -> RichTable:
     table.add_column("learner", no_wrap=True)
     table.add_column("rate", justify="right", no_wrap=True)
     table.add_column("68 %", justify="right", no_wrap=True)
-    table.add_column(f"less {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
+    table.add_column(f"minus {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
     for result in comparison.results:
         low, high = result.loco.interval()
         row = [result.representation.name.replace("_", " "), result.learner]
