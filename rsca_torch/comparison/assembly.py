@@ -18,7 +18,8 @@ from rsca_torch.comparison.compression import arguments, compress, removal_for
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import MakeLearner, Representation, abundances, represent
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import maker
 from rsca_torch.learners.scaled_components import ScaledComponents
