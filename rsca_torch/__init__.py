@@ -2,7 +2,8 @@
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import (
     KISSME,
     LDA,

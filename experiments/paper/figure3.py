@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Study
-from rsca_torch.evaluation.leave_one_out import LEVEL
+from rsca_torch.evaluation.result import LEVEL
 from rsca_torch.report.pictures import draw_features
 from rsca_torch.report.reproduction import Reproduced, Value
 

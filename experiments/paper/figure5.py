@@ -115,7 +115,7 @@ class Judge:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
             for name in names:
-                yield task(name).rate
+                yield task((name,))[0].rate
 
 
 def _mean(of_draws: NDArray[np.float64]) -> tuple[float, float, float]:

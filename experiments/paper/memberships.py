@@ -18,7 +18,7 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.representation import MakeLearner, Representation
 from rsca_torch.evaluation.folds import Task
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
@@ -126,7 +126,7 @@ def judged(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
-        folds = {str(name): task(name) for name in names}
+        folds = {str(name): task((name,))[0] for name in names}
     return LOCOResult(
         {name: fold.rate for name, fold in folds.items()},
         {name: fold.members for name, fold in folds.items()},

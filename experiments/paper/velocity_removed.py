@@ -19,7 +19,7 @@ from rsca_torch import InputError, Removal
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.compression import arguments, grouping_of
 from rsca_torch.comparison.representation import Representation, represent
-from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners.groups import Groups
 from rsca_torch.removal import without
 from rsca_torch.report.pictures import COLOURS

@@ -34,8 +34,13 @@ from rsca_torch.comparison.representation import (
     side_by_side,
 )
 from rsca_torch.errors import InputError, NumericalWarning
+<<<<<<< HEAD
 from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best
+=======
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult
+>>>>>>> wt-d
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import learner_class, maker
 from rsca_torch.learners.scaled_components import ScaledComponents

@@ -14,7 +14,7 @@ import numpy as np
 from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, Setting, as_number, flat, other_schema, without_idle
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 
 __all__ = ["Gathered", "Row", "gather"]
 

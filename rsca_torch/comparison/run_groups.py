@@ -11,7 +11,7 @@ import numpy as np
 from rsca_torch.comparison.finished_run import Setting
 from rsca_torch.comparison.gathering import Gathered, Row
 from rsca_torch.errors import InputError
-from rsca_torch.evaluation.leave_one_out import Difference, LOCOResult, paired_difference
+from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
 
 __all__ = ["Group", "groups_of"]
 

@@ -1,10 +1,11 @@
-"""The folds of leave one cluster out: a learner that never saw a cluster judges it; in this process or in several."""
+"""Folds: clusters are judged by a learner that never saw them; in this process or in several."""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -26,7 +27,9 @@ from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members, Trained
 
-__all__ = ["Fold", "KeptFolds", "Task", "folds_of"]
+__all__ = ["FigureOfMerit", "Fold", "KeptFolds", "LeftOut", "Task", "folds_of"]
+
+LeftOut = tuple[str, ...]  # clusters that a learner does not see; of a fold, the first is the one that it judges
 
 SOME = 64  # stars that tell whether an embedding is constant
 BLOCK = 2**16  # field stars mapped at a time
@@ -44,21 +47,29 @@ class Fold:
     strangers: Tensor
     note: str = ""  # the first warning of the fit
     trained: Trained | None = None
+    merits: dict[str, float] = dataclass_field(default_factory=dict)  # NaN where no pair is allowed, as the rate
+
+
+class FigureOfMerit(Protocol):
+    """What is said of a cluster beside its rate, from the same distances; lower is better."""
+
+    def __call__(self, siblings: Tensor, strangers: Tensor, /) -> float:
+        """Of the distances of its sibling pairs (S,) and of its allowed (member, field star) pairs (T,), T > 0."""
 
 
 class KeptFolds(Protocol):
     """Where finished folds are kept, so that an interrupted run goes on."""
 
-    def get(self, cluster: str) -> Fold | None:
-        """The fold, if it is there."""
+    def get(self, left_out: LeftOut) -> Fold | None:
+        """The fold in which the first of these clusters is judged without any of them, if it is there."""
 
-    def put(self, cluster: str, fold: Fold) -> None:
+    def put(self, left_out: LeftOut, fold: Fold) -> None:
         """Keep it, whole or not at all."""
 
 
 @dataclass
 class Task:
-    """All that a fold needs but its cluster."""
+    """All that a fold needs but the clusters that are left out."""
 
     make_learner: Callable[[], Learner]
     field: Tensor
@@ -66,20 +77,26 @@ class Task:
     has_siblings: NDArray[np.bool_]
     held_out: bool
     seed: int
-    keep_distances: bool
+    keep_distances: bool  # of clusters that are left out alone
     logger: Callable[[str], Any] | None
     summary: dict[str, Any] = dataclass_field(default_factory=dict)
     everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
     strict: bool = False
+    merits: Mapping[str, FigureOfMerit] = dataclass_field(default_factory=dict)
 
-    def __call__(self, cluster: str) -> Fold:
-        """Fit without the cluster, and judge it."""
-        inside = self.members.labels == cluster
+    def __call__(self, left_out: LeftOut) -> list[Fold]:
+        """Fit without these clusters, and judge each of them."""
         if self.held_out:
-            learner, note = self.fitted(self.has_siblings & ~inside, cluster)
+            unseen = np.isin(self.members.labels, left_out)
+            learner, note = self.fitted(self.has_siblings & ~unseen, " and ".join(left_out))
         else:
             self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
             learner, note = self.everyone
+        keep = self.keep_distances and len(left_out) == 1
+        return [self._judged(learner, cluster, note, keep) for cluster in left_out]
+
+    def _judged(self, learner: Learner, cluster: str, note: str, keep_distances: bool) -> Fold:
+        inside = self.members.labels == cluster
         siblings, strangers, at_one_point = _distances(learner, self.field, self.members[inside])
         if at_one_point:
             note = (
@@ -88,8 +105,13 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
-        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
+        merits = {
+            name: float(merit(siblings, strangers)) if len(strangers) else math.nan
+            for name, merit in self.merits.items()
+        }
+        kept = (siblings, strangers) if keep_distances else (siblings[:0], strangers[:0])
+        trained = getattr(learner, "trained", None)
+        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, trained, merits)
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
@@ -105,26 +127,32 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
-def folds_of(task: Task, judged: Sequence[str], kept: KeptFolds | None, processes: int) -> Iterator[tuple[str, Fold]]:
-    """Those that are kept, then the others as they finish, each kept at once."""
+def folds_of(
+    task: Task, jobs: Sequence[LeftOut], kept: KeptFolds | None, processes: int
+) -> Iterator[dict[LeftOut, Fold]]:
+    """Of each job its folds, one a cluster: those that are kept, then the others as they finish, each kept at once."""
     missing = []
-    for cluster in judged:
-        fold = None if kept is None else kept.get(cluster)
-        if fold is None:
-            missing.append(cluster)
+    for left_out in jobs:
+        known = {} if kept is None else {key: kept.get(key) for key in _each_first(left_out)}
+        folds = {key: fold for key, fold in known.items() if fold and fold.merits.keys() == task.merits.keys()}
+        if len(folds) == len(left_out):
+            yield folds
         else:
-            yield cluster, fold
-    for cluster, fold in _in_processes(task, missing, processes) if processes > 1 else _one_by_one(task, missing):
+            missing.append(left_out)
+    done = _in_processes(task, missing, processes) if processes > 1 else ((job, task(job)) for job in missing)
+    for left_out, judged in done:
+        folds = dict(zip(_each_first(left_out), judged, strict=True))
         if kept is not None:
-            kept.put(cluster, fold)
-        yield cluster, fold
+            for key, fold in folds.items():
+                kept.put(key, fold)
+        yield folds
 
 
-def _one_by_one(task: Task, clusters: Sequence[str]) -> Iterator[tuple[str, Fold]]:
-    return ((cluster, task(cluster)) for cluster in clusters)
+def _each_first(left_out: LeftOut) -> list[LeftOut]:
+    return [(cluster, *(other for other in left_out if other != cluster)) for cluster in left_out]
 
 
-def _in_processes(task: Task, clusters: Sequence[str], processes: int) -> Iterator[tuple[str, Fold]]:
+def _in_processes(task: Task, jobs: Sequence[LeftOut], processes: int) -> Iterator[tuple[LeftOut, list[Fold]]]:
     """Side by side; every process is given the task once."""
     try:
         ForkingPickler.dumps((task.make_learner, task.logger))
@@ -135,9 +163,9 @@ def _in_processes(task: Task, clusters: Sequence[str], processes: int) -> Iterat
         ) from error
     threads = max(1, torch.get_num_threads() // processes)
     with ProcessPoolExecutor(
-        min(processes, max(1, len(clusters))), get_context("spawn"), _start_worker, (task, threads)
+        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (task, threads)
     ) as pool:
-        running = {pool.submit(_work, cluster): cluster for cluster in clusters}
+        running = {pool.submit(_work, left_out): left_out for left_out in jobs}
         try:
             for done in as_completed(running):
                 yield running[done], done.result()
@@ -155,9 +183,9 @@ def _start_worker(task: Task, threads: int) -> None:
     _worker = task
 
 
-def _work(cluster: str) -> Fold:
+def _work(left_out: LeftOut) -> list[Fold]:
     assert _worker is not None
-    return _worker(cluster)
+    return _worker(left_out)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 
 __all__ = ["summary_table", "write_csv", "write_json", "write_set_aside"]
 

@@ -24,8 +24,8 @@ from rsca_torch import (
     leave_one_cluster_out,
     paired_difference,
 )
-from rsca_torch.evaluation import doppelganger as doppelganger_module
 from rsca_torch.evaluation import folds as folds_module
+from rsca_torch.learners import distances as distances_module
 
 LEARNERS = {
     "raw": (Identity, lambda field, *_: np.eye(field.shape[1])),
@@ -220,14 +220,14 @@ def test_pairs_come_in_chunks(small, monkeypatch, restricted):
     """Whatever their size, the result is the same to the bit, and no tensor grows with members x field x components."""
     allowed = small.allowed if restricted else None
     expected = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
-    lengths, chunks = doppelganger_module._lengths, []
-    monkeypatch.setattr(doppelganger_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
+    lengths, chunks = distances_module._lengths, []
+    monkeypatch.setattr(distances_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
     siblings_of = folds_module.sibling_distances
     monkeypatch.setattr(  # siblings come in one chunk: not counted
         folds_module, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
     )
     for chunk in (4, 40, 2**20):
-        monkeypatch.setattr(doppelganger_module, "CHUNK", chunk)
+        monkeypatch.setattr(distances_module, "CHUNK", chunk)
         chunks.clear()
         with Sizes() as sizes:
             got = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
