@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -102,7 +101,7 @@ class RSCA(nn.Module):
         Args:
             field: F spectra.
             members: M spectra of the same bins.
-            clusters: M labels. None: the members' column CLUSTER.
+            clusters: M labels. None: the members' own groups.
             n_components: K of step 1.
             noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" is the paper's.
             robust: as in ScaledComponents.
@@ -117,9 +116,9 @@ class RSCA(nn.Module):
         Raises:
             InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
         """
-        if clusters is None and "CLUSTER" not in members.stars.colnames:
-            raise InputError("the members have no column CLUSTER: give their labels as clusters=")
-        labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
+        if clusters is None and not members.stars.has("group"):
+            raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
+        labels = members.stars.group if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
         field, members = (without(part, removal) for part in (field, members))
         compressor = compress(field, members, n_components, noise, basis=basis, **ppca)

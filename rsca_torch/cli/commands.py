@@ -221,7 +221,9 @@ def embed(config: DictConfig) -> None:
             valid_bins.append(spectra.valid.sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
             told.step("embedding", first + len(spectra), len(store))
-    table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
+    table = Table(
+        {store.stars.roles[role]: store.stars.values(role) for role in ("id", "group", "snr") if store.stars.has(role)}
+    )
     table["VALID_BINS"], table["SET_ASIDE"] = (
         torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
     )
@@ -322,7 +324,7 @@ def _fit_best(config: DictConfig, each: Candidates, store: Store) -> RSCA:
 
 
 def _require_clusters(store: Store) -> None:
-    _, sizes = np.unique(np.asarray(store.stars["CLUSTER"])[store.is_member], return_counts=True)
+    _, sizes = np.unique(store.stars.group[store.is_member], return_counts=True)
     if (sizes > 1).sum() < 2:
         raise InputError(
             f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "

@@ -26,7 +26,6 @@ from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
 from rsca_torch.survey.simulated.store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store, StoredSpectra
-from rsca_torch.survey.visits import star_column
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
@@ -207,18 +206,15 @@ class Study:
         return field, members
 
     def column(self, name: str, members: bool = False) -> np.ndarray:
-        """(F,) or (M,) values of a column of the star table; numbers as float64.
+        """(F,) or (M,) values of a role or a column of the star table; numbers as float64.
 
         Raises:
             InputError: where the store has no such column, or no value in it.
         """
         stars = (self.members if members else self.field).stars
-        values = star_column(stars, name)
-        if values is None:
-            raise InputError(f"the star table has no column {name}: ingest a catalogue that has it")
-        if values.dtype.kind not in "fiu":
+        values: np.ndarray = stars.values(name)
+        if values.dtype.kind != "f":
             return values
-        values = values.astype(float)
         if not np.isfinite(values).any():
             raise InputError(f"the column {name} of the star table has no value: ingest a catalogue that has it")
         return values

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from rsca_torch.comparison.representation import AllowedPairs, MakeLearner, Representation, sees_spectra
@@ -225,9 +224,9 @@ def _judge(
 
 def _require_separate(on: Representation) -> None:
     """Refuse members among the strangers."""
-    if "CLUSTER" not in on.field_stars.colnames:
+    if not on.field_stars.has("group"):
         return
-    both = sorted({*np.asarray(on.field_stars["CLUSTER"], dtype=str).tolist()} & {*on.clusters.tolist()} - {""})
+    both = sorted({*on.field_stars.group.tolist()} & {*on.clusters.tolist()} - {""})
     if both:
         raise InputError(
             f"{len(both)} clusters have stars both in the field and among the members: {', '.join(both[:10])}; a "

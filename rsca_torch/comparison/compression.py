@@ -173,7 +173,7 @@ def numbers_for(config: DictConfig, store: Store) -> list[int]:
     given = config.compressor.candidates if is_auto(config) else config.compressor.n_components
     numbers = list(given) if OmegaConf.is_list(given) else [given]
     if is_auto(config):
-        labels = store.stars["CLUSTER"][store.is_member]
+        labels = store.stars.group[store.is_member]
         return carried(numbers, len(store) - len(labels), labels)
     if not different_numbers(numbers):
         raise InputError(
@@ -188,6 +188,6 @@ def numbers_for(config: DictConfig, store: Store) -> list[int]:
 
 def _require_dimensions(n_components: int, store: Store) -> None:
     """Refuse before step 1 what the smallest fold could not carry after it."""
-    labels = np.asarray(store.stars["CLUSTER"][store.is_member], dtype=str)
+    labels = store.stars.group[store.is_member]
     for cluster in np.unique(labels):
         require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])

@@ -21,6 +21,7 @@ from rsca_torch.ppca.model import Embedding, MaskedPPCA
 from rsca_torch.removal import Removal, Removed
 from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.spectra.packed import PACKED, packed
+from rsca_torch.spectra.stars import Stars
 
 __all__ = [
     "AllowedPairs",
@@ -53,8 +54,8 @@ class Representation:
     name: str
     field: Tensor
     members: Tensor
-    field_stars: Table
-    member_stars: Table
+    field_stars: Stars
+    member_stars: Stars
     ppcas: tuple[MaskedPPCA, ...] = ()
     seconds: float = 0.0  # that step 1 took
     aside: Table | None = None  # of `set_aside`
@@ -111,13 +112,13 @@ class Representation:
     @property
     def clusters(self) -> np.ndarray:
         """(M,) labels."""
-        return np.asarray(self.member_stars["CLUSTER"], dtype=str)
+        return self.member_stars.group
 
     def allowed(self, pairs: AllowedPairs) -> Tensor:
         """(M, F) bool: the pairs that may be compared."""
         velocity, extinction = (
-            [torch.from_numpy(np.asarray(stars[name], dtype=float)) for stars in (self.member_stars, self.field_stars)]
-            for name in ("VHELIO_AVG", "AK_TARG")
+            [torch.from_numpy(stars.values(role)) for stars in (self.member_stars, self.field_stars)]
+            for role in ("velocity", "extinction")
         )
         return pairs(*velocity, *extinction)
 
@@ -159,14 +160,15 @@ def _roots(ppca: MaskedPPCA, members: AnySpectra) -> Tensor:
     return roots
 
 
-def set_aside(embedding: Embedding, stars: Table, wavelength: Tensor, ppca: MaskedPPCA) -> Table:
+def set_aside(embedding: Embedding, stars: Stars, wavelength: Tensor, ppca: MaskedPPCA) -> Table:
     """One row for each bin that step 1 could not explain and did not use, eq. 1.12.
 
-    Columns: APOGEE_ID; WAVELENGTH, Angstrom; DEVIATION, flux less the model's in standard deviations; N_COMPONENTS.
+    Columns: the star's id, named as in its table; WAVELENGTH, Angstrom; DEVIATION, flux minus the model's in standard
+    deviations; N_COMPONENTS.
     """
     return Table(
         {
-            "APOGEE_ID": np.asarray(stars["APOGEE_ID"], dtype=str)[embedding.stars.numpy()],
+            stars.roles["id"]: stars.id[embedding.stars.numpy()],
             "WAVELENGTH": wavelength[embedding.bins].numpy(),
             "DEVIATION": embedding.deviations.float().numpy(),
             "N_COMPONENTS": np.full(len(embedding.bins), ppca.n_components, dtype=np.int16),
@@ -221,7 +223,7 @@ def _blocks_on_a_diagonal(parts: Sequence[Tensor]) -> Tensor | None:
 
 
 def abundances(
-    name: str, field: Table, members: Table, elements: Sequence[str], relative_to_iron: bool = False
+    name: str, field: Stars, members: Stars, elements: Sequence[str], relative_to_iron: bool = False
 ) -> Representation:
     """The survey's own abundances, dex: [X/H], or [X/Fe] with iron as [Fe/H] (paper, section 4.5).
 
@@ -242,13 +244,13 @@ def abundances(
     kept = [element for element in elements if element not in rare]
     field_values, field_stars = _known(name, field, kept, relative_to_iron)
     member_values, member_stars = _known(name, members, kept, relative_to_iron)
-    _, sizes = np.unique(np.asarray(member_stars["CLUSTER"], dtype=str), return_counts=True)
+    _, sizes = np.unique(member_stars.group, return_counts=True)
     if not kept or (sizes > 1).sum() < 2:
         raise InputError(f"{len(kept)} elements are known, in {(sizes > 1).sum()} clusters with two members: too few")
     return Representation(name, field_values, member_values, field_stars, member_stars)
 
 
-def _known(name: str, stars: Table, elements: Sequence[str], relative_to_iron: bool) -> tuple[Tensor, Table]:
+def _known(name: str, stars: Stars, elements: Sequence[str], relative_to_iron: bool) -> tuple[Tensor, Stars]:
     """(n, elements) abundances of the stars that have them all, and their rows."""
     values = np.empty((len(stars), len(elements)))
     for place, element in enumerate(elements):
@@ -261,7 +263,7 @@ def _known(name: str, stars: Table, elements: Sequence[str], relative_to_iron: b
     return torch.from_numpy(values[known]), stars[known]
 
 
-def _column(stars: Table, element: str) -> np.ndarray:
+def _column(stars: Stars, element: str) -> np.ndarray:
     return np.asarray(stars[f"{element.upper()}_H"], dtype=float)
 
 

@@ -42,7 +42,7 @@ def write_run(folder: Path, comparison: Comparison, store: Store, config: DictCo
     on = comparison.results[0].representation
     if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
         write_set_aside(folder / "set_aside.fits", on.aside)
-        stars = len(np.unique(np.asarray(on.aside["APOGEE_ID"])))
+        stars = len(np.unique(np.asarray(on.aside.columns[0])))
         log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
 
 
