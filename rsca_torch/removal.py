@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,8 +22,8 @@ from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.blocks import Arrays, Rows, Source
 from rsca_torch.spectra.spectra import Spectra
+from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.store import StoredSpectra
-from rsca_torch.survey.visits import star_column
 
 __all__ = ["AnySpectra", "Grouping", "Removal", "Removed", "without"]
 
@@ -86,7 +85,7 @@ class Removed:
 
     def __init__(self, source: AnySpectra, removal: Removal) -> None:
         self.source, self.removal = source, removal
-        self.stars: Table = source.stars
+        self.stars: Stars = source.stars
         self.wavelength: Tensor = source.wavelength
         self.n_bins: int = source.n_bins
         self.has_sigma: bool = source.has_sigma
@@ -115,7 +114,7 @@ class Grouping:
     """Which stars are alike in something that is no chemistry, and when they share a feature.
 
     Args:
-        column: of the star table.
+        column: a role or else a column of the star table.
         width: stars whose values lie in the same interval of this width, from 0, are a group. None: those of one value.
         n_components: K of the step 1 in which it is looked for.
         least: share of the variance that stars of a group must have in common at least.
@@ -142,17 +141,17 @@ class Grouping:
         if self.shuffles < 1:
             raise InputError(f"remove by {self.column}: at least 1 shuffle tells what is chance, got {self.shuffles}")
 
-    def groups(self, stars: Table) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    def groups(self, stars: Stars) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """(N,) which stars have others in their group, and the labels of those.
 
         Raises:
             InputError: where the column is not there, has no value, or fewer than two groups have two stars.
         """
-        values = star_column(stars, self.column)
-        if values is None:
+        if self.column not in (*ROLES, *stars.colnames):
             raise InputError(
                 f"remove by {self.column}: the star table has no such column, but {', '.join(stars.colnames)}"
             )
+        values = stars.values(self.column)
         if self.width is not None:
             if values.dtype.kind not in "fiu":
                 raise InputError(f"remove by {self.column}: it holds no numbers for width={self.width} to divide")

@@ -167,7 +167,7 @@ class RSCA(nn.Module):
             torch.Size([12, 2])
         """
         if clusters is None and not members.stars.has("group"):
-            raise InputError("the members' star table has no role group: give their labels as clusters=")
+            raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
         labels = members.stars.group if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
         field, members = (without(part, removal) for part in (field, members))

@@ -47,7 +47,14 @@ def drawn(feature, seed=0):
         flux = 1 + latents @ loadings + 0.2 * feature * made + sigma * rng.normal(size=sigma.shape)
         ids = [f"{'M' if len(set(clusters)) > 1 else 'F'}{n}" for n in range(len(flux))]
         stars = Table({"APOGEE_ID": ids, "VHELIO_AVG": velocity, "CLUSTER": clusters})
-        return Spectra(*map(torch.from_numpy, (flux, rng.random(flux.shape) > 0.1, sigma)), None, stars)
+        return Spectra(
+            *map(torch.from_numpy, (flux, rng.random(flux.shape) > 0.1, sigma)),
+            None,
+            stars,
+            id="APOGEE_ID",
+            group="CLUSTER",
+            velocity="VHELIO_AVG",
+        )
 
     field = spectra(rng.normal(size=(500, 3)), rng.uniform(-50, 50, 500), [""] * 500)
     of_clusters = [np.repeat(centres, 6, axis=0) for centres in (rng.normal(size=(5, 3)), rng.uniform(-50, 50, (5, 1)))]
@@ -215,7 +222,10 @@ def test_stars_of_one_value_are_a_group(survey):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"column": "NO_SUCH"}, "remove by NO_SUCH: the star table has no such column, but APOGEE_ID, VHELIO_AVG"),
+        (
+            {"column": "NO_SUCH"},
+            "remove by NO_SUCH: the star table has no such column, but APOGEE_ID, VHELIO_AVG",
+        ),
         ({"column": "CLUSTER", "width": 2.0}, "remove by CLUSTER: it holds no numbers for width=2.0 to divide"),
         ({"column": "CLUSTER"}, "remove by CLUSTER: the column has no value"),
         ({"width": 1e-9}, "0 groups have two stars, two are needed: give another width than 1e-09"),

@@ -38,7 +38,9 @@ def run(config: DictConfig) -> None:
             valid_bins.append(spectra.valid.sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
             told.step("embedding", first + len(spectra), len(store))
-    table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
+    table = Table(
+        {store.stars.roles[role]: store.stars.values(role) for role in ("id", "group", "snr") if store.stars.has(role)}
+    )
     table["VALID_BINS"], table["SET_ASIDE"] = (
         torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
     )

@@ -34,9 +34,9 @@ def allowed_pairs(
     """(M, F) bool: the pairs so alike in velocity and extinction that neither can tell siblings from strangers.
 
     Args:
-        member_velocity: (M,) VHELIO_AVG, km/s.
+        member_velocity: (M,) radial velocity, km/s.
         field_velocity: (F,) likewise.
-        member_extinction: (M,) AK_TARG, mag.
+        member_extinction: (M,) extinction, mag.
         field_extinction: (F,) likewise.
         max_velocity: allowed where the difference is less, km/s.
         max_extinction: allowed where the difference is less, mag.

@@ -54,7 +54,7 @@ def write_json(
 
 
 def write_set_aside(path: Path, aside: Table) -> None:
-    """What step 1 set aside, as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
+    """What step 1 set aside (`set_aside`), as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
     hdus = [fits.PrimaryHDU(), fits.BinTableHDU(aside, name="LIST")]
     for name, column in (("STARS", aside.colnames[0]), ("BINS", "WAVELENGTH")):
         values, counts = np.unique(np.asarray(aside[column]), return_counts=True)

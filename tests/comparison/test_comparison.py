@@ -19,6 +19,7 @@ from rsca_torch.comparison.representation import (
     side_by_side,
 )
 from rsca_torch.report.results import write_csv, write_json
+from rsca_torch.spectra.stars import Stars
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 
@@ -30,7 +31,7 @@ def star_table(prefix, clusters, seed):
     for name in ("FE_H", "MG_H", "CE_H"):
         table[name] = rng.normal(size=n)
     table["VHELIO_AVG"], table["AK_TARG"] = rng.uniform(-4, 4, n), rng.uniform(0, 0.08, n)
-    return table
+    return Stars.of(table, id="APOGEE_ID", group="CLUSTER", velocity="VHELIO_AVG", extinction="AK_TARG")
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def survey(seed=0):
     flux, valid = spectra(seed, 180)
     wavelength = torch.arange(30, dtype=torch.float64)
     stars = Table({"APOGEE_ID": [f"star{number}" for number in range(180)]})
-    both = Spectra(torch.from_numpy(flux), torch.from_numpy(valid), None, wavelength, stars)
+    both = Spectra(torch.from_numpy(flux), torch.from_numpy(valid), None, wavelength, stars, id="APOGEE_ID")
     return both.take(slice(150)), both.take(slice(150, None)), both
 
 
