@@ -17,11 +17,12 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import whole_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.ppca.model import MaskedPPCA, Noise, fit_source
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import AnySpectra, Removal, without
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Joined
+from rsca_torch.spectra.blocks import Joined, Noise
 from rsca_torch.spectra.spectra import Spectra
 
 __all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
@@ -225,7 +226,7 @@ def compress(
         basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
             judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
         fitted_components: fit with so many, of which the n_components longest axes are kept. None: with n_components.
-        **ppca: tolerance, max_iterations, clip, products, start, random_start, progress, engine of `fit_source`.
+        **ppca: tolerance, max_iterations, clip, products, start, random_start, progress, em_loop of `fit_source`.
 
     Raises:
         InputError: as `fit_ppca`, and where the bins differ, sigma is missing, basis is neither, or fewer components

@@ -25,7 +25,7 @@ from rsca_torch.comparison.comparison import compare as compare_learners
 from rsca_torch.comparison.compression import (
     arguments,
     compress,
-    engine_for,
+    em_loop_for,
     is_auto,
     numbers_for,
     removal_for,
@@ -196,7 +196,7 @@ def fit(config: DictConfig) -> None:
             settings |= {
                 "n_components": numbers[0],
                 "progress": told.iteration,
-                "engine": engine_for(config, store, numbers[0], removed=removal is not None),
+                "em_loop": em_loop_for(config, store, numbers[0], removed=removal is not None),
                 "removal": removal,
             }
             model = RSCA.fit(field, members, **settings, **switches)

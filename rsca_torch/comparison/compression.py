@@ -1,4 +1,4 @@
-"""Step 1 as a command is told to do it: what is removed first, how many components, on which engine, kept where."""
+"""Step 1 as a command is told to do it: what is removed first, how many components, run by what, kept where."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.nested_choice import carried, different_numbers
 from rsca_torch.learners import ScaledComponents, require_dimensions
 from rsca_torch.learners.registry import CONFIG, learner_class
-from rsca_torch.ppca.extrapolation import Climb
+from rsca_torch.ppca.extrapolation import Ascent
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Grouping, Removal, Removed
 from rsca_torch.rsca import AnySpectra
@@ -30,7 +30,7 @@ from rsca_torch.survey.store import Store, StoredSpectra
 __all__ = [
     "arguments",
     "compress",
-    "engine_for",
+    "em_loop_for",
     "grouping_of",
     "is_auto",
     "numbers_for",
@@ -41,7 +41,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+EM = 3  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 
 
 def compress(
@@ -55,8 +55,8 @@ def compress(
 ) -> MaskedPPCA:
     """One fit of step 1, with a progress of its own."""
     compressor = hydra.utils.instantiate(arguments(config.compressor), progress=progress.iteration)
-    engine = engine_for(config, store, n_components, start, isinstance(field, Removed))
-    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
+    em_loop = em_loop_for(config, store, n_components, start, isinstance(field, Removed))
+    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, em_loop=em_loop)
     say_how_it_ended(ppca)
     return ppca
 
@@ -109,13 +109,13 @@ def grouping_of(remove: str | DictConfig) -> Grouping:
     return Grouping(**{str(name): value for name, value in given.items() if name != "_target_"})
 
 
-def engine_for(
+def em_loop_for(
     config: DictConfig,
     store: Store,
     n_components: int,
     start: MaskedPPCA | None = None,
     removed: bool = False,
-) -> Callable[..., Climb]:
+) -> Callable[..., Ascent]:
     """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it.
 
     Args:
@@ -136,8 +136,8 @@ def engine_for(
         checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
         if checkpoint.exists():
             log.info("going on with the fit in %s", checkpoint)
-    engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
-    return engine
+    em_loop: Callable[..., Ascent] = hydra.utils.instantiate(config.em_loop, checkpoint=checkpoint)
+    return em_loop
 
 
 def say_how_it_ended(ppca: MaskedPPCA) -> None:
