@@ -18,7 +18,8 @@ from rsca_torch.learners import (
     ScaledComponents,
     Siamese,
 )
-from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
+from rsca_torch.ppca.fit import fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.spectra import Spectra

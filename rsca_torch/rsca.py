@@ -20,7 +20,9 @@ from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.compress import Basis, compress
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.ppca.model import MaskedPPCA, Noise, Products
+from rsca_torch.ppca.fit import Products
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.spectra.blocks import Noise
 from rsca_torch.removal import AnySpectra, Removal, without
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.spectra import Spectra

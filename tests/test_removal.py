@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.assembly import Study
-from rsca_torch.comparison.compression import engine_for, grouping_of
+from rsca_torch.comparison.compression import em_loop_for, grouping_of
 from rsca_torch.removal import Removed, without
 from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
@@ -368,7 +368,7 @@ def test_fits_are_kept_under_names_that_say_what_was_removed(usual):
     def name(removed, **remove):
         study = removing(usual, **remove)
         study.config.checkpoints = "kept"
-        return engine_for(study.config, study.store, 12, removed=removed).checkpoint
+        return em_loop_for(study.config, study.store, 12, removed=removed).checkpoint
 
     assert name(True) != name(False) == name(False, width=3.0)  # where nothing is found the fit is the usual one
     assert name(True) != name(True, width=3.0)

@@ -30,7 +30,8 @@ from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.files import whole_file
 from rsca_torch.learners import Averaged, ScaledComponents
-from rsca_torch.ppca.model import MaskedPPCA, fit_source
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Joined
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.simulated.store import simulated_store

@@ -1,4 +1,4 @@
-"""Step 1 as a configuration says: what is removed first, how many components, on which engine, kept where."""
+"""Step 1 as a configuration says: what is removed first, how many components, run by what, kept where."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Compression", "grouping_of"]
 
 log = logging.getLogger(__name__)
 
-EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+EM = 3  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 NOT_OF_A_FIT = ("candidates", "remove")  # options of conf/compressor that `compress` itself does not take
 
 
@@ -39,14 +39,14 @@ class Compression:
 
     Attributes:
         options: of conf/compressor.
-        engine: of the command's configuration.
+        em_loop: of the command's configuration.
         checkpoints: folder in which fits are kept. None: nowhere.
         checksum: of the store.
         progress: is told of every iteration.
     """
 
     options: DictConfig
-    engine: DictConfig
+    em_loop: DictConfig
     checkpoints: Path | None
     checksum: str
     progress: Progress
@@ -55,7 +55,7 @@ class Compression:
     def of(cls, config: DictConfig, checksum: str, progress: Progress) -> Compression:
         """As the configuration of a command says."""
         kept = None if config.checkpoints is None else Path(config.checkpoints)
-        return cls(config.compressor, config.engine, kept, checksum, progress)
+        return cls(config.compressor, config.em_loop, kept, checksum, progress)
 
     def with_options(self, **options: Any) -> Compression:
         """The same with other options of conf/compressor."""
@@ -105,8 +105,8 @@ class Compression:
         kept = None if self.checkpoints is None else self.checkpoints / self._name(field, n_components, start)
         if kept is not None and kept.exists():
             log.info("going on with the fit in %s", kept)
-        engine = hydra.utils.instantiate(self.engine, checkpoint=kept)
-        ppca = self._fitted(field, members, n_components=n_components, start=start, engine=engine)
+        em_loop = hydra.utils.instantiate(self.em_loop, checkpoint=kept)
+        ppca = self._fitted(field, members, n_components=n_components, start=start, em_loop=em_loop)
         last = ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan")
         log.info(
             "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",

@@ -140,11 +140,11 @@ def _settings(config: Mapping[str, Any], result: Mapping[str, Any], judged: bool
     given = {key: value for key, value in without_idle(config).items() if key not in ("seed", "baselines")}
     given["learner"] = config["learner"] if judged else config["baselines"].get(result["learner"], {})
     given["abundances"] = {key: value for key, value in given.get("abundances", {}).items() if key == name}
-    given["engine"] = {key: value for key, value in given.get("engine", {}).items() if key != "trainer"}  # told once
+    given["em_loop"] = {key: value for key, value in given.get("em_loop", {}).items() if key != "trainer"}  # told once
     if config.get("store") is not None:
         given["store"] = config["store"]
     if result["compressor"] is None:
-        given = {key: value for key, value in given.items() if key not in ("compressor", "engine")}
+        given = {key: value for key, value in given.items() if key not in ("compressor", "em_loop")}
     return {key: value for key, value in flat(given).items() if value != "{}"}
 
 

@@ -15,7 +15,8 @@ from rsca_torch.learners.learner import Labels, Recipe
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.siamese import Siamese
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
-from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
+from rsca_torch.ppca.fit import fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import as_tensor
 from rsca_torch.spectra.blocks import Block
 from rsca_torch.spectra.packed import unpack

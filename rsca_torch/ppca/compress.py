@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.extrapolation import climb
-from rsca_torch.ppca.model import Engine, MaskedPPCA, Noise, Products, fit_source
-from rsca_torch.spectra.blocks import Joined, Source
+from rsca_torch.ppca.extrapolation import run_em
+from rsca_torch.ppca.fit import EMLoop, Products, fit_source
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.spectra.blocks import Joined, Noise, Source
 
 __all__ = ["Basis", "compress"]
 
@@ -42,7 +43,7 @@ def compress(
     random_start: int | None = None,
     start: MaskedPPCA | None = None,
     progress: Callable[[int, float], None] | None = None,
-    engine: Engine = climb,
+    em_loop: EMLoop = run_em,
 ) -> MaskedPPCA:
     """Step 1 for a field and its clusters.
 
@@ -62,7 +63,7 @@ def compress(
         random_start: as in `fit_source`.
         start: see `fit_ppca`.
         progress: see `fit_ppca`.
-        engine: as in `fit_source`.
+        em_loop: as in `fit_source`.
 
     Raises:
         InputError: as `fit_ppca`, and where the bins differ, sigma is missing, basis is neither, or fewer components
@@ -91,7 +92,7 @@ def compress(
         start=start,
         progress=progress,
         wavelength=field.wavelength,
-        engine=engine,
+        em_loop=em_loop,
         random_start=random_start,
     )
     return model if fitted_components is None else model.leading(n_components)

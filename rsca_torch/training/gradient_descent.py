@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
-from rsca_torch.ppca.quiet import quiet
+from rsca_torch.ppca.lightning import without_tips
 from rsca_torch.spectra.packed import PACKED, with_noise
 from rsca_torch.training.members import Members
 
@@ -181,7 +181,7 @@ def train(
     """So many epochs, or fewer where it stops."""
     training = LearnerTraining(learner, recipe, members, overlap)
     if epochs:
-        with quiet():
+        with without_tips():
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,

@@ -30,8 +30,8 @@ from rsca_torch.comparison.gathering import gather
 from rsca_torch.comparison.run_groups import groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
 from rsca_torch.files import filled_folder
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.lightning import _EachIteration
-from rsca_torch.ppca.model import fit_source
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 from rsca_torch.survey.simulated.store import simulated_store
 

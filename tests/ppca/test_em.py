@@ -1,4 +1,4 @@
-"""One pass of EM against the oracle, and the climb that is made of passes: what it keeps, what it throws away."""
+"""One iteration of EM against the oracle, and EM to its end: what it keeps, what it throws away."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import rsca_torch.ppca.extrapolation
 import rsca_torch.ppca.initialisation
 import rsca_torch.ppca.m_step
 from rsca_torch import InputError, fit_ppca
-from rsca_torch.ppca.e_step import Model, Parameters, Posterior
-from rsca_torch.ppca.extrapolation import Climb, climb
+from rsca_torch.ppca.e_step import DenseWeights, Model, Parameters, Posterior, ZeroOneWeights
+from rsca_torch.ppca.extrapolation import Ascent, run_em
 from rsca_torch.ppca.initialisation import first_guess
-from rsca_torch.ppca.m_step import em_pass
+from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.ppca.online_em import _Sums, online_em
-from rsca_torch.ppca.weights import Counted, Dense
 from rsca_torch.spectra.blocks import Arrays, Blocks, bin_sums
 
 NOISES = ("isotropic", "measured", "measured+scatter")
@@ -69,28 +68,30 @@ def scattered(make_spectra):
 
 
 def test_of_the_guess_and_the_end_of_a_small_climb(scattered):
-    """The guess is no maximum: tests that start from it have something to climb."""
+    """The guess is no maximum: tests that start from it have something to gain."""
     for noise in NOISES:
         blocks = blocks_of(scattered(1), noise)
         theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
-        ascent = climb(blocks, theta, 1e-9, 1000)
+        ascent = run_em(blocks, theta, 1e-9, 1000)
         assert ascent.converged
         assert ascent.history[-1] > ascent.history[0] + 1e-3
 
 
-class TestCounted:
+class TestZeroOneWeights:
     """Bins that few stars lack are summed over all stars, less what is lacking: the same sums in another order."""
 
-    @given(seed=st.integers(0, 2**16), missing=st.sampled_from([0.0, 0.1, 0.6, 1.0]), rare=st.sampled_from([0, 0.5, 1]))
-    def test_the_sums_are_those_of_the_products(self, tolerance, seed, missing, rare):
+    @given(
+        seed=st.integers(0, 2**16), missing=st.sampled_from([0.0, 0.1, 0.6, 1.0]), complete=st.sampled_from([0, 0.5, 1])
+    )
+    def test_the_sums_are_those_of_the_products(self, tolerance, seed, missing, complete):
         rng = np.random.default_rng(seed)
-        unused, rare = torch.from_numpy(rng.random((9, 7)) < missing), torch.from_numpy(rng.random(7) < rare)
+        unused, complete = torch.from_numpy(rng.random((9, 7)) < missing), torch.from_numpy(rng.random(7) < complete)
         valid = (~unused).double().numpy()
         bins, stars = torch.from_numpy(rng.normal(size=(7, 4))), torch.from_numpy(rng.normal(size=(9, 4)))
         for dtype in (torch.float32, torch.float64):
-            counted = Counted(unused, rare, dtype)
+            counted = ZeroOneWeights(unused, complete, dtype)
             close(counted.over_bins(bins.to(dtype)), valid @ bins.numpy(), **tolerance[dtype])
-            for weights in (counted, Dense((~unused).to(dtype))):
+            for weights in (counted, DenseWeights((~unused).to(dtype))):
                 total = torch.ones(7, 4, dtype=dtype)
                 weights.over_stars(stars.to(dtype), total)
                 close(total, 1 + valid.T @ stars.numpy(), **tolerance[dtype])
@@ -101,8 +102,8 @@ class TestCounted:
         data.valid[:4] = True
         loadings, mean, variance = any_parameters(seed, 6, "isotropic")
         blocks = blocks_of(data, "isotropic")
-        blocks.rare = torch.tensor([True, False, True, True, False, True])
-        moments = em_pass(blocks, as_parameters((loadings, mean, variance)))
+        blocks.nearly_complete = torch.tensor([True, False, True, True, False, True])
+        moments = moments_of(blocks, as_parameters((loadings, mean, variance)))
         expected = reference.em_step(
             data.flux, data.valid, np.ones_like(data.flux), loadings, mean, float(variance), True, True
         )
@@ -116,9 +117,11 @@ class TestCounted:
         )
         assert moments.log_likelihood == pytest.approx(likelihood / data.valid.sum(), rel=1e-9)
 
-    def test_a_fit_looks_for_rare_bins_where_noise_is_isotropic(self, scattered, monkeypatch):
+    def test_a_fit_looks_for_nearly_complete_bins_where_noise_is_isotropic(self, scattered, monkeypatch):
         seen = []
-        monkeypatch.setattr("rsca_torch.ppca.e_step.Counted", lambda *given: seen.append(given[1]) or Counted(*given))
+        monkeypatch.setattr(
+            "rsca_torch.ppca.e_step.ZeroOneWeights", lambda *given: seen.append(given[1]) or ZeroOneWeights(*given)
+        )
         data = scattered(3, missing=0.0)
         data.valid[:, 5] = np.arange(60) % 3 > 0
         fit_ppca(data.flux, data.valid, 2, noise="isotropic")
@@ -144,7 +147,7 @@ class TestOnline:
     def test_sums_can_be_taken_from_another_mean(self, scattered, tolerance):
         data = scattered(7)
         theta = as_parameters(any_parameters(7, 8, "isotropic"))
-        moments = em_pass(blocks_of(data, "isotropic"), theta)
+        moments = moments_of(blocks_of(data, "isotropic"), theta)
         elsewhere = theta.mean + 3
         got = _Sums.of(moments, elsewhere)
         zbar, covariance = reference.ppca_posterior(
@@ -168,10 +171,10 @@ class TestOnline:
         sums = bin_sums(blocks)
         theta = first_guess(blocks.sample(200), sums, 2, 1e-9, None)
         monkeypatch.setattr("rsca_torch.ppca.online_em.LEAST_CHUNK", 400)
-        step, _ = em_pass(blocks, theta).maximise()
-        best = climb(blocks, theta, 1e-12, 1000).history[-1]
-        short = {name: best - em_pass(blocks, at).log_likelihood for name, at in (("step", step), ("start", theta))}
-        reached = best - em_pass(blocks, online_em(blocks, theta)).log_likelihood
+        step, _ = moments_of(blocks, theta).maximise()
+        best = run_em(blocks, theta, 1e-12, 1000).history[-1]
+        short = {name: best - moments_of(blocks, at).log_likelihood for name, at in (("step", step), ("start", theta))}
+        reached = best - moments_of(blocks, online_em(blocks, theta)).log_likelihood
         assert 0 < reached < 0.9 * short["step"] < short["start"]
 
     def test_where_stars_are_many_the_start_has_looked_at_all(self, scattered, monkeypatch):
@@ -198,7 +201,7 @@ class TestScatter:
         data = scattered(seed, n_stars=12, n_bins=6, missing=0.3)
         data.valid[:2] = True  # every bin has a star
         loadings, mean, scatter = any_parameters(seed, 6, "measured+scatter")
-        moments = em_pass(blocks_of(data, "measured+scatter"), as_parameters((loadings, mean, scatter)))
+        moments = moments_of(blocks_of(data, "measured+scatter"), as_parameters((loadings, mean, scatter)))
         fast, slow = moments.maximise()
         expected = reference.scatter_step(data.flux, data.valid, data.sigma, loadings, mean, scatter)
         for got, by_oracle in ((fast, expected[2]), (slow, expected[3])):
@@ -223,7 +226,7 @@ class TestScatter:
         data = scattered(2, scatter=0.0)
         loadings, mean, scatter = any_parameters(2, 8, "measured+scatter")
         data.sigma = data.sigma * 1e3
-        fast, _ = em_pass(blocks_of(data, "measured+scatter"), as_parameters((loadings, mean, scatter))).maximise()
+        fast, _ = moments_of(blocks_of(data, "measured+scatter"), as_parameters((loadings, mean, scatter))).maximise()
         weight = data.valid / (data.sigma**2 + scatter)
         whole = weight.sum(0) / (weight**2).sum(0)
         close(fast.scatter, np.full(8, 1e-12 * whole.max()), rtol=1e-9, atol=0)
@@ -231,14 +234,14 @@ class TestScatter:
     def test_a_fast_step_that_falls_is_replaced_by_the_slow_one(self, scattered, monkeypatch, tolerance):
         blocks = blocks_of(scattered(5, n_stars=200, n_bins=12, without=0), "measured+scatter")
         theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
-        expected = climb(blocks, theta, 1e-13, 2000)
-        scatters = rsca_torch.ppca.m_step._BySquare.scatters
+        expected = run_em(blocks, theta, 1e-13, 2000)
+        scatters = rsca_torch.ppca.m_step._ScatterSums.scatters
         monkeypatch.setattr(
-            rsca_torch.ppca.m_step._BySquare,
+            rsca_torch.ppca.m_step._ScatterSums,
             "scatters",
             lambda *arguments: (1e3 + arguments[2], scatters(*arguments)[1]),
         )
-        slow = climb(blocks, theta, 1e-13, 2000)
+        slow = run_em(blocks, theta, 1e-13, 2000)
         assert expected.converged
         assert slow.converged
         assert (np.diff(slow.history) >= 0).all()
@@ -247,18 +250,18 @@ class TestScatter:
         close(slow.slow.mean, expected.reached.mean, **tolerance["fit"])
 
     def test_a_falling_step_is_taken_back_to_where_it_came_from(self, scattered):
-        """After the fall the trial is (1.11)'s of the same pass, and no entry of the history is of the fall."""
+        """After the fall the trial is (1.11)'s of the same iteration, and no entry of the history is of the fall."""
         blocks = blocks_of(scattered(4), "measured+scatter")
-        ascent = Climb(first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-9, 100)
-        assert ascent.move(em_pass(blocks, ascent.trial))
+        ascent = Ascent(first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-9, 100)
+        assert ascent.advance(moments_of(blocks, ascent.trial))
         slow = ascent.slow
         ascent.trial = ascent.trial._replace(mean=ascent.trial.mean + 100)
-        assert not ascent.move(em_pass(blocks, ascent.trial))
+        assert not ascent.advance(moments_of(blocks, ascent.trial))
         assert ascent.trial is slow
         assert ascent.path[-1] is slow
         assert ascent.slow is None
         assert len(ascent.history) == 1
-        assert ascent.move(em_pass(blocks, ascent.trial))
+        assert ascent.advance(moments_of(blocks, ascent.trial))
         assert ascent.history[1] > ascent.history[0]
 
 
@@ -284,13 +287,13 @@ class TestClip:
         means, covariances = reference.ppca_posterior(data.flux, data.valid & ~aside, variance, loadings, mean)
         close(posterior.mean, means, **tolerance[torch.float64])
         close(posterior.covariance(), covariances, **tolerance[torch.float64])
-        assert set(zip(posterior.aside.star.tolist(), posterior.aside.place.tolist(), strict=True)) == {
+        assert set(zip(posterior.set_aside.stars.tolist(), posterior.set_aside.bins.tolist(), strict=True)) == {
             (int(n), int(p)) for n, p in np.argwhere(aside)
         }
-        moments = em_pass(blocks, theta, clip)
+        moments = moments_of(blocks, theta, clip)
         likelihood = reference.clipped_log_likelihood(data.flux, data.valid, variance, loadings, mean, clip, aside)
         assert moments.log_likelihood == pytest.approx(likelihood / data.valid.sum(), rel=1e-9)
-        assert moments.aside == pytest.approx(aside.sum() / data.valid.sum(), rel=1e-12)
+        assert moments.share_set_aside == pytest.approx(aside.sum() / data.valid.sum(), rel=1e-12)
         after, slow = moments.maximise()
         if noise == "measured+scatter":
             expected = reference.scatter_step(data.flux, data.valid, data.sigma, loadings, mean, scatter, aside)
@@ -326,30 +329,30 @@ class TestClip:
         data.valid[7, 2] = True
         theta = as_parameters(any_parameters(5, 8, noise))
         theta = theta._replace(loadings=theta.loadings / 2, mean=torch.ones(8, dtype=torch.float64))
-        single, double = (em_pass(blocks_of(data, noise, t), theta, 8.0) for t in (torch.float32, torch.float64))
-        assert single.n_aside == double.n_aside > 0
+        single, double = (moments_of(blocks_of(data, noise, t), theta, 8.0) for t in (torch.float32, torch.float64))
+        assert single.n_set_aside == double.n_set_aside > 0
         assert single.log_likelihood == pytest.approx(double.log_likelihood, rel=1e-4)
         for got, expected in zip(single.maximise()[0], double.maximise()[0], strict=True):
             assert got.dtype == torch.float64
             close(got, expected, **tolerance[torch.float32])
 
     def test_sums_of_float32_are_collected_in_float64(self, scattered, monkeypatch):
-        """The pieces are summed in float64: a pass in pieces of a star differs from a whole one."""
+        """The pieces are summed in float64: an iteration in pieces of a star differs from a whole one."""
         data = scattered(6, n_stars=50)
         theta = as_parameters(any_parameters(6, 8, "measured"))
         sums = {}
         for stars in (1, 4096):
             monkeypatch.setattr(rsca_torch.ppca.m_step, "STARS_A_SUM", stars)
             monkeypatch.setattr(rsca_torch.spectra.blocks, "BLOCK_ELEMENTS", 8)
-            sums[stars] = em_pass(blocks_of(data, "measured", torch.float32), theta).normal.collect()
+            sums[stars] = moments_of(blocks_of(data, "measured", torch.float32), theta).normal.collect()
         assert all(total.dtype == torch.float64 for total in sums.values())
         assert not torch.equal(*sums.values())
-        exact = em_pass(blocks_of(data, "measured"), theta).normal.collect()
+        exact = moments_of(blocks_of(data, "measured"), theta).normal.collect()
         errors = {stars: float((total - exact).norm()) for stars, total in sums.items()}
         assert errors[1] < errors[4096]
 
 
-class TestClimb:
+class TestAscent:
     """Where EM looks next."""
 
     @pytest.fixture(params=[(noise, clip) for noise in NOISES for clip in (None, 4.0)], ids=str)
@@ -362,45 +365,45 @@ class TestClimb:
 
     def test_a_state_goes_on_as_if_nothing_had_been(self, problem):
         blocks, theta, clip = problem
-        whole, states = Climb(theta, 1e-9, 40), []
+        whole, states = Ascent(theta, 1e-9, 40), []
         while not whole.done:
             file = io.BytesIO()
             torch.save(whole.state_dict(), file)
             states.append(file)
-            whole.move(em_pass(blocks, whole.trial, clip))
+            whole.advance(moments_of(blocks, whole.trial, clip))
         assert len(states) > 4
         for file in states[:8]:
             file.seek(0)
-            later = Climb(as_parameters((0, 0, 0)), 1e-9, 40)
+            later = Ascent(as_parameters((0, 0, 0)), 1e-9, 40)
             later.load_state_dict(torch.load(file, weights_only=True))
             while not later.done:
-                later.move(em_pass(blocks, later.trial, clip))
+                later.advance(moments_of(blocks, later.trial, clip))
             assert later.history == whole.history
-            assert (later.converged, later.aside) == (whole.converged, whole.aside)
+            assert (later.converged, later.share_set_aside) == (whole.converged, whole.share_set_aside)
             assert all(torch.equal(*pair) for pair in zip(later.reached, whole.reached, strict=True))
 
     def test_a_state_is_not_changed_by_what_follows(self, problem):
         blocks, theta, clip = problem
-        ascent = Climb(theta, 1e-9, 40)
-        ascent.move(em_pass(blocks, ascent.trial, clip))
+        ascent = Ascent(theta, 1e-9, 40)
+        ascent.advance(moments_of(blocks, ascent.trial, clip))
         state = ascent.state_dict()
         path, history = len(state["path"]), list(state["history"])
-        ascent.move(em_pass(blocks, ascent.trial, clip))
+        ascent.advance(moments_of(blocks, ascent.trial, clip))
         assert (len(state["path"]), state["history"]) == (path, history)
 
     def test_a_leap_that_falls_is_thrown_away(self, problem, monkeypatch):
-        """A leap to where nothing fits costs a pass a cycle and changes nothing: what is left is plain EM."""
+        """A leap to where nothing fits costs an E-step a cycle and changes nothing: what is left is plain EM."""
         blocks, theta, clip = problem
         monkeypatch.setattr(
             rsca_torch.ppca.extrapolation, "_extrapolate", lambda _, __, end: end._replace(mean=end.mean + 100)
         )
-        ascent, trials = Climb(theta, 0.0, 7), []
+        ascent, trials = Ascent(theta, 0.0, 7), []
         while not ascent.done:
-            trials.append(ascent.move(em_pass(blocks, ascent.trial, clip)))
+            trials.append(ascent.advance(moments_of(blocks, ascent.trial, clip)))
         assert trials == [True, True, False, True, True, True, False, True, True]
         plain = []
         for _ in range(7):
-            moments = em_pass(blocks, theta, clip)
+            moments = moments_of(blocks, theta, clip)
             plain.append(moments.log_likelihood)
             theta, _ = moments.maximise()
         assert ascent.history == plain
@@ -408,14 +411,14 @@ class TestClimb:
     def test_progress_and_limit(self, problem):
         blocks, theta, clip = problem
         seen = []
-        ascent = climb(blocks, theta, 0.0, 4, clip, lambda *entry: seen.append(entry))
+        ascent = run_em(blocks, theta, 0.0, 4, clip, lambda *entry: seen.append(entry))
         assert seen == list(enumerate(ascent.history, start=1))
         assert (len(ascent.history), ascent.done, ascent.converged) == (4, True, False)
 
     def test_a_likelihood_that_is_no_number_is_said(self, problem):
         blocks, theta, clip = problem
         with pytest.raises(InputError, match="not a finite number"):
-            climb(blocks, theta._replace(mean=theta.mean * math.nan), 1e-9, 10, clip)
+            run_em(blocks, theta._replace(mean=theta.mean * math.nan), 1e-9, 10, clip)
 
 
 def test_an_extrapolation_leaves_no_scatter_negative():
@@ -445,14 +448,14 @@ def test_the_start_on_some_stars_is_another_way_to_the_same_maximum(scattered, m
     for noise in NOISES:
         monkeypatch.undo()
         blocks = blocks_of(data, noise)
-        direct = climb(blocks, first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-13, 20_000)
+        direct = run_em(blocks, first_guess(blocks, bin_sums(blocks), 2, 1e-9, None), 1e-13, 20_000)
         monkeypatch.setattr(rsca_torch.ppca.initialisation, "START_STARS", 50)
         monkeypatch.setattr(rsca_torch.ppca.initialisation, "START_LEVELS", {noise: ((40, 5), (90, 2), (300, 1))})
         sizes, sample = [], Blocks.sample
         monkeypatch.setattr(Blocks, "sample", lambda self, size: sizes.append(size) or sample(self, size))  # noqa: B023
         theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
         assert sizes == [50, 512, 40, 90]  # 300 of 400 are too many to be worth it
-        ascent = climb(blocks, theta, 1e-13, 20_000)
+        ascent = run_em(blocks, theta, 1e-13, 20_000)
         assert ascent.converged
         assert direct.converged
         products = [reached.loadings @ reached.loadings.T for reached in (ascent.reached, direct.reached)]
@@ -485,16 +488,16 @@ def test_gross_outliers_make_no_axis(stars, value, noise):
     assert float(model.loadings[7].norm()) == pytest.approx(np.linalg.norm(loadings[7]), rel=0.1)
 
 
-def test_the_parameters_of_a_climb_that_fell_are_those_it_kept(scattered):
+def test_the_parameters_of_an_ascent_that_fell_are_those_it_kept(scattered):
     """What is set aside anew may lower the likelihood: then the last that was kept is the result."""
     data = scattered(8, n_stars=200)
     blocks = blocks_of(data, "measured+scatter")
     theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, None)
-    ascent = climb(blocks, theta, 1e-12, 3)
+    ascent = run_em(blocks, theta, 1e-12, 3)
     kept = ascent.kept
-    lower = em_pass(blocks, theta)
-    ascent.slow, ascent.leaping, ascent.done = None, False, False
-    assert not ascent.move(lower)
+    lower = moments_of(blocks, theta)
+    ascent.slow, ascent.extrapolated, ascent.done = None, False, False
+    assert not ascent.advance(lower)
     assert ascent.done
     assert ascent.reached is kept
-    assert em_pass(blocks, ascent.reached).log_likelihood == pytest.approx(ascent.history[-1], rel=1e-12)
+    assert moments_of(blocks, ascent.reached).log_likelihood == pytest.approx(ascent.history[-1], rel=1e-12)

@@ -16,9 +16,9 @@ import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import InputError, NumericalWarning, fit_ppca
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.extrapolation import climb
-from rsca_torch.ppca.m_step import em_pass
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.extrapolation import run_em
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.spectra.blocks import Arrays, Blocks
 
 TIGHT = {"tolerance": 1e-13, "max_iterations": 20_000}
@@ -130,7 +130,7 @@ def test_an_em_step_is_the_oracles_and_cannot_lower_the_likelihood(make_spectra,
     weight = 1 / data.variance if measured else np.ones_like(data.flux)
     blocks = Blocks(Arrays(data.flux, data.valid, data.sigma), "measured" if measured else "isotropic")
     scatter = torch.tensor(0.0 if measured else noise, dtype=torch.float64)
-    moments = em_pass(blocks, Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), scatter))
+    moments = moments_of(blocks, Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), scatter))
     before, after = moments.log_likelihood, moments.maximise()[0]
     new_loadings, new_mean, new_noise = reference.em_step(
         data.flux, data.valid, weight, loadings, mean, noise, estimate_noise=not measured, expand=True
@@ -723,14 +723,14 @@ class TestClip:
         flux, valid, sigma = arguments_of(data, noise)
         seen = []
 
-        def engine(*arguments):
-            seen.append(climb(*arguments))
+        def em_loop(*arguments):
+            seen.append(run_em(*arguments))
             return seen[-1]
 
-        model = fit_source(Arrays(flux, valid, sigma), 2, noise, clip=5.0, engine=engine, **TIGHT)
+        model = fit_source(Arrays(flux, valid, sigma), 2, noise, clip=5.0, em_loop=em_loop, **TIGHT)
         aside = model.set_aside(flux, valid, sigma)
         assert aside.any()
-        assert seen[0].aside == pytest.approx(int(aside.sum()) / int(valid.sum()), rel=1e-12)
+        assert seen[0].share_set_aside == pytest.approx(int(aside.sum()) / int(valid.sum()), rel=1e-12)
 
     @EVERY_NOISE
     def test_a_threshold_that_nothing_reaches_changes_nothing(self, scattered, tolerance, noise):
@@ -861,7 +861,7 @@ def test_not_converged_says_how_far(make_spectra):
 
 
 class TestStart:
-    """start=: a model to climb from."""
+    """start=: a model to start from."""
 
     @EVERY_NOISE
     @pytest.mark.parametrize("before", NOISES)
