@@ -1,0 +1,100 @@
+"""The options of a command: as Hydra takes them, of which kind they are, and which are meant by others."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from rsca_torch.errors import InputError
+from rsca_torch.learners.registry import CONFIG
+
+__all__ = ["exchanged_groups", "hydra_overrides", "nearest_options", "require_kinds"]
+
+SEVERAL_KINDS = {"compressor.n_components", "what"}  # a number, a list or auto: the command says what it expects
+
+
+def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
+    """The options as Hydra's overrides.
+
+    `rsca reproduce figure2 table1`: a word without = is an experiment. `censoring=NAME` is the survey's.
+    """
+    overrides = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
+    if command != "reproduce":
+        return overrides
+    words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]
+    rest = [option for option in overrides if option not in words]
+    return [*_further_experiments(), *([f"what=[{','.join(words)}]"] if words else []), *rest]
+
+
+def _further_experiments() -> list[str]:
+    """The experiments that conf/reproduce.yaml does not list, by their YAML; they come last."""
+    listed = (CONFIG / "reproduce.yaml").read_text(encoding="utf-8")
+    places = {path.stem: f"experiment@experiments.{path.stem}" for path in (CONFIG / "experiment").glob("*.yaml")}
+    return [f"+{place}={name}" for name, place in sorted(places.items()) if f"{place}:" not in listed]
+
+
+def exchanged_groups() -> list[str]:
+    """The groups that the running command was given: what the kinds of options depend on."""
+    given = HydraConfig.get().overrides.task
+    return [override for override in given if _is_group(override.partition("=")[0].lstrip("+"))]
+
+
+def _is_group(key: str) -> bool:
+    return (CONFIG / key.partition("@")[0]).is_dir()
+
+
+def require_kinds(config: DictConfig, default: DictConfig, above: str = "") -> None:
+    """Refuse an option of another kind than its default: a text for a number, say.
+
+    Args:
+        config: as given.
+        default: with the same groups, but no other options.
+        above: the dotted name of the group that both are, with a dot at its end.
+
+    Raises:
+        InputError: of which kind the option is, and of which kind it should be.
+    """
+    for name in config.keys() & default.keys():
+        key = f"{above}{name!s}"
+        if key in SEVERAL_KINDS or OmegaConf.is_missing(config, name) or OmegaConf.is_missing(default, name):
+            continue
+        value: Any = config[name]
+        usual: Any = default[name]
+        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
+            require_kinds(value, usual, f"{key}.")
+        elif value is not None and usual is not None:
+            allowed = (int, float) if type(usual) is float else type(usual)
+            if not isinstance(value, allowed) or (isinstance(value, bool) and type(usual) is not bool):
+                raise InputError(f"{key}={value} is {_kind(value)}, expected {_kind(usual)} like {usual}")
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401  (whatever a configuration holds)
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return kinds.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of options")
+
+
+def nearest_options(command: str, overrides: Sequence[str]) -> list[str]:
+    """The options closest to those that the command does not have."""
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        options = _dotted_names(OmegaConf.to_container(hydra.compose(command, hydra_overrides(command, []))))
+    names = {option.rpartition(".")[2]: option for option in options}
+    nearest = []
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if not key.startswith(("-", "hydra")) and key not in options and not _is_group(key):
+            close = difflib.get_close_matches(key, options, 1)
+            nearest += close or [names[name] for name in difflib.get_close_matches(key, names, 1)]
+    return nearest
+
+
+def _dotted_names(config: Any, above: str = "") -> list[str]:  # noqa: ANN401  (a nested container)
+    if not isinstance(config, dict):
+        return [above]
+    nested = [_dotted_names(value, f"{above}.{name}" if above else str(name)) for name, value in config.items()]
+    return ([above] if above else []) + [key for keys in nested for key in keys]

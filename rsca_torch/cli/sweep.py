@@ -1,0 +1,114 @@
+"""`rsca compare -m`: the jobs of a sweep, each in a folder of its own, and which of them failed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, what_went_wrong
+from rsca_torch.comparison.sweep_jobs import job_folder, job_note, job_overrides, jobs_of
+from rsca_torch.errors import InputError
+from rsca_torch.learners.registry import CONFIG
+
+__all__ = ["Sweep"]
+
+log = logging.getLogger(__name__)
+
+COMMAND = "compare"  # the one that has sweeps
+
+
+class Sweep:
+    """One start of a sweep.
+
+    Attributes:
+        folder: in which the jobs make theirs.
+        out: the option that names it, where it was not given: it has to be the same for all jobs.
+    """
+
+    def __init__(self, folder: Path, out: Sequence[str]) -> None:
+        self.folder, self.out = folder, out
+        self._launch, self._process = uuid.uuid4().hex, os.getpid()
+
+    @classmethod
+    def asked_for(cls, command: str, overrides: Sequence[str]) -> Sweep | None:
+        """The sweep that the options ask for; None where they ask for a single run.
+
+        Raises:
+            InputError: where the command has no sweeps, or `out` does not name one folder that may hold one.
+        """
+        if not {"-m", "--multirun"} & set(overrides):
+            return None
+        if command != COMMAND:
+            raise InputError(f"rsca {command} takes one set of options at a time: sweeps (-m) are for rsca {COMMAND}")
+        own = [override for override in overrides if override.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+        if own:
+            raise InputError(f"{', '.join(own)}: out=DIR names the folder of a sweep")
+        given = [override for override in overrides if override.startswith("out=")]
+        out = _out(given) if given else _usual_out()
+        if (Path(out) / "results.json").exists():
+            raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
+        return cls(Path(out), [] if given else [f"out={out}"])
+
+    def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
+        """One job: input that cannot be used ends this job alone, and is told again at the end.
+
+        Args:
+            run: the command.
+            config: of this job.
+
+        Returns:
+            What the command returns; infinity, the worst rate, where it failed.
+        """
+        if os.getpid() != self._process:
+            os.environ["TTY_COMPATIBLE"] = "0"  # progress of several jobs on one terminal would be a muddle
+            log_to_terminal(f"[{HydraConfig.get().job.num}] ")
+        overrides = [override for override in job_overrides() or () if not override.startswith("out=")]
+        folder = job_folder(self.folder, overrides)
+        job_note(folder, self._launch, overrides)
+        log.info("job %s", " ".join(overrides) or "with the defaults")
+        try:
+            rate = run(config)
+        except UNUSABLE as error:
+            problem = what_went_wrong(error, COMMAND, overrides)
+            job_note(folder, self._launch, overrides, problem)
+            log.error("this job failed: %s", problem)
+            return math.inf
+        job_note(folder, self._launch, overrides, None)
+        return rate
+
+    def require_all(self) -> None:
+        """Raises InputError where a job failed, with what its options have of their own."""
+        jobs = jobs_of(self.folder, self._launch)
+        failed = [(overrides, problem) for overrides, problem in jobs if problem is not None]
+        if not failed:
+            return
+        same = set.intersection(*(set(overrides) for overrides, _ in jobs)) if len(jobs) > 1 else set()
+        lines = [f"{len(failed)} of {len(jobs)} jobs of the sweep in {self.folder} failed"]
+        for overrides, problem in failed:
+            own = " ".join(override for override in overrides if override not in same)
+            lines.append(f"{own or 'the job'}: {problem}")
+        raise InputError("\n  ".join(lines))
+
+
+def _out(overrides: Sequence[str]) -> str:
+    """The folder that `out=` names."""
+    given = OverridesParser.create().parse_overrides(list(overrides))[-1]
+    out: Any = given.value()
+    if not isinstance(out, str) or not out or "${" in out or given.is_sweep_override():
+        raise InputError(f"{given.input_line}: out=DIR must name one folder, in which each job makes its own")
+    return out
+
+
+def _usual_out() -> str:
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        return str(hydra.compose(COMMAND).out)
