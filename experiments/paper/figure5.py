@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
@@ -120,8 +121,8 @@ class Judge:
 
 def _mean(of_draws: NDArray[np.float64]) -> tuple[float, float, float]:
     """The mean, its standard error and the standard deviation."""
-    spread = of_draws.std(ddof=1) if len(of_draws) > 1 else np.nan
-    return of_draws.mean(), spread / np.sqrt(len(of_draws)), spread
+    error, spread = (sem(of_draws), of_draws.std(ddof=1)) if len(of_draws) > 1 else (np.nan, np.nan)
+    return of_draws.mean(), error, spread
 
 
 def _interval(rates: NDArray[np.float64], weights: NDArray[np.int64], seed: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
@@ -64,7 +65,7 @@ def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], dr
                 results = [judged(study, on, make_learner, members, summary) for members in believed]
                 rates = [result.rate for result in results]
                 rows += [(mistake, share, wrong, spread, draw, rate) for draw, rate in enumerate(rates)]
-                error = np.std(rates, ddof=1) / np.sqrt(len(rates)) if len(rates) > 1 else 0.0
+                error = sem(rates) if len(rates) > 1 else 0.0
                 means.append((mistake, share, wrong, spread, np.mean(rates), *mean_of(results).interval(), error))
     of_draws, table = Table(rows=rows, names=DRAW), Table(rows=means, names=MEAN)
     values = [
@@ -97,8 +98,8 @@ def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[i
     z, labels = on.members.double().clone(), on.clusters.copy()
     places = random.permutation(len(labels))[:wrong]
     if mistake == FIELD:
-        strangers = random.permutation(len(on.field))[:wrong]
-        z[torch.from_numpy(places)] = on.field[torch.from_numpy(strangers)].double()
+        in_their_place = random.permutation(len(on.field))[:wrong]
+        z[torch.from_numpy(places)] = on.field[torch.from_numpy(in_their_place)].double()
     else:
         labels[places] = labels[random.permutation(places)]
     return Members(z, labels)
@@ -156,7 +157,7 @@ def found(table: Table, of_draws: Table) -> str:
                 for spread in SPREADS
             )
             more = usual - robust
-            error = f" +- {more.std(ddof=1) / np.sqrt(len(more)):.2f}" if len(more) > 1 else ""
+            error = f" +- {sem(more):.2f}" if len(more) > 1 else ""
             kind = f" ({TITLES[mistake]})" if share else ""
             said[f"with {100 * share:.0f} % of the members wrong{kind}"] = (
                 f"{robust.mean():.2f} % by MAD and {usual.mean():.2f} % by standard deviation "
