@@ -86,6 +86,12 @@ class Posterior:
         block: n stars.
         model: the parameters.
         clip: bins farther than so many standard deviations from the model are set aside (1.12). None: none are.
+
+    Example:
+        >>> block = Block(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2, dtype=torch.bool), None, n_valid=2)
+        >>> theta = Parameters(torch.tensor([[3.0], [4.0]]), torch.zeros(2), torch.tensor(1.0))
+        >>> Posterior(block, Model(theta, block.flux)).mean  # 25 / (25 + 1)
+        tensor([[0.9615]], dtype=torch.float64)
     """
 
     def __init__(self, block: Block, model: Model, clip: float | None = None) -> None:
@@ -190,7 +196,13 @@ def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:
 
 
 class Symmetric:
-    """Symmetric K x K matrices as their K (K + 1) / 2 upper entries, so that sums of them are one matrix product."""
+    """Symmetric K x K matrices as their K (K + 1) / 2 upper entries, so that sums of them are one matrix product.
+
+    >>> symmetric = Symmetric(2)
+    >>> symmetric.pack(torch.tensor([[1, 2], [2, 3]])), symmetric.unpack(torch.tensor([1, 2, 3]))
+    (tensor([1, 2, 3]), tensor([[1, 2],
+            [2, 3]]))
+    """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
         self.row, self.column = torch.triu_indices(size, size, device=device)
@@ -225,6 +237,12 @@ class ZeroOneWeights:
         unused: (n, P) bool.
         nearly_complete: (P,) bool, the bins that few stars lack.
         dtype: of the sums.
+
+    Example:
+        >>> unused = torch.tensor([[False, False], [False, True]])
+        >>> ZeroOneWeights(unused, torch.tensor([True, False]), torch.float32).over_bins(torch.tensor([[1.0], [2.0]]))
+        tensor([[3.],
+                [1.]])
     """
 
     def __init__(self, unused: Tensor, nearly_complete: Tensor, dtype: torch.dtype) -> None:

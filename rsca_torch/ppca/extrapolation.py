@@ -33,6 +33,16 @@ class Ascent:
         share_set_aside: share of the valid bins that the last of them set aside.
         converged: whether the last iteration of a cycle gained less than the tolerance.
         done: whether there is nothing left to do.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> ascent = Ascent(theta, tolerance=1e-6, max_iterations=100)
+        >>> while not ascent.done:
+        ...     kept = ascent.advance(moments_of(blocks, ascent.trial))
+        >>> ascent.converged, ascent.reached.loadings.shape
+        (True, torch.Size([9, 1]))
     """
 
     trial: Parameters
@@ -134,7 +144,23 @@ def run_em(
     clip: float | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Ascent:
-    """EM from theta to its end, in this process."""
+    """EM from theta to its end, in this process.
+
+    Args:
+        blocks: the spectra.
+        theta: the first parameters.
+        tolerance: as in `fit_ppca`, and so for what follows.
+        max_iterations: see there.
+        clip: see there.
+        progress: see there.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> run_em(blocks, theta, tolerance=1e-6, max_iterations=100).converged
+        True
+    """
     ascent = Ascent(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
     while not ascent.done:
         if ascent.advance(moments_of(blocks, ascent.trial, clip)) and progress is not None:

@@ -75,6 +75,8 @@ def fit_ppca(
             than 1 % of the valid bins are set aside.
 
     Example:
+        >>> import torch
+        >>> from rsca_torch import fit_ppca
         >>> generator = torch.Generator().manual_seed(0)
         >>> latents, loadings = torch.randn(200, 2, generator=generator), torch.randn(2, 9, generator=generator)
         >>> flux = 1 + latents @ loadings + 0.1 * torch.randn(200, 9, generator=generator)
@@ -134,6 +136,7 @@ def fit_source(
         InputError: as `fit_ppca`.
 
     Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
         >>> generator = torch.Generator().manual_seed(0)
         >>> source = Arrays(torch.randn(200, 9, generator=generator))
         >>> fit_source(source, 2, "isotropic", tolerance=1e-4)  # doctest: +ELLIPSIS

@@ -30,7 +30,13 @@ MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribut
 
 
 def first_guess(blocks: Blocks, sums: BinSums, n_components: int, tolerance: float, clip: float | None) -> Parameters:
-    """Where EM starts: the leading axes of the spectra, and where stars are many, EM on some of them."""
+    """Where EM starts: the leading axes of the spectra, and where stars are many, EM on some of them.
+
+    >>> from rsca_torch.spectra.blocks import Arrays, bin_sums
+    >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+    >>> first_guess(blocks, bin_sums(blocks), n_components=2, tolerance=1e-7, clip=None).loadings.shape
+    torch.Size([9, 2])
+    """
     theta = _leading_axes(blocks.sample(START_STARS), sums, n_components)
     for stars, iterations in START_LEVELS[blocks.noise]:
         if 4 * stars <= blocks.n_stars:
@@ -45,6 +51,12 @@ def random_guess(blocks: Blocks, sums: BinSums, n_components: int, seed: int) ->
 
     Raises:
         InputError: for noise that is not isotropic.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays, bin_sums
+        >>> blocks = Blocks(Arrays(torch.ones(60, 9)), "isotropic")
+        >>> random_guess(blocks, bin_sums(blocks), n_components=2, seed=0).loadings.shape
+        torch.Size([9, 2])
     """
     if blocks.noise != "isotropic":
         raise InputError(f"random_start goes with noise='isotropic', as in the authors' program, got {blocks.noise}")

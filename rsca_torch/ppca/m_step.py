@@ -180,6 +180,14 @@ def moments_of(blocks: Blocks, theta: Parameters, clip: float | None = None, num
         theta: the parameters.
         clip: as in `Posterior`.
         numbers: of the blocks that are looked at. None: all.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> moments = moments_of(Blocks(Arrays(torch.eye(20, 9)), "isotropic"), theta)
+        >>> after, _ = moments.maximise()
+        >>> moments_of(Blocks(Arrays(torch.eye(20, 9)), "isotropic"), after).log_likelihood > moments.log_likelihood
+        True
     """
     moments = Moments(theta, blocks.noise)
     model: Model | None = None

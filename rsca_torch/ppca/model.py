@@ -54,6 +54,8 @@ class MaskedPPCA(nn.Module):
         converged: whether the last iterations gained less than the tolerance.
 
     Example:
+        >>> import torch
+        >>> from rsca_torch import MaskedPPCA
         >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), noise_variance=1.0)
         >>> model
         MaskedPPCA(K=1, P=2, noise=isotropic, converged)
@@ -149,11 +151,22 @@ class MaskedPPCA(nn.Module):
 
         Raises:
             InputError: where shapes disagree, or a valid bin is not finite or has no positive error.
+
+        Example:
+            >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+            >>> model(torch.tensor([[4.0, 5.0], [4.0, torch.nan]]))  # 25 / (25 + 1), and 9 / (9 + 1) of one bin alone
+            tensor([[0.9615],
+                    [0.9000]], dtype=torch.float64)
         """
         return self.latents(Arrays(flux, valid, sigma))
 
     def latents(self, source: Source) -> Tensor:
-        """(N, K) as `forward`, of spectra that are read block by block."""
+        """(N, K) as `forward`, of spectra that are read block by block.
+
+        >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+        >>> model.latents(Arrays(torch.tensor([[4.0, 5.0]])))
+        tensor([[0.9615]], dtype=torch.float64)
+        """
         return self.embed(source).latents
 
     def embed(self, source: Source, covariances: bool = False) -> Embedding:
@@ -184,7 +197,12 @@ class MaskedPPCA(nn.Module):
         return Embedding(latents, stars, bins, deviations, of_all if covariances else None)
 
     def posterior(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> tuple[Tensor, Tensor]:
-        """((N, K) mean, (N, K, K) covariance) of the latents given the valid bins, eqs. 1.3 and 1.4; see `forward`."""
+        """((N, K) mean, (N, K, K) covariance) of the latents given the valid bins, eqs. 1.3 and 1.4; see `forward`.
+
+        >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+        >>> model.posterior(torch.tensor([[4.0, 5.0]]))
+        (tensor([[0.9615]], dtype=torch.float64), tensor([[[0.0385]]], dtype=torch.float64))
+        """
         found = self.embed(Arrays(flux, valid, sigma), covariances=True)
         assert found.covariances is not None
         return found.latents, found.covariances
@@ -245,7 +263,12 @@ class MaskedPPCA(nn.Module):
         return torch.cholesky_solve(scaled.T, torch.linalg.cholesky(precision))
 
     def posteriors(self, source: Source) -> Iterator[Posterior]:
-        """The stars' latents, block by block (eqs. 1.2 to 1.5); their own errors where this was fitted with errors."""
+        """The stars' latents, block by block (eqs. 1.2 to 1.5); their own errors where this was fitted with errors.
+
+        >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+        >>> [posterior.mean.shape for posterior in model.posteriors(Arrays(torch.ones(5, 2)))]
+        [torch.Size([5, 1])]
+        """
         if source.n_bins != len(self.mean):
             shape = (len(source), source.n_bins)
             raise InputError(f"the model has {len(self.mean)} bins, flux has shape {shape}: bring it there")

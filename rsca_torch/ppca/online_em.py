@@ -46,6 +46,14 @@ def online_em(blocks: Blocks, theta: Parameters) -> Parameters:
     """Parameters after one look at all stars, isotropic noise: EM on sums in which older chunks fade.
 
     Source: Cappe & Moulines (2009); docs/maths.md, eq. 1.14.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> before, after = (moments_of(blocks, at).log_likelihood for at in (theta, online_em(blocks, theta)))
+        >>> after > before
+        True
     """
     mean, known = theta.mean, None
     chunks = max(1, min(CHUNKS, blocks.n_stars // LEAST_CHUNK, len(blocks)))

@@ -47,8 +47,18 @@ class Source(Protocol):
 class Arrays:
     """Arrays as a source; memory-mapped ones are read as they are needed.
 
+    Args:
+        flux: (N, P) floating point; what stands in an invalid bin never matters.
+        valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
+        sigma: (N, P) standard errors, in the unit of the flux. None: not known.
+
     Raises:
         InputError: where the shapes disagree.
+
+    Example:
+        >>> source = Arrays(torch.ones(5, 3))
+        >>> len(source), source.n_bins, source.has_sigma
+        (5, 3, False)
     """
 
     checked = False
@@ -73,7 +83,13 @@ class Arrays:
 
 
 class Joined:
-    """The stars of two sources with the same bins, one after the other."""
+    """The stars of two sources with the same bins, one after the other.
+
+    >>> both = Joined(Arrays(torch.zeros(2, 3)), Arrays(torch.ones(2, 3)))
+    >>> both.read(slice(1, 3))[0]
+    tensor([[0., 0., 0.],
+            [1., 1., 1.]])
+    """
 
     def __init__(self, first: Source, second: Source) -> None:
         self.parts = first, second
@@ -129,6 +145,16 @@ class Blocks:
 
     Attributes:
         nearly_complete: (P,) bool, the bins that few stars lack; None: not looked for.
+
+    Raises:
+        InputError: for another noise, errors that are not there, and, as it is read, a valid bin that is not finite or
+            has no positive error.
+
+    Example:
+        >>> blocks = Blocks(Arrays(torch.tensor([[1.0, torch.nan], [2.0, 3.0]])), "isotropic")
+        >>> [(block.flux, block.n_valid) for block in blocks]
+        [(tensor([[1., 0.],
+                [2., 3.]], dtype=torch.float64), 3)]
     """
 
     def __init__(
@@ -227,7 +253,11 @@ class BinSums(NamedTuple):
 
 
 def bin_sums(blocks: Blocks) -> BinSums:
-    """Over all stars."""
+    """Of all stars.
+
+    >>> bin_sums(Blocks(Arrays(torch.tensor([[1.0, torch.nan], [2.0, 3.0]])), "isotropic")).stars
+    tensor([2., 1.], dtype=torch.float64)
+    """
     sums = BinSums(*torch.zeros(4, blocks.n_bins, dtype=torch.float64))
     for flux, unused, noise, _, _ in blocks:
         sums.stars.add_(len(flux) - unused.sum(0))
