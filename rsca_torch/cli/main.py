@@ -116,9 +116,10 @@ def _items_named(overrides: Sequence[str]) -> list[str]:
 
 
 def _groups() -> list[str]:
-    """The groups that were exchanged: what the kinds of options depend on."""
-    given = HydraConfig.get().overrides.task
-    return [override for override in given if _is_group(override.partition("=")[0])]
+    """The groups that were exchanged, and where some are found: what the kinds of options depend on."""
+    given = HydraConfig.get().overrides
+    places = [override for override in given.hydra if override.startswith("hydra.searchpath=")]
+    return [*places, *(override for override in given.task if _is_group(override.partition("=")[0]))]
 
 
 def _is_group(key: str) -> bool:
