@@ -19,13 +19,13 @@ from rsca_torch.files import whole_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.compress import Basis, compress
-from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.fit import Products
-from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.spectra.blocks import Noise
-from rsca_torch.removal import AnySpectra, Removal, without
+from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
+from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.removal import Removal, without
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.spectra import Spectra
+from rsca_torch.spectra.blocks import Noise
+from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["RSCA"]
 
@@ -213,16 +213,33 @@ class RSCA(nn.Module):
         left = flux if self.removal is None else self.removal(flux, valid, sigma)
         return self.from_latents(self.ppca(left, valid, sigma)).to(flux.dtype)
 
+    def __repr__(self) -> str:
+        """What a person wants to know, in two lines."""
+        telling = int(self.sigma_r.isfinite().sum())
+        return (
+            f"RSCA of {self.weight.shape[1]} bins: {len(self.sigma_r)} features, {telling} of which tell siblings "
+            f"apart; trained on {len(self.clusters) or 'unknown'} clusters\n  step 1: {self.ppca!r}"
+        )
+
     def from_latents(self, latents: Tensor) -> Tensor:
         """(N, K) features of the latents of step 1 (N, K)."""
         features: Tensor = (latents - self.centre) @ self.rotation.to(latents.dtype).T
         return features
 
-    def embed(self, spectra: Spectra) -> Tensor:
-        """(N, K) features of spectra on any bins of the same grid: bins that they lack are censored."""
-        spectra = spectra.on(self.wavelength)
-        features: Tensor = self(spectra.flux, spectra.valid, spectra.sigma)
-        return features
+    def embed(self, spectra: AnySpectra) -> Tensor:
+        """(N, K) float64 features of spectra in memory or in a store, read block by block.
+
+        Args:
+            spectra: on any bins of the same grid: bins that they lack are censored.
+
+        Raises:
+            InputError: where not a single bin is the model's.
+        """
+        return self.from_latents(self.embedding(spectra).latents)
+
+    def embedding(self, spectra: AnySpectra) -> Embedding:
+        """The latents of step 1 that `embed` is made of, and the bins that were set aside for them."""
+        return self.ppca.embed(without(spectra.on(self.wavelength), self.removal))
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
@@ -256,7 +273,7 @@ class RSCA(nn.Module):
         schema = header.get("schema") if isinstance(header, dict) and header.get("format") == "rsca_torch" else None
         if schema != SCHEMA:
             raise InputError(
-                f"{path} is no RSCA model of schema {SCHEMA}, but {schema}: give one that `rsca fit` of this version wrote"
+                f"{path} is no RSCA model of schema {SCHEMA}, but {schema}: fit it again with this version's `rsca fit`"
             )
         if header.get("sha256") != _digest(tensors):
             raise InputError(f"{path} is damaged: its numbers are not those that were saved; fit or copy it again")

@@ -34,19 +34,16 @@ from rsca_torch.comparison.representation import (
     side_by_side,
 )
 from rsca_torch.errors import InputError, NumericalWarning
-<<<<<<< HEAD
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
-from rsca_torch.evaluation.nested_choice import best
-=======
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.nested_choice import best
 from rsca_torch.evaluation.result import LOCOResult
->>>>>>> wt-d
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import learner_class, maker
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.removal import AnySpectra, Removal
+from rsca_torch.removal import Removal, without
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
+from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
@@ -118,7 +115,7 @@ class Assembly:
             larger = [number for number in self._made if number > n_components]
             start = self._made[min(larger)].ppca if larger else None
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            field, members = (part.without(self.removal) for part in (self.field, self.members))
+            field, members = (without(part, self.removal) for part in (self.field, self.members))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
             self._made[n_components] = represent(field, members, fit)
         return self._made[n_components]

@@ -23,7 +23,8 @@ from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.removal import AnySpectra, Grouping, Removal
+from rsca_torch.removal import Grouping, Removal
+from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["Compression", "grouping_of"]
 

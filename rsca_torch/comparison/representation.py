@@ -19,10 +19,11 @@ from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca.model import Embedding, MaskedPPCA
-from rsca_torch.removal import AnySpectra, Removal
+from rsca_torch.removal import Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
+from rsca_torch.spectra.view import AnySpectra
 
 __all__ = [
     "AllowedPairs",
@@ -138,7 +139,7 @@ class Representation:
         return RSCA.of(self.ppca, learner, wavelength, self.removal, np.unique(self.clusters).tolist())
 
     def allowed(self, pairs: AllowedPairs) -> NDArray[np.bool_]:
-        """(M, F) the pairs that may be compared; what the survey does not know is None for `pairs`, which may refuse."""
+        """(M, F) the pairs that may be compared; `pairs` is given None for what the survey does not know."""
         both = (self.member_stars, self.field_stars)
         known = [
             stars.values(role) if stars.has(role) else None for role in ("velocity", "extinction") for stars in both

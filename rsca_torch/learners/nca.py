@@ -37,7 +37,7 @@ class NCA(GradientLearner):
         >>> learner = NCA(n_dimensions=1)
         >>> learner.initialise(stars.field, stars.members, stars.clusters)
         >>> print(f"{learner.loss(stars.members, stars.clusters):.4f}")
-        ?
+        -0.8914
     """
 
     name = "nca"

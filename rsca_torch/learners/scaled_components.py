@@ -140,9 +140,9 @@ class ScaledComponents(_Rescaled):
         ScaledComponents(6 -> 6, fitted on 5 clusters: NGC 0, NGC 1, NGC 2, ...)
         >>> field, siblings = learner(stars.field), learner(stars.members[stars.clusters == "NGC 0"])
         >>> torch.pdist(siblings).median(), torch.cdist(siblings, field).median()
-        ?
+        (tensor(4.1149, dtype=torch.float64), tensor(16.4788, dtype=torch.float64))
         >>> doppelganger_rate(siblings, field)
-        ?
+        0.0
     """
 
     name = "rsca"
@@ -173,7 +173,7 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
         >>> require_dimensions(6, 100, ["NGC 6791"] * 4 + ["M 67"] * 3)
         Traceback (most recent call last):
         ...
-        rsca_torch.errors.InputError: ?
+        rsca_torch.errors.InputError: 6 dimensions, but 100 field stars and 7 members ... at most 5 ...
     """
     require_whole("n_components", n_components)
     n_clusters = len(np.unique(np.asarray(clusters, dtype=str)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.stars import Stars
 
-__all__ = ["Spectra"]
+__all__ = ["Spectra", "same_bins"]
 
 SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
 
@@ -45,6 +45,7 @@ class Spectra:
     sigma: Tensor | None
     wavelength: Tensor
     stars: Stars
+    removal: ClassVar[None] = None  # nothing is taken out of spectra in memory
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class Spectra:
         """By construction."""
         return True
 
-    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+    def read(self, stars: Any) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: ANN401  (a slice, or row numbers)
         """(flux, valid, sigma) of some stars, each (n, P)."""
         return self.flux[stars], self.valid[stars], None if self.sigma is None else self.sigma[stars]
 
@@ -178,15 +179,24 @@ class Spectra:
         """
         if torch.equal(wavelength, self.wavelength):
             return self
-        place = torch.searchsorted(self.wavelength, wavelength).clamp(max=len(self.wavelength) - 1)
-        before = (place - 1).clamp(min=0)
-        nearer = (self.wavelength[before] - wavelength).abs() < (self.wavelength[place] - wavelength).abs()
-        place = torch.where(nearer, before, place)
-        found = (self.wavelength[place] - wavelength).abs() <= SAME_BIN * wavelength.abs()
-        if not found.any():
-            raise InputError(
-                f"none of the {len(wavelength)} wavelengths is among the spectra's {len(self.wavelength)} bins "
-                f"({float(self.wavelength[0]):.2f} to {float(self.wavelength[-1]):.2f}): another wavelength grid"
-            )
+        place, found = same_bins(self.wavelength, wavelength)
         sigma = None if self.sigma is None else self.sigma[:, place]
         return Spectra(self.flux[:, place], self.valid[:, place] & found, sigma, wavelength, self.stars)
+
+
+def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """((P,) numbers of the own bins that are nearest to the wanted ones, (P,) whether they are the same bins).
+
+    Raises:
+        InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
+    """
+    place = torch.searchsorted(own, wanted).clamp(max=len(own) - 1)
+    before = (place - 1).clamp(min=0)
+    place = torch.where((own[before] - wanted).abs() < (own[place] - wanted).abs(), before, place)
+    found = (own[place] - wanted).abs() <= SAME_BIN * wanted.abs()
+    if not found.any():
+        raise InputError(
+            f"none of the {len(wanted)} wavelengths is among the spectra's {len(own)} bins "
+            f"({float(own[0]):.2f} to {float(own[-1]):.2f}): another wavelength grid"
+        )
+    return place, found

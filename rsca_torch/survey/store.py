@@ -26,9 +26,10 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.stars import Stars
+from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
 
-__all__ = ["FILES", "SCHEMA", "Store", "StoredSpectra", "checksum", "digest", "partial_path"]
+__all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
 SCHEMA = 2
 ARRAYS = ("flux.npy", "error.npy")
@@ -55,35 +56,6 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-class StoredSpectra:
-    """Spectra of a store that are read as they are needed: memory does not grow with the number of stars.
-
-    Attributes:
-        stars: N rows, as in the store.
-        wavelength: (P,) float64, vacuum Angstrom.
-    """
-
-    has_sigma = True
-    checked = True  # by the censoring
-
-    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
-        self._store, self._rows = store, rows
-        self.stars = store.stars[rows]
-        self.wavelength = torch.from_numpy(store.wavelength)
-        self.n_bins = len(store.wavelength)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def take(self, rows: Any) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
-        """The given stars: a bool mask, integers or a slice."""
-        return StoredSpectra(self._store, self._rows[rows])
-
-    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """(flux, valid, sigma) of some stars, each (n, P); flux and sigma float32, as stored."""
-        return self._store.read(self._rows[stars])
-
-
 class Store:
     """Spectra on disk; made by `rsca_torch.survey.ingest.ingest`, opened by `Store.open`.
 
@@ -100,6 +72,9 @@ class Store:
         problems: ``(file, problem)`` of every file that was not used.
         checksum: one SHA-256 for all of it.
     """
+
+    has_sigma = True
+    checked = True  # by the censoring
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -184,13 +159,13 @@ class Store:
         valid = self.censoring.valid(flux.numpy(), error.numpy())  # NumPy compares twice as fast as torch
         return flux, torch.from_numpy(valid), error
 
-    def select(self, rows: Any = None) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
+    def select(self, rows: Any = None) -> View:  # noqa: ANN401  (whatever indexes an array)
         """Some stars' spectra, left on disk.
 
         Args:
             rows: as in `spectra`.
         """
-        return StoredSpectra(self, np.arange(len(self))[slice(None) if rows is None else rows])
+        return View(self, np.arange(len(self))[slice(None) if rows is None else rows])
 
     def verify(self) -> None:
         """Recompute every checksum.
