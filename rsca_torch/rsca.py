@@ -227,7 +227,7 @@ class RSCA(nn.Module):
         return features
 
     def embed(self, spectra: AnySpectra) -> Tensor:
-        """(N, K) float64 features of spectra in memory or in a store, read block by block.
+        """(N, K) features of spectra in memory or in a store, read block by block; in the dtype of the flux.
 
         Args:
             spectra: on any bins of the same grid: bins that they lack are censored.
@@ -235,7 +235,8 @@ class RSCA(nn.Module):
         Raises:
             InputError: where not a single bin is the model's.
         """
-        return self.from_latents(self.embedding(spectra).latents)
+        flux, _, _ = spectra.read(slice(0, 0))
+        return self.from_latents(self.embedding(spectra).latents).to(flux.dtype)
 
     def embedding(self, spectra: AnySpectra) -> Embedding:
         """The latents of step 1 that `embed` is made of, and the bins that were set aside for them."""

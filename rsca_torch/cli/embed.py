@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
 from rsca_torch.files import require_new_file, whole_file
-from rsca_torch.removal import without
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.store import Store
@@ -29,13 +28,14 @@ def run(config: DictConfig) -> None:
     require_new_file(out)
     model = RSCA.load(config.model)
     store = Store.open(config.store)
+    everyone = store.select().on(model.wavelength)
     features, valid_bins, aside = [], [], []
     with progress() as told:
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
-            spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
-            embedding = model.ppca.embed(without(spectra, model.removal))
+            spectra = everyone.take(slice(first, first + EMBEDDED_AT_ONCE))
+            embedding, (_, valid, _) = model.embedding(spectra), spectra.read(slice(None))
             features.append(model.from_latents(embedding.latents))
-            valid_bins.append(spectra.valid.sum(1))
+            valid_bins.append(valid.sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
             told.step("embedding", first + len(spectra), len(store))
     table = Table(

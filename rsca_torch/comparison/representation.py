@@ -183,7 +183,7 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
         aside,
         torch.linalg.cholesky(of_members.covariances),
         (field, members),
-        field.removal,
+        field.removal if isinstance(field.removal, Removal) else None,
     )
 
 
@@ -208,12 +208,13 @@ def side_by_side(parts: Sequence[Representation]) -> Representation:
     if len(parts) == 1:
         return parts[0]
     roots = [part.roots for part in parts if part.roots is not None]
+    blocks = [torch.block_diag(*each) for each in zip(*roots, strict=True)]  # type: ignore[no-untyped-call]  # torch's
     return replace(
         parts[0],
         field=torch.cat([part.field for part in parts], dim=1),
         members=torch.cat([part.members for part in parts], dim=1),
         ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
         seconds=sum(part.seconds for part in parts),
-        roots=torch.stack([torch.block_diag(*each) for each in zip(*roots, strict=True)]) if roots else None,
+        roots=torch.stack(blocks) if blocks else None,
         aside=vstack([part.aside for part in parts]),
     )

@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": loco.held_out,
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
-        "figures_of_merit": {name: merit.value for name, merit in loco.merits.items()},
+        "figures_of_merit": _merits(loco),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
         "clusters": [
@@ -85,6 +86,15 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
             }
             for cluster, rate in loco.cluster_rates.items()
         ],
+    }
+
+
+def _merits(loco: LOCOResult) -> dict[str, Any]:
+    """Of every figure of merit the mean over clusters weighted by members, as the rate, and each cluster's value."""
+    means = {name: replace(loco, cluster_rates=values) for name, values in loco.merits.items()}
+    return {
+        name: {"value": mean.rate, "interval": list(mean.interval()), "clusters": mean.cluster_rates}
+        for name, mean in means.items()
     }
 
 
