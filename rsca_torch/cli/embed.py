@@ -33,9 +33,9 @@ def run(config: DictConfig) -> None:
     with progress() as told:
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
             spectra = everyone.take(slice(first, first + EMBEDDED_AT_ONCE))
-            embedding, (_, valid, _) = model.embedding(spectra), spectra.read(slice(None))
+            embedding, (flux, valid, _) = model.embedding(spectra), spectra.read(slice(None))
             features.append(model.from_latents(embedding.latents))
-            valid_bins.append(valid.sum(1))
+            valid_bins.append((flux.isfinite() if valid is None else valid).sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
             told.step("embedding", first + len(spectra), len(store))
     table = Table(

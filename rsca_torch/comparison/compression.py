@@ -155,8 +155,8 @@ class Compression:
 
     def _fitted(self, *spectra: AnySpectra, **options: Any) -> MaskedPPCA:
         given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
-        compress = hydra.utils.instantiate(given | options, progress=self.progress.iteration)
-        ppca: MaskedPPCA = compress(*spectra)
+        compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
+        ppca: MaskedPPCA = compress(*spectra, **options)
         return ppca
 
     def _name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
