@@ -8,8 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.comparison.gathering import gather
-from rsca_torch.comparison.run_groups import groups_of
+from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.files import filled_folder
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
@@ -25,13 +24,12 @@ def run(config: DictConfig) -> None:
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
     groups = groups_of(gathered, config.baseline)
-    with filled_folder(out) as folder:
-        write_rows(folder / "runs.csv", gathered)
+    with filled_folder(out) as part:
+        write_rows(part / "runs.csv", gathered)
         text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
-        (folder / "report.md").write_text(text, encoding="utf-8")
-        save_figure(draw_groups(groups), folder, "rates")
+        (part / "report.md").write_text(text, encoding="utf-8")
+        save_figure(draw_groups(groups, gathered.varied), part, "rates")
     print_groups(groups, gathered, config.baseline)
-    for run, problem in gathered.unused:
-        log.warning("not used: %s: %s", run, problem)
-    runs = len({row.run for row in gathered.rows})
-    log.info("%d runs; runs.csv, report.md and pictures in %s", runs, out)
+    for folder, problem in gathered.unused:
+        log.warning("not used: %s: %s", folder, problem)
+    log.info("%d runs; runs.csv, report.md and pictures in %s", gathered.results["run"].nunique(), out)

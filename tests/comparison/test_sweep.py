@@ -26,8 +26,7 @@ from omegaconf import OmegaConf
 from rsca_torch import InputError, Learner
 from rsca_torch.cli.main import COMMANDS, CONFIG, main
 from rsca_torch.comparison.finished_run import finished_rate
-from rsca_torch.comparison.gathering import gather
-from rsca_torch.comparison.run_groups import groups_of
+from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
 from rsca_torch.files import filled_folder
 from rsca_torch.ppca.fit import fit_source
@@ -164,8 +163,8 @@ def test_a_job_that_cannot_be_done_is_told_with_its_options_and_the_others_go_on
     assert len(runs(work / "half")) == 1
     assert math.isinf(RETURNED[0])
     assert RETURNED[1] == results(next(iter(runs(work / "half").values())).parent)["results"][0]["doppelganger_rate"]
-    (row, *_), unused = gather(work / "half").rows, gather(work / "half").unused
-    assert "max_velocity=5" in row.run
+    rows, unused = gather(work / "half").results, gather(work / "half").unused
+    assert "max_velocity=5" in rows["run"].iloc[0]
     assert [problem for _, problem in unused] == ["unfinished: max_velocity=0 and max_extinction=0.05 must be positive"]
 
 
@@ -340,7 +339,9 @@ def write_run(folder, rates, seed=0, store="s", members=(4, 2, 3), config=None, 
 
 
 def by_name(groups):
-    return {(group.representation, group.learner, *group.settings.values()): group for group in groups}
+    """The groups by what their learners saw, the learner and the options that differ."""
+    varied = groups.columns[list(groups).index("held_out") + 1 : list(groups).index("rates")]
+    return {(row["representation"], row["learner"], *row[varied]): row for _, row in groups.iterrows()}
 
 
 def test_mean_and_spread_over_seeds_by_hand(tmp_path):
@@ -348,15 +349,15 @@ def test_mean_and_spread_over_seeds_by_hand(tmp_path):
     write_run(tmp_path / "b", {"raw": (0.3, 0.2, 0.1), "scaled": (0.1, 0.1, 0.1)}, seed=1, store="t")
     group = by_name(groups_of(gather(tmp_path), "scaled"))["spectra", "raw"]
     one, other = (0.4 + 0.4 + 0.9) / 9, (1.2 + 0.4 + 0.3) / 9
-    assert group.rates == pytest.approx([one, other], rel=1e-12)
-    assert group.mean == pytest.approx((one + other) / 2, rel=1e-12)
-    assert group.spread == pytest.approx(abs(one - other) / math.sqrt(2), rel=1e-12)
-    assert group.difference.value == pytest.approx((one - 0.2 + other - 0.1) / 2, rel=1e-12)
-    assert group.paired == 2
+    assert list(group["rates"]) == pytest.approx([one, other], rel=1e-12)
+    assert group["mean"] == pytest.approx((one + other) / 2, rel=1e-12)
+    assert group["spread"] == pytest.approx(abs(one - other) / math.sqrt(2), rel=1e-12)
+    assert group["difference"] == pytest.approx((one - 0.2 + other - 0.1) / 2, rel=1e-12)
+    assert group["paired"] == 2
     scaled = by_name(groups_of(gather(tmp_path), "scaled"))["spectra", "scaled"]
-    assert scaled.difference is None
+    assert math.isnan(scaled["difference"])
     alone = by_name(groups_of(gather(tmp_path / "a"), "scaled"))["spectra", "raw"]
-    assert math.isnan(alone.spread)
+    assert math.isnan(alone["spread"])
 
 
 def slow_interval(units, resamples=10_000):
@@ -380,10 +381,12 @@ def test_the_interval_resamples_clusters_of_stores(tmp_path, stores):
             if one is not None:
                 before = units.get((stores[seed], name), (0, 0))
                 units[stores[seed], name] = (before[0] + m / total * (one - other), before[1] + m / total)
-    difference = by_name(groups_of(gather(tmp_path), "scaled"))["spectra", "raw"].difference
-    assert difference.value == pytest.approx(sum(d for d, _ in units.values()) / 2, rel=1e-12)
+    raw = by_name(groups_of(gather(tmp_path), "scaled"))["spectra", "raw"]
+    assert raw["difference"] == pytest.approx(sum(d for d, _ in units.values()) / 2, rel=1e-12)
     assert len(units) == (5 if stores == ("s", "t") else 3)
-    np.testing.assert_allclose([difference.low, difference.high], slow_interval(list(units.values())), rtol=1e-9)
+    np.testing.assert_allclose(
+        [raw["difference_low"], raw["difference_high"]], slow_interval(list(units.values())), rtol=1e-9
+    )
 
 
 def test_only_the_same_clusters_of_the_same_stars_are_paired(tmp_path):
@@ -392,9 +395,9 @@ def test_only_the_same_clusters_of_the_same_stars_are_paired(tmp_path):
     write_run(tmp_path / "c", {"raw": (0.5, 0.3, 0.4)}, store="t", seed=1)
     write_run(tmp_path / "d", {"scaled": (0.2, 0.2, 0.2)}, config={"learner": SETTINGS["baselines"]["scaled"]}, seed=1)
     group = by_name(groups_of(gather(tmp_path), "scaled"))["spectra", "raw"]
-    assert len(group.rows) == 2
-    assert group.paired == 1  # in seed 1 they saw different stars
-    assert group.difference.value == pytest.approx((4 * 0.3 + 3 * 0.2) / 7, rel=1e-12)  # without B
+    assert len(group["rates"]) == 2
+    assert group["paired"] == 1  # in seed 1 they saw different stars
+    assert group["difference"] == pytest.approx((4 * 0.3 + 3 * 0.2) / 7, rel=1e-12)  # without B
     text = markdown(groups_of(gather(tmp_path), "scaled"), gather(tmp_path), "scaled", "x")
     assert " of 1 seeds |" in text
 
@@ -407,7 +410,7 @@ def test_settings_that_differ_make_groups_and_columns(tmp_path):
     assert gathered.varied == ["compressor.n_components", "pairs.v"]
     groups = by_name(groups_of(gathered, "scaled"))
     for k in ("4", "8"):  # each with the baseline of the same settings
-        assert groups["spectra", "raw", k, k].difference.value == pytest.approx(4 * (0.1 * int(k) - 0.1) / 9)
+        assert groups["spectra", "raw", k, k]["difference"] == pytest.approx(4 * (0.1 * int(k) - 0.1) / 9)
     write_rows(tmp_path / "runs.csv", gathered)
     with (tmp_path / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -415,7 +418,7 @@ def test_settings_that_differ_make_groups_and_columns(tmp_path):
         "run representation learner held_out n_components noise seed pairs.v rate low high seconds".split()
     )
     assert [row["n_components"] for row in rows] == ["4", "4", "8", "8"]
-    assert [float(row["rate"]) for row in rows] == [row.loco.rate for row in gathered.rows]
+    assert [float(row["rate"]) for row in rows] == list(gathered.results["rate"])
 
 
 def test_options_of_a_learner_are_its_own(tmp_path):
@@ -426,10 +429,10 @@ def test_options_of_a_learner_are_its_own(tmp_path):
     assert gathered.varied == ["learner.top"]
     groups = by_name(groups_of(gathered, "scaled"))
     assert set(groups) == {("spectra", "rsca", "2"), ("spectra", "rsca", "3"), ("spectra", "scaled", "")}
-    assert len(groups["spectra", "scaled", ""].rows) == 1  # twice the same does not count twice
-    assert groups["spectra", "rsca", "3"].difference.value == pytest.approx(-(6 * 0.1 - 3 * 0.1) / 9)
+    assert len(groups["spectra", "scaled", ""]["rates"]) == 1  # twice the same does not count twice
+    assert groups["spectra", "rsca", "3"]["difference"] == pytest.approx(-(6 * 0.1 - 3 * 0.1) / 9)
     both = by_name(groups_of(gathered, "rsca"))  # of two settings of the baseline neither is the one
-    assert all(group.difference is None for group in both.values())
+    assert all(math.isnan(group["difference"]) for group in both.values())
 
 
 def test_what_step_1_does_has_no_part_in_abundances(tmp_path):
@@ -438,8 +441,8 @@ def test_what_step_1_does_has_no_part_in_abundances(tmp_path):
         write_run(tmp_path / str(k), {"raw": (0.1, 0.1, 0.3)}, config=config, representation="subset")
     gathered = gather(tmp_path)
     assert gathered.varied == []
-    (group,) = groups_of(gathered, "raw")
-    assert (len(group.rows), len(gathered.rows)) == (1, 2)
+    (group,) = by_name(groups_of(gathered, "raw")).values()
+    assert (len(group["rates"]), len(gathered.results)) == (1, 2)
 
 
 def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path):
@@ -452,7 +455,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path):
     job_note(tmp_path / "h", "x", ["seed=3"])
     write_run(tmp_path / "i" / ".part.x", {"raw": (0.1, 0.2, 0.4)}, seed=9)  # a killed run's
     gathered = gather(tmp_path)
-    assert [(row.run, row.learner) for row in gathered.rows] == [("a", "raw")]
+    assert gathered.results[["run", "learner"]].to_numpy().tolist() == [["a", "raw"]]
     assert dict(gathered.unused) == {
         "a": "scaled on spectra: no rate, no cluster has an allowed pair",
         "b": "raw on spectra: settings and seed of a, but other rates",
@@ -535,7 +538,7 @@ def test_the_picture_has_a_panel_a_representation_and_a_point_a_learner(tmp_path
     write_run(tmp_path / "c", {"raw": (0.3, 0.2, 0.1)}, representation="subset")
     gathered = gather(tmp_path)
     groups = groups_of(gathered, "raw")
-    figure = draw_groups(groups)
+    figure = draw_groups(groups, gathered.varied)
     assert [axes.get_title() for axes in figure.axes] == ["spectra", "subset"]
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels == ["raw", "scaled"]
