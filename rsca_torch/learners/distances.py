@@ -65,12 +65,23 @@ def distances_of_allowed(members: Tensor, field: Tensor, allowed: Tensor) -> Ten
 
 
 def sibling_overlap(siblings: Tensor, strangers: Tensor) -> float:
-    """Share of (sibling pair, stranger) in which the stranger is no farther than the sibling, 0 to 1; lower is better.
+    """Share of (sibling pair, stranger) in which the stranger is no farther than the sibling (docs/maths.md, 9.1).
 
     As the doppelganger rate, but of every sibling pair, not of the median one: it says something where the rate is 0.
+
+    Args:
+        siblings: (S,) distances of sibling pairs.
+        strangers: (T,) distances of strangers.
+
+    Returns:
+        0 to 1, lower is better; NaN where there is no stranger.
+
+    Examples:
+        >>> sibling_overlap(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 4.0, 5.0]))
+        0.25
     """
     rising = strangers.sort().values
-    return float(torch.searchsorted(rising, siblings, right=True).double().mean() / max(1, len(strangers)))
+    return float(torch.searchsorted(rising, siblings, right=True).double().mean() / len(strangers))
 
 
 def _require_finite(embedded: Tensor) -> None:

@@ -49,6 +49,10 @@ class Members:
             self.z[here], self.labels[chosen], self.flags, roots, rows if self.rows is None else self.rows[rows]
         )
 
+    def clusters(self) -> list[str]:
+        """Their names, sorted."""
+        return [str(name) for name in np.unique(self.labels)]
+
     def able_clusters(self) -> list[str]:
         """Those that can judge: with two members and a pair that is allowed."""
         names, sizes = np.unique(self.labels, return_counts=True)
