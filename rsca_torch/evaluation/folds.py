@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,7 +181,6 @@ _worker: Task | None = None  # of this process
 def _start_worker(task: Task, threads: int) -> None:
     global _worker
     torch.set_num_threads(threads)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     _worker = task
 
 

@@ -49,7 +49,7 @@ def leave_one_cluster_out(
         field: (F, K) latents of the field stars.
         members: (M, K) latents of the cluster members.
         clusters: M labels. A cluster with one member has no sibling pair: it is left out, with a warning.
-        allowed: (M, F) bool, the pairs that may be compared. None: all.
+        allowed: (M, F) bool, the pairs that may be compared (`allowed_pairs`). None: all.
         held_out: False: one learner fitted on all clusters judges them all (no cross-validation).
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
         keep_distances: keep every sibling's and every allowed stranger's distance, for histograms.
@@ -66,6 +66,13 @@ def leave_one_cluster_out(
 
     Warns:
         NumericalWarning: for clusters left out and clusters with no allowed pair (rate NaN), named.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> from rsca_torch.testing import drawn_problem
+        >>> problem = drawn_problem()
+        >>> leave_one_cluster_out(ScaledComponents, problem.field, problem.members, problem.clusters)
+        LOCOResult(5 clusters, rate 0.001, 68% interval 0.0003333 to 0.001667)
     """
     field, given = as_stars(field, members, clusters, allowed, roots)
     task = Task(make_learner, field, given, held_out, seed, keep_distances, logger, strict, merits or {})

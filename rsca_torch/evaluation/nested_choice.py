@@ -96,6 +96,15 @@ def nested_leave_one_cluster_out(
 
     Warns:
         NumericalWarning: as `carried` and `leave_one_cluster_out` do.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()
+        >>> candidates = {number: Candidate(stars.field[:, :number], stars.members[:, :number]) for number in (2, 4, 6)}
+        >>> nested = nested_leave_one_cluster_out(ScaledComponents, candidates, stars.clusters)
+        >>> nested.chosen["NGC 0"], nested.best
+        (6, 6)
     """
     labels = np.asarray(clusters, dtype=str)
     each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
@@ -159,6 +168,10 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
 
     Warns:
         NumericalWarning: names the candidates that are left out.
+
+    Examples:
+        >>> carried([4, 2], 100, ["M 67"] * 5 + ["NGC 188"] * 6 + ["M 92"] * 7)
+        [2, 4]
     """
     if not different_numbers(candidates):
         raise InputError(
