@@ -110,9 +110,7 @@ class Judge:
 
     def _rates(self, names: NDArray[np.str_]) -> Iterator[float]:
         members = self.members[np.isin(self.members.labels, names)]
-        has_siblings = np.ones(len(members.labels), dtype=bool)
-        make, seed = self.study.make_learner, self.study.seed
-        task = Task(make, self.field, members, has_siblings, True, seed, False, None, self.summary)
+        task = Task(self.study.make_learner, self.field, members, seed=self.study.seed, summary=self.summary)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
             for name in names:

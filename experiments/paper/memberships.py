@@ -88,8 +88,9 @@ class Mistaken(Task):
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """Trained on what is believed to be in the chosen places."""
-        of = (self.make_learner, self.field, self.believed, chosen, True, self.seed, False, None, self.summary)
-        return Task(*of).fitted(chosen, name)
+        assert self.believed is not None
+        task = Task(self.make_learner, self.field, self.believed, seed=self.seed, summary=self.summary)
+        return task.fitted(chosen, name)
 
 
 def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[int, int]) -> Members:
@@ -112,18 +113,14 @@ def judged(
     members = Members(on.members.double(), on.clusters, on.allowed(study.pairs).numpy())
     names, sizes = np.unique(on.clusters, return_counts=True)
     names, sizes = names[sizes > 1], sizes[sizes > 1]
-    has_siblings = np.isin(on.clusters, names)
+    several = np.isin(on.clusters, names)
     task = Mistaken(
         make_learner,
         on.field.double(),
-        members,
-        has_siblings,
-        True,
-        study.seed,
-        False,
-        None,
-        summary,
-        believed=believed,
+        members[several],
+        seed=study.seed,
+        summary=summary,
+        believed=believed[several],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold

@@ -24,11 +24,24 @@ NOT_OURS = {"builtins", "torch", "typing"}
 
 
 class FoldFiles:
-    """A folder with one safetensors file a fold; a `folds.KeptFolds`.
+    """A folder with one safetensors file a fold, for `kept` of `leave_one_cluster_out`.
 
     Args:
         folder: made when the first fold is kept. Its name must tell all that a fold depends on but the clusters that
             are left out.
+
+    Examples:
+        >>> import tempfile
+        >>> from rsca_torch import Identity, leave_one_cluster_out
+        >>> from rsca_torch.testing import drawn_problem
+        >>> problem = drawn_problem()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kept = FoldFiles(Path(folder))
+        ...     result = leave_one_cluster_out(
+        ...         Identity, problem.field, problem.members, problem.clusters, kept=kept
+        ...     )
+        ...     print(kept.get(("NGC 0",)).rate == result.cluster_rates["NGC 0"])
+        True
     """
 
     def __init__(self, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,14 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import median_distance, rate_below
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.learners.distances import distances_of_allowed, sibling_distances
 from rsca_torch.learners.learner import Learner
 from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members, Trained
 
-__all__ = ["FigureOfMerit", "Fold", "KeptFolds", "LeftOut", "Task", "folds_of"]
+__all__ = ["Fold", "KeptFolds", "LeftOut", "Task", "folds_of"]
 
 LeftOut = tuple[str, ...]  # clusters that a learner does not see; of a fold, the first is the one that it judges
 
@@ -50,13 +50,6 @@ class Fold:
     merits: dict[str, float] = dataclass_field(default_factory=dict)  # NaN where no pair is allowed, as the rate
 
 
-class FigureOfMerit(Protocol):
-    """What is said of a cluster beside its rate, from the same distances; lower is better."""
-
-    def __call__(self, siblings: Tensor, strangers: Tensor, /) -> float:
-        """Of the distances of its sibling pairs (S,) and of its allowed (member, field star) pairs (T,), T > 0."""
-
-
 class KeptFolds(Protocol):
     """Where finished folds are kept, so that an interrupted run goes on."""
 
@@ -69,29 +62,40 @@ class KeptFolds(Protocol):
 
 @dataclass
 class Task:
-    """All that a fold needs but the clusters that are left out."""
+    """All that a fold needs but the clusters that are left out.
+
+    Attributes:
+        make_learner: gives a fresh learner.
+        field: (F, K) float64 latents of the field stars.
+        members: of clusters with two members or more, with the pairs that may be compared.
+        held_out: False: one learner fitted on all clusters judges them all.
+        seed: of torch's random numbers while a learner is made and fitted.
+        keep_distances: of the clusters that are left out alone.
+        logger: gives a Lightning logger, from the names of the clusters left out.
+        strict: as in `doppelganger_rate`.
+        merits: further figures of merit, by name.
+        summary: what the learner says of the field alone, from one fold to the next.
+    """
 
     make_learner: Callable[[], Learner]
     field: Tensor
     members: Members
-    has_siblings: NDArray[np.bool_]
-    held_out: bool
-    seed: int
-    keep_distances: bool  # of clusters that are left out alone
-    logger: Callable[[str], Any] | None
-    summary: dict[str, Any] = dataclass_field(default_factory=dict)
-    everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
+    held_out: bool = True
+    seed: int = 0
+    keep_distances: bool = False
+    logger: Callable[[str], Any] | None = None
     strict: bool = False
     merits: Mapping[str, FigureOfMerit] = dataclass_field(default_factory=dict)
+    summary: dict[str, Any] = dataclass_field(default_factory=dict)
+    _of_all: tuple[Learner, str] | None = dataclass_field(default=None, init=False)
 
     def __call__(self, left_out: LeftOut) -> list[Fold]:
         """Fit without these clusters, and judge each of them."""
         if self.held_out:
-            unseen = np.isin(self.members.labels, left_out)
-            learner, note = self.fitted(self.has_siblings & ~unseen, " and ".join(left_out))
+            learner, note = self.fitted(np.isin(self.members.labels, left_out, invert=True), " and ".join(left_out))
         else:
-            self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
-            learner, note = self.everyone
+            self._of_all = self._of_all or self.fitted(np.ones(len(self.members.labels), dtype=bool), "all")
+            learner, note = self._of_all
         keep = self.keep_distances and len(left_out) == 1
         return [self._judged(learner, cluster, note, keep) for cluster in left_out]
 
@@ -105,10 +109,8 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        merits = {
-            name: float(merit(siblings, strangers)) if len(strangers) else math.nan
-            for name, merit in self.merits.items()
-        }
+        known = len(strangers) > 0
+        merits = {name: float(merit(siblings, strangers)) if known else math.nan for name, merit in self.merits.items()}
         kept = (siblings, strangers) if keep_distances else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, trained, merits)
@@ -179,7 +181,6 @@ _worker: Task | None = None  # of this process
 def _start_worker(task: Task, threads: int) -> None:
     global _worker
     torch.set_num_threads(threads)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     _worker = task
 
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.folds import FigureOfMerit, Fold, KeptFolds, LeftOut, Task, folds_of
-from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, judged_clusters, result_of
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
+from rsca_torch.evaluation.folds import Fold, KeptFolds, LeftOut, Task, folds_of
+from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array
@@ -95,6 +96,15 @@ def nested_leave_one_cluster_out(
 
     Warns:
         NumericalWarning: as `carried` and `leave_one_cluster_out` do.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()
+        >>> candidates = {number: Candidate(stars.field[:, :number], stars.members[:, :number]) for number in (2, 4, 6)}
+        >>> nested = nested_leave_one_cluster_out(ScaledComponents, candidates, stars.clusters)
+        >>> nested.chosen["NGC 0"], nested.best
+        (6, 6)
     """
     labels = np.asarray(clusters, dtype=str)
     each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
@@ -105,10 +115,9 @@ def nested_leave_one_cluster_out(
     for done, number in enumerate(numbers, start=1):
         field, members, roots, kept = each[number]
         field, given = as_stars(field, members, labels, flags, roots)
-        judged = judged_clusters(labels)
         log = None if logger is None else partial(_logger_of, logger, number)
-        task = Task(make_learner, field, given, np.isin(labels, judged), True, seed, keep_distances, log)
-        task.strict, task.merits = strict, merits or {}
+        task = Task(make_learner, field, given, True, seed, keep_distances, log, strict, merits or {})
+        judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
         folds = reduce(or_, folds_of(task, jobs, kept, processes))
         curve[number] = result_of({cluster: folds[cluster,] for cluster in judged}, True, keep_distances)
@@ -159,6 +168,10 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
 
     Warns:
         NumericalWarning: names the candidates that are left out.
+
+    Examples:
+        >>> carried([4, 2], 100, ["M 67"] * 5 + ["NGC 188"] * 6 + ["M 92"] * 7)
+        [2, 4]
     """
     if not different_numbers(candidates):
         raise InputError(
