@@ -153,6 +153,7 @@ class Learner(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """A fresh learner does not know its shapes: buffers and empty parameters take those of what is loaded."""
+        self.trained_on = ()
         for name, _ in self.named_buffers(recurse=False):
             if prefix + name in state_dict:  # not into the old ones, which other folds may share
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))

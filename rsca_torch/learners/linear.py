@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -127,10 +127,6 @@ class Linear(LatentMap):
     def __init__(self, n_dimensions: int | None = None) -> None:
         super().__init__(n_dimensions)
         self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        self.trained_on = ()
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def fix_signs(rows: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ KINDS = pytest.mark.parametrize("kind", [KISSME, LDA, PCAWhitening, RCA])
 LEADING = pytest.mark.parametrize("kind", [LDA, PCAWhitening, RCA])
 SIBLINGS = pytest.mark.parametrize("kind", [KISSME, LDA, RCA])
 POPULATIONS = pytest.mark.parametrize("population", ["field", "members"])
-CONF = Path(__file__).parents[2] / "conf" / "learner"
 
 
 def close(actual, expected, rtol, atol):
