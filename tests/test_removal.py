@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli.main import CONFIG, main
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import em_loop_for, grouping_of
-from rsca_torch.removal import Removed, without
+from rsca_torch.removal import without
 from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
 from rsca_torch.survey.simulated.store import simulated_store
@@ -124,7 +124,7 @@ def test_against_the_oracle(survey, step_1, tolerance):
     close(removal.shares, shares[:2], **tolerance[torch.float64])
     got = removal(members.flux, members.valid, members.sigma)
     close(got[members.valid], expected[members.valid.numpy()], **tolerance[torch.float64])
-    for part in (Removed(members, removal), pickle.loads(pickle.dumps(Removed(members, removal)))):
+    for part in (without(members, removal), pickle.loads(pickle.dumps(without(members, removal)))):
         flux, valid, sigma = part.read(slice(3, 20, 2))
         close(flux[valid], got[3:20:2][valid], **tolerance[torch.float64])
         assert torch.equal(valid, members.valid[3:20:2])
@@ -266,7 +266,7 @@ BAND += ["simulation.stars.extinction=[0.11,0.02]"]
 def study_of(folder, *overrides):
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose("reproduce", [f"simulated={folder}", "checkpoints=null", *SMALL, *overrides])
-    return Study(config, simulated_store(config))
+    return Assembly(config, simulated_store(config))
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from rsca_torch.comparison.representation import (
     sees_spectra,
 )
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
-from rsca_torch.evaluation.folds import FigureOfMerit
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
