@@ -103,7 +103,7 @@ class Compression:
             n_components: K.
             start: a model of the same bins with more components to start from.
         """
-        kept = None if self.checkpoints is None else self.checkpoints / self._name(field, n_components, start)
+        kept = None if self.checkpoints is None else self.checkpoints / self.checkpoint_name(field, n_components, start)
         if kept is not None and kept.exists():
             log.info("going on with the fit in %s", kept)
         em_loop = hydra.utils.instantiate(self.em_loop, checkpoint=kept)
@@ -159,7 +159,7 @@ class Compression:
         ppca: MaskedPPCA = compress(*spectra, **options)
         return ppca
 
-    def _name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
+    def checkpoint_name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
         """Of the file in which a fit is kept: all that it depends on."""
         settings: dict[Any, Any] = {**self.options, "n_components": n_components, "store": self.checksum}
         for name in (*NOT_OF_A_FIT, "max_iterations"):  # a fit may go on for longer

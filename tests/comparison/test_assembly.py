@@ -1,6 +1,8 @@
-"""The one assembly: what it fits in which order, what a choice of components honours, and what `rsca fit` is in Python."""
+"""The one assembly: what is fitted in which order, what a choice of components honours, `rsca fit` in Python."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import hydra
 import numpy as np
@@ -48,7 +50,7 @@ def test_each_smaller_fit_starts_from_the_larger_one(folder):
 class Drawing(NCA):
     """Remembers what it was trained on."""
 
-    seen: list[torch.Tensor] = []
+    seen: ClassVar[list[torch.Tensor]] = []
 
     def loss(self, z, clusters):
         self.seen.append(z.detach().clone())

@@ -94,7 +94,7 @@ def test_raw_distances_of_spectra_are_those_of_the_model_spectra(spectra):
 
 
 def test_a_learner_whose_results_depend_on_no_unit_sees_the_latents_themselves(spectra):
-    both, field, members = spectra
+    _, field, members = spectra
     given = represent(field, members, lambda f, _: fit_ppca(f.flux, f.valid, 3))
     scales = given.ppca.scales
     for learner, units in ((ScaledComponents, torch.ones(3).double()), (Scaled, torch.ones(3).double()), (NCA, scales)):
