@@ -71,10 +71,7 @@ def reproduce(
         told = (way.result.rate, *way.result.interval(), difference.value, difference.low, difference.high)
         rows.append((*way[:4], *told))
     table = Table(rows=rows, names=HEAD)
-    values = [
-        Value(f"choices {row['representation']}", str(row["choice"]), *(float(row[name]) for name in HEAD[4:7]))
-        for row in table
-    ]
+    values = [Value.of(f"choices {row['representation']}", str(row["choice"]), row) for row in table]
     return Reproduced(values, found(table), {"choices": table}, {"choices": drawing(table)})
 
 

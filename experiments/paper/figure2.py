@@ -33,12 +33,8 @@ def reproduce(study: Study, n_components: Sequence[int]) -> Reproduced:
         f"{100 * largest['doppelganger_rate']:.2f} %. Without cross-validation it looks as if it were "
         f"{100 * table[table['kind'] == KINDS[False]]['doppelganger_rate'].min():.2f} %."
     )
-    values = [Value(f"pca_dimensions {row['kind']}", str(row["n_components"]), *_numbers(row)) for row in table]
+    values = [Value.of(f"pca_dimensions {row['kind']}", str(row["n_components"]), row) for row in table]
     return Reproduced(values, finding, {"figure2": table}, {"figure2": drawn(table)})
-
-
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
 
 
 def drawn(table: Table) -> Figure:

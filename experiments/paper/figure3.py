@@ -156,8 +156,8 @@ def values_of(table: Table, parts: Sequence[Sequences]) -> list[Value]:
     values = []
     for number, part in enumerate(parts, 1):
         row = strongest(table, number)
-        ends = (float(row[name]) for name in ("correlation", "low", "high"))
-        values.append(Value("features follow", f"feature {number}: {row['label']}", *ends))
+        names = ("correlation", "low", "high")
+        values.append(Value.of("features follow", f"feature {number}: {row['label']}", row, names))
         if np.isfinite(part.separation):
             values.append(Value("alpha sequences separation", f"feature {number}", *part[:3]))
             values.append(Value("alpha sequences valley", f"feature {number}", *part[3:]))

@@ -31,7 +31,7 @@ def reproduce(study: Study, n_components: Sequence[int], training_clusters: Sequ
     As in the authors' program (section 4.7 of the paper): for n training clusters, n + 1 of all clusters are drawn at
     random, and each of them is judged by a learner that is trained on the other n. The rate of a draw is the mean over
     its clusters weighted by members, and the draws are averaged. Every number of components sees the same draws. A draw
-    in which a learner cannot be fitted, as where members less clusters are fewer than components, is left out and
+    in which a learner cannot be fitted, as where members minus clusters are fewer than components, is left out and
     counted.
 
     `standard_error` is that of the mean over draws. Draws share clusters, those of 21 in 22 nearly all of them, so it
@@ -136,9 +136,7 @@ def _interval(rates: NDArray[np.float64], weights: NDArray[np.int64], seed: int)
 
 def _value(row: Table.Row) -> Value:
     item = f"training_clusters K={row['n_components']}"
-    return Value(
-        item, str(row["training_clusters"]), *(float(row[name]) for name in ("doppelganger_rate", "low", "high"))
-    )
+    return Value.of(item, str(row["training_clusters"]), row)
 
 
 def found(table: Table) -> str:

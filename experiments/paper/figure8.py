@@ -26,7 +26,7 @@ KINDS = ("together", "apart", "some nights in common", "nights not known")
 TOGETHER, APART, PARTLY, UNKNOWN = range(4)
 PAIR = "representation cluster star sibling nights distance".split()
 TEST = (
-    "representation apart_less_together low high p kolmogorov_smirnov p_kolmogorov_smirnov together apart clusters"
+    "representation apart_minus_together low high p kolmogorov_smirnov p_kolmogorov_smirnov together apart clusters"
 ).split()
 Nights = frozenset[tuple[str, int]]
 
@@ -65,7 +65,7 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Test:
-    """Distances of siblings observed apart less those of siblings observed together, in median sibling distances."""
+    """Distances of siblings observed apart minus those of siblings observed together, in median sibling distances."""
 
     difference: float
     low: float
@@ -82,12 +82,12 @@ def reproduce(study: Study, fewest: int, permutations: int, plates: int) -> Repr
     A fold's distances have units of their own, so they are divided by the cluster's median sibling distance, which is
     the threshold of its doppelganger rate: the same number for both kinds of pairs, whatever the nights.
 
-    Only clusters with both kinds say anything. In each the mean distance apart less that together is taken, and these
+    Only clusters with both kinds say anything. In each the mean distance apart minus that together is taken, and these
     are averaged, weighted by the inverse of their variances. What chance would give is seen by giving the nights of
     every star to another star of its cluster at random, again and again: a pair is not independent of another pair
     with the same star, a permutation of stars keeps that. p is two-sided. The interval is a bootstrap over clusters.
     The Kolmogorov-Smirnov statistic of all these pairs, which sees other differences than of means, has its p from the
-    same permutations.
+    same permutations. (scipy's permutation_test permutes pairs or samples, not the stars behind the pairs.)
 
     Args:
         study: the survey.
@@ -189,7 +189,7 @@ def _permuted(kind: NDArray[np.int8], number: int, random: np.random.Generator) 
 def statistics(
     clusters: Sequence[Siblings], kinds: Sequence[NDArray[np.int8]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(clusters, R) each cluster's mean apart less that together, (R,) Kolmogorov-Smirnov of all pairs.
+    """(clusters, R) each cluster's mean apart minus that together, (R,) Kolmogorov-Smirnov of all pairs.
 
     Args:
         clusters: C of them.
@@ -216,14 +216,14 @@ def counts(clusters: Sequence[Siblings]) -> str:
 
 def _values(row: Table.Row) -> list[Value]:
     item = f"siblings' nights {row['representation']}"
-    difference = Value(item, "apart less together", *(float(row[name]) for name in TEST[1:4]))
+    difference = Value.of(item, "apart minus together", row, TEST[1:4])
     return [difference, Value(item, "p", float(row["p"])), Value(item, "p, K-S", float(row["p_kolmogorov_smirnov"]))]
 
 
 def found(table: Table, counted: str) -> str:
     """By how much siblings observed apart are farther from each other, and whether that may be chance."""
     said = [
-        f"{100 * row['apart_less_together']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}) from "
+        f"{100 * row['apart_minus_together']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}) from "
         f"{row['representation'].replace('_', ' ')} (p = {row['p']:.2g}, Kolmogorov-Smirnov "
         f"{row['p_kolmogorov_smirnov']:.2g})"
         for row in table

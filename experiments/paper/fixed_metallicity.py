@@ -53,7 +53,7 @@ def reproduce(study: Study, max_metallicity: float) -> Reproduced:
                 rows.append((on.name, learner, pairs, result.rate, *result.interval(), *_counts(result)))
     table = Table(rows=rows, names=HEAD)
     values = [
-        Value(f"fixed_metallicity {row['representation']}", f"{row['learner']}, {row['pairs']}", *_numbers(row))
+        Value.of(f"fixed_metallicity {row['representation']}", f"{row['learner']}, {row['pairs']}", row)
         for row in table
     ]
     finding = found(table, max_metallicity, unknown)
@@ -61,7 +61,7 @@ def reproduce(study: Study, max_metallicity: float) -> Reproduced:
 
 
 def representations(study: Study) -> Iterator[Representation]:
-    """Spectra and abundances of the stars, less members without [Fe/H]."""
+    """Spectra and abundances of the stars, without the members that lack [Fe/H]."""
     for on in (study.spectra, study.abundances()):
         known = np.isfinite(np.asarray(on.member_stars["FE_H"], dtype=float))
         rows = torch.from_numpy(known)
@@ -80,10 +80,6 @@ def alike(on: Representation, max_metallicity: float) -> Tensor:
 def _counts(result: LOCOResult) -> tuple[int, int]:
     """Clusters with a pair, and pairs."""
     return sum(pairs > 0 for pairs in result.pairs.values()), sum(result.pairs.values())
-
-
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
 
 
 def found(table: Table, max_metallicity: float, unknown: int) -> str:

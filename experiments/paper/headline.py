@@ -81,7 +81,7 @@ def found(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], 
     few, match = (f"{number:.0f}" if np.isfinite(number) else "none" for number in enough.values())
     return (
         f"From spectra {_percent(spectra)} of pairs of a member and a field star are as similar as siblings, from the "
-        f"abundance subset {_percent(subset)} ({paper}). Abundances less spectra, cluster by cluster: "
+        f"abundance subset {_percent(subset)} ({paper}). Abundances minus spectra, cluster by cluster: "
         f"{100 * less.value:+.2f} ({100 * less.low:+.2f} to {100 * less.high:+.2f}) %. The smallest number of "
         f"dimensions whose rate is not significantly above that of all dimensions is {few}, above that of the "
         f"abundances {match} (paired over clusters, {100 * level:g} % intervals)."

@@ -69,8 +69,7 @@ def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], dr
                 means.append((mistake, share, wrong, spread, np.mean(rates), *mean_of(results).interval(), error))
     of_draws, table = Table(rows=rows, names=DRAW), Table(rows=means, names=MEAN)
     values = [
-        Value(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", *_numbers(row))
-        for row in table
+        Value.of(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", row) for row in table
     ]
     tables = {"memberships": table, "memberships_draws": of_draws}
     return Reproduced(values, found(table, of_draws), tables, {"memberships": drawing(table)})
@@ -140,10 +139,6 @@ def mean_of(results: Sequence[LOCOResult]) -> LOCOResult:
     """Each cluster's mean rate over draws."""
     rates = {name: float(np.mean([one.cluster_rates[name] for one in results])) for name in results[0].cluster_rates}
     return replace(results[0], cluster_rates=rates)
-
-
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
 
 
 def found(table: Table, of_draws: Table) -> str:

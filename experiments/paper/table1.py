@@ -22,7 +22,7 @@ def reproduce(study: Study, dimensions: Sequence[int]) -> Reproduced:
 
     The order is each fold's own, so no held-out cluster has a say in it. The published spread is over ten random starts
     of PPCA. There is one fit here and no chance in it: `spread` and interval are of a bootstrap over clusters. The
-    difference is the rate less that of all dimensions, paired over clusters.
+    difference is the rate minus that of all dimensions, paired over clusters.
 
     Args:
         study: the survey.
@@ -44,13 +44,9 @@ def reproduce(study: Study, dimensions: Sequence[int]) -> Reproduced:
         less = paired_difference(result, everything)
         rows.append((number, result.rate, *result.interval(), result.spread(), less.value, less.low, less.high))
     table = Table(rows=rows, names=HEAD)
-    values = [Value("top_n", str(row["dimensions"]), *_numbers(row)) for row in table]
+    values = [Value.of("top_n", str(row["dimensions"]), row) for row in table]
     left_out = sorted(set(dimensions) - set(kept))
     return Reproduced(values, found(table, left_out, study), {"table1": table}, {"table1": drawing(table)})
-
-
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
 
 
 def found(table: Table, left_out: Sequence[int], study: Study) -> str:

@@ -73,7 +73,7 @@ def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: in
     table = Table(rows=rows, names=COLUMNS)
     features = Table(rows=shares, names="survey spectra feature share".split())
     values = [
-        Value("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", *(float(row[name]) for name in names))
+        Value.of("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", row, names)
         for row in table
         for what, names in {"R^2": COLUMNS[3:6], "rate": COLUMNS[7:]}.items()
     ]

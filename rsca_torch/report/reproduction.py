@@ -70,6 +70,13 @@ class Value:
     cluster: str = ""
     why: str = ""
 
+    @classmethod
+    def of(
+        cls, item: str, setting: str, row: Table.Row, names: Sequence[str] = ("doppelganger_rate", "low", "high")
+    ) -> Value:
+        """A row's number and the ends of its interval, from the columns of those names."""
+        return cls(item, setting, *(float(row[name]) for name in names))
+
 
 @dataclass(frozen=True)
 class Reproduced:

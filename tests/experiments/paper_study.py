@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import runpy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import hydra
 import numpy as np
@@ -15,19 +13,19 @@ from rsca_torch.cli.main import CONFIG
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.learners import ScaledComponents
-from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.survey.simulated.store import simulated_store
+from rsca_torch.survey.store import Store
 
 
-def script(name):
-    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
+def configured(command, *overrides):
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        return hydra.compose(command, list(overrides))
 
 
 def study_of(folder, *overrides):
-    settings = (f"simulated={folder}", "compressor.tolerance=1e-3", "compressor.n_components=12", "checkpoints=null")
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("reproduce", [*settings, *overrides])
-    return Study(config, simulated_store(config))
+    quick = ["compressor.tolerance=1e-3", "compressor.n_components=12", "checkpoints=null"]
+    config = configured("reproduce", f"simulated={folder}", *quick, *overrides)
+    return Study(config, simulated_store(config) if config.store is None else Store.open(config.store))
 
 
 def with_learner(study, make_learner):
@@ -37,12 +35,13 @@ def with_learner(study, make_learner):
 
 
 def with_columns(study, name, of_field, of_members):
-    """The same stars with other values of a column of the star table."""
+    """The same stars with other values of a column of the star table; None: those that it has."""
     other = copy.copy(study)
     other.field, other.members = copy.copy(study.field), copy.copy(study.members)
     for part, values in ((other.field, of_field), (other.members, of_members)):
         part.stars = part.stars.copy()
-        part.stars[name] = values
+        if values is not None:
+            part.stars[name] = values
     stars = {"field_stars": other.field.stars, "member_stars": other.members.stars}
     other._compressed = {number: replace(on, **stars) for number, on in study._compressed.items()}
     return other

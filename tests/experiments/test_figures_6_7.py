@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from paper_study import configured, study_of, with_columns
+from scripts import script
 
 from rsca_torch import InputError, Spectra, fit_ppca
 from rsca_torch.cli.main import CONFIG, main
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.survey.apogee import wavelength
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial
 
@@ -30,7 +26,8 @@ pytestmark = [
 ]
 
 BANDS = [15272.42, 15617.0, 15653.0, 15673.0]
-SMALL = ["simulation.n_field=300", "simulation.stars.extinction=[0.11,1.6]"]  # many stars of high extinction
+#: Many stars of high extinction.
+SMALL = ["compressor.tolerance=1e-2", "simulation.n_field=300", "simulation.stars.extinction=[0.11,1.6]"]
 FEW = {"fewest_low": 100, "fewest_high": 40}
 SPEEDS = {"fewest_slow": 100, "fewest_fast": 20}
 FINDER = {"ppca.n_components": 6, "ppca.tolerance": 1e-2, **{f"finder.{name}": number for name, number in FEW.items()}}
@@ -41,18 +38,6 @@ def reproduced(study, name, **changed):
     given = OmegaConf.to_container(OmegaConf.load(CONFIG / "experiment" / f"{name}.yaml"))
     del given["title"]
     return script(name).reproduce(study, **given | {"n_components": 6} | changed)
-
-
-def script(name):
-    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
-
-
-def study_of(folder, *overrides):
-    settings = (f"simulated={folder}", "compressor.tolerance=1e-2", *overrides)
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("reproduce", [*settings])
-    store = simulated_store(config) if config.store is None else Store.open(config.store)
-    return Study(config, store)
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +98,7 @@ def test_the_curve_of_figure_6_covers_every_bin_on_the_chips(figure6, study):
 
 def sides(telluric):
     """Slow and fast stars of a large survey, without its files."""
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("simulate", ["root=x", f"simulation.synthesis.telluric={telluric}"])
+    config = configured("simulate", "root=x", f"simulation.synthesis.telluric={telluric}")
     simulation, rule = hydra.utils.instantiate(config.simulation), Censoring(interstellar_pixels=())
     stars = simulation.stars.draw(3000, np.random.default_rng(0))
     bins, given = np.flatnonzero(rule.trusted_bins()), {}
@@ -168,11 +152,8 @@ def test_figure_7(study):
 
 
 def without(study, column):
-    other = copy.copy(study)
+    other = with_columns(study, column, np.nan, None)
     other.uncensored = lambda _: other
-    other.field = copy.copy(study.field)
-    other.field.stars = study.field.stars.copy()
-    other.field.stars[column] = np.nan
     return other
 
 
@@ -281,7 +262,7 @@ def test_what_cannot_be_found(work, capfd, options, message):
 
 
 def test_a_store_of_ones_own_needs_an_uncensored_one(study):
-    own = study_of("nowhere", "store=loud/store")
+    own = study_of("nowhere", *SMALL, "store=loud/store")
     typed = "rsca ingest survey=apogee_dr16 survey.root=.*loud/archive censoring=none store=loud/store-uncensored"
     with pytest.raises(InputError, match=f"{typed}, and give that store as uncensored=loud/store-uncensored"):
         reproduced(own, "figure6", **FEW)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from types import SimpleNamespace
-
 import hydra
 import numpy as np
 import pytest
@@ -12,6 +9,8 @@ import reference
 import torch
 from astropy.table import Table
 from omegaconf import OmegaConf
+from paper_study import configured as composed
+from scripts import script
 
 from rsca_torch import (
     RSCA,
@@ -32,7 +31,6 @@ from rsca_torch.comparison.compression import arguments
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.scaled_components import within_cluster_spread
 from rsca_torch.ppca.model import fit_source
-from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.rsca import compress
 from rsca_torch.spectra.blocks import Arrays
 from rsca_torch.survey.simulated.store import simulated_store
@@ -42,12 +40,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
-choices = SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / "choices.py")))
+choices = script("choices")
 
 
 def configured(*overrides):
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        return hydra.compose("reproduce", list(overrides))
+    return composed("reproduce", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +231,9 @@ def test_the_paper_s_learner_is_listed_and_makes_a_layer():
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("survey")
-    overrides = ["simulation.n_field=200", "compressor=paper", "learner=paper", "compressor.n_components=8"]
-    config = configured(f"simulated={folder}", "checkpoints=null", "compressor.products=float32", *overrides)
+def study(surveys):
+    overrides = ["compressor=paper", "learner=paper", "compressor.n_components=8", "compressor.products=float32"]
+    config = configured(f"simulated={surveys}/of-300", "simulation.n_field=300", "checkpoints=null", *overrides)
     return Study(config, simulated_store(config))
 
 
