@@ -9,7 +9,8 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.variants import read_uncensored
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
@@ -19,11 +20,11 @@ from rsca_torch.survey.interstellar import Feature, InterstellarFinder, Residual
 INTERVAL = "first end deepest depth error significance nearest_band overlaps_authors".split()
 
 
-def reproduce(study: Study, uncensored: str | None, n_components: int, **finder: Any) -> Reproduced:
+def reproduce(assembly: Assembly, uncensored: str | None, n_components: int, **finder: Any) -> Reproduced:
     """Mean residual of stars of high extinction about the plane of stars of low extinction, and what is to be censored.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         uncensored: a store of it that leaves no interstellar range out; None: of a simulated survey one is made.
         n_components: of the plane.
         **finder: options of `InterstellarFinder`.
@@ -32,9 +33,9 @@ def reproduce(study: Study, uncensored: str | None, n_components: int, **finder:
         InputError: no such store, no extinctions, or too few stars of low or of high extinction.
     """
     finding = InterstellarFinder(**finder)
-    on = study.uncensored(uncensored)
+    on = read_uncensored(assembly, uncensored)
     low, high = finding.sides(on.field.stars)
-    plane = on.plane(low.rows, n_components)
+    plane = on.compression.fit_some(on.field.take(low.rows), n_components)
     found = residuals(plane, on.field.take(high.rows), on.field.wavelength, finding.width)
     features = finding.features(found, on.field.wavelength)
     grid = wavelength()

@@ -12,10 +12,10 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["simulated_with", "uncensored"]
+__all__ = ["read_uncensored", "simulated_with"]
 
 
-def uncensored(given: Assembly, store: str | None) -> Assembly:
+def read_uncensored(given: Assembly, store: str | None) -> Assembly:
     """The survey with no interstellar range left out.
 
     Args:
