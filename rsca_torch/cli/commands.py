@@ -49,6 +49,7 @@ from rsca_torch.files import filled_folder, require_new_file, require_new_folder
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.learners.registry import builtin, installed, learner_class, learners_table, maker
 from rsca_torch.removal import without
+from rsca_torch.report.ingest_summary import features_table, print_summary
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.reproduction import items_of, write_summary
 from rsca_torch.report.reproduction import reproduce as reproduce_items
@@ -59,8 +60,8 @@ from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, 
 from rsca_torch.report.terminal import print_table, progress
 from rsca_torch.rsca import RSCA, AnySpectra
 from rsca_torch.spectra.packed import require_room
-from rsca_torch.survey.found_censoring import FoundCensoring
-from rsca_torch.survey.found_censoring import ingest as ingest_survey
+from rsca_torch.survey.ingest import ingest as ingest_survey
+from rsca_torch.survey.interstellar import FoundCensoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
@@ -76,13 +77,23 @@ EMBEDDED_AT_ONCE = 1024  # stars
 def simulate(config: DictConfig) -> None:
     """Write a simulated survey as an archive's tree."""
     root = _path(config.root)
-    hydra.utils.instantiate(config.simulation).write(root, config.seed)
+    simulation = hydra.utils.instantiate(config.simulation)
+    with progress() as told:
+        simulation.write(root, config.seed, partial(told.step, "simulating spectra"))
     log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)
 
 
 def ingest(config: DictConfig) -> None:
     """Survey files to a store."""
-    store = ingest_survey(hydra.utils.instantiate(config.survey), config.store)
+    survey = hydra.utils.instantiate(config.survey)
+    with progress() as told:
+        store = ingest_survey(
+            survey,
+            config.store,
+            progress=partial(told.step, "reading spectra"),
+            found=lambda features: print_table(features_table(features)),
+        )
+    print_summary(store)
     following = "compare" if store.is_member.any() else "embed model=FILE out=FILE"
     log.info("store in %s; next: rsca %s store=%s", store.path, following, store.path)
 
@@ -278,7 +289,12 @@ def _store(config: DictConfig) -> Store:
         log.info("checking %s", store.path)
         store.verify()
         return store
-    return simulated_store(config)
+    new = not (Path(config.simulated) / "store").exists()
+    with progress() as told:
+        store = simulated_store(config, told.step)
+    if new:
+        print_summary(store)
+    return store
 
 
 def _abundances(config: DictConfig, field: AnySpectra, members: AnySpectra) -> list[Representation]:

@@ -98,13 +98,13 @@ class Study:
         """
         if store is None and self.config.store is None:
             return Study(self.config, uncensored_store(self.config), self.progress)
-        made = self.store.manifest["survey"]["root"], f"{self.store.path}-uncensored"
-        survey = f"apogee_{self.store.manifest['release']}" if self.store.manifest["release"] else "aspcapstar_files"
-        cure = f"rsca ingest survey={survey} survey.root={made[0]} censoring=none store={made[1]}"
+        survey, path = self.store.manifest["survey"], f"{self.store.path}-uncensored"
+        name, root = (survey.get(key, key.upper()) for key in ("name", "root"))
+        cure = f"rsca ingest survey={name} survey.root={root} censoring=none store={path}"
         if store is None:
             raise InputError(
                 f"{self.store.path} lacks the interstellar ranges, which this is about: {cure}, and give that store as "
-                f"uncensored={made[1]} of this experiment"
+                f"uncensored={path} of this experiment"
             )
         given = Store.open(store)
         if given.censoring.interstellar_pixels or given.censoring.interstellar_angstrom:
