@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.variants import read_uncensored
+from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
-from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.interstellar import Feature, InterstellarFinder, Residuals, residuals
 
 INTERVAL = "first end deepest depth error significance nearest_band overlaps_authors".split()
@@ -39,7 +40,8 @@ def reproduce(assembly: Assembly, uncensored: str | None, n_components: int, **f
     found = residuals(plane, on.field.take(high.rows), on.field.wavelength, finding.width)
     features = finding.features(found, on.field.wavelength)
     grid = wavelength()
-    authors = [(grid[first], grid[end]) for first, end in Censoring().interstellar_pixels]
+    pixels = OmegaConf.load(CONFIG / "censoring" / "authors.yaml").interstellar_pixels
+    authors = [(grid[first], grid[end]) for first, end in pixels]
     bands = {band: at(band, found, on.field.wavelength.numpy()) for band in finding.bands}
     within = {band: any(one.first <= band < one.end for one in features) for band in finding.bands}
     others = [one for one in features if not any(one.first <= band < one.end for band in finding.bands)]

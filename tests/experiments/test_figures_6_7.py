@@ -16,7 +16,7 @@ from scripts import script
 from rsca_torch import InputError, Spectra, fit_ppca
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.variants import read_uncensored
-from rsca_torch.survey.apogee import grid, wavelength
+from rsca_torch.survey.apogee import GRID, wavelength
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial
@@ -102,7 +102,7 @@ def sides(telluric):
     config = configured("simulate", "root=x", f"simulation.synthesis.telluric={telluric}")
     simulation, rule = hydra.utils.instantiate(config.simulation), Censoring(interstellar_pixels=())
     stars = simulation.stars.draw(3000, np.random.default_rng(0))
-    bins, given = np.flatnonzero(rule.trusted_bins(grid())), {}
+    bins, given = np.flatnonzero(rule.trusted_bins(GRID)), {}
     for seed, (name, rows) in enumerate({"slow": np.abs(stars["VHELIO"]) < 5, "fast": stars["VHELIO"] > 80}.items()):
         blocks = simulation.observe(stars[rows & (stars["ROLE"] == "field")], np.random.SeedSequence(seed))
         flux, error = (np.concatenate(part)[:, bins] for part in list(zip(*blocks, strict=True))[2:])
@@ -228,7 +228,7 @@ def test_what_was_interrupted_goes_on(found, monkeypatch, capfd):
         assert not Path("again").exists()
     assert "15272.42" in capfd.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr("rsca_torch.survey.ingest.read_spectrum", count)
+        patch.setattr("rsca_torch.survey.apogee_catalogue.read_spectrum", count)
         assert main(once) == 0
     assert reads == []
     assert Store.open("again").checksum == found.checksum
