@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.model import MaskedPPCA, fit_source
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Source
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring
