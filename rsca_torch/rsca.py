@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import whole_file
+from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
@@ -170,7 +170,7 @@ class RSCA(nn.Module):
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         header["sha256"] = _digest(tensors)
-        with whole_file(target) as part:
+        with atomic_file(target) as part:
             part.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
 
     @classmethod

@@ -33,7 +33,7 @@ from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import Difference, LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.files import whole_file
+from rsca_torch.files import atomic_file
 from rsca_torch.learners import Learner
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
@@ -88,7 +88,7 @@ def latents(config: DictConfig, store: Store, file: Path) -> tuple[Tensor, Tenso
     if not file.exists():
         on = represented(config, store)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as part:
+        with atomic_file(file) as part:
             torch.save({"field": on.field, "members": on.members}, part)
     kept = torch.load(file, weights_only=True)
     return kept["field"], kept["members"]

@@ -35,7 +35,7 @@ from rsca_torch.comparison.representation import (
 )
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.files import filled_folder, require_new_folder, whole_folder
+from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
 from rsca_torch.learners import Learner
 from rsca_torch.learners.registry import maker
 from rsca_torch.removal import without
@@ -72,7 +72,7 @@ def run(config: DictConfig) -> float:
             log.info("finished already: %s", out)
             return rate
     learners = _learners(config)
-    with whole_folder(out) if job is None else filled_folder(out) as folder:
+    with atomic_folder(out) if job is None else updated_folder(out) as folder:
         store = open_store(config)
         field, members = (store.select(rows) for rows in (~store.is_member, store.is_member))
         require_clusters(store)

@@ -21,7 +21,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.errors import InputError
-from rsca_torch.files import filled_folder, whole_folder
+from rsca_torch.files import atomic_folder, updated_folder
 from rsca_torch.report.pictures import save_figure
 
 __all__ = [
@@ -149,7 +149,7 @@ def _done(study: Study, name: str, out: Path) -> Outcome:
         log.warning("warning: %s is skipped: %s", name, error)
         return Outcome(name, title, [], "", str(error))
     outcome = Outcome(name, title, list(reproduced.values), reproduced.finding)
-    with whole_folder(out / name) as folder:
+    with atomic_folder(out / name) as folder:
         for file, table in reproduced.tables.items():
             table.write(folder / f"{file}.csv", format="ascii.csv")
         for file, figure in reproduced.figures.items():
@@ -212,7 +212,7 @@ HEAD = "experiment item setting cluster published uncertainty obtained low high 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) -> None:
     """summary.csv and summary.md: published and obtained side by side, what each experiment found, its pictures."""
     rows = [row for outcome in outcomes for row in _rows(outcome, simulated)]
-    with filled_folder(folder, "summary.md") as part:
+    with updated_folder(folder, "summary.md") as part:
         with (part / "summary.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(HEAD)
