@@ -197,7 +197,7 @@ def published() -> pd.DataFrame:
     texts = dict.fromkeys(("item", "setting", "cluster", "source"), str)
     table = pd.read_csv(EXPERIMENTS / "published.csv", comment="#", dtype=texts)
     table = table.fillna({"cluster": "", "uncertainty": 0.0})
-    return table.set_index(["item", "setting", "cluster"])
+    return table.set_index(["item", "setting", "cluster"]).sort_index()
 
 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) -> None:
