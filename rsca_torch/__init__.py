@@ -2,7 +2,8 @@
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import (
     KISSME,
     LDA,
@@ -17,7 +18,8 @@ from rsca_torch.learners import (
     ScaledComponents,
     Siamese,
 )
-from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
+from rsca_torch.ppca.fit import fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.spectra import Spectra

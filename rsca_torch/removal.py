@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,12 +20,11 @@ from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Arrays, Rows, Source
-from rsca_torch.spectra.spectra import Spectra
-from rsca_torch.survey.store import StoredSpectra
-from rsca_torch.survey.visits import star_column
+from rsca_torch.spectra.blocks import Arrays, Source
+from rsca_torch.spectra.stars import ROLES, Stars
+from rsca_torch.spectra.view import AnySpectra, View
 
-__all__ = ["AnySpectra", "Grouping", "Removal", "Removed", "without"]
+__all__ = ["Grouping", "Removal", "without"]
 
 
 class Removal(nn.Module):
@@ -60,13 +58,13 @@ class Removal(nn.Module):
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, P) flux less its part in the hyperplane, in the dtype of the flux; arguments as of `MaskedPPCA`."""
-        return self.less(as_tensor(flux), self.coordinates(Arrays(flux, valid, sigma)))
+        return self.minus(as_tensor(flux), self.coordinates(Arrays(flux, valid, sigma)))
 
     def coordinates(self, source: Source) -> Tensor:
         """(N, d) float64, read block by block."""
         return (self.ppca.latents(source) - self.centre) @ self.reading.double().T
 
-    def less(self, flux: Tensor, coordinates: Tensor) -> Tensor:
+    def minus(self, flux: Tensor, coordinates: Tensor) -> Tensor:
         """(N, P) flux of stars with known coordinates (N, d), less their part in the hyperplane."""
         return flux - (coordinates @ self.directions.to(coordinates).T).to(flux.dtype)
 
@@ -76,38 +74,11 @@ class Removal(nn.Module):
         return read, -read @ self.ppca.mean.nan_to_num() - self.reading @ self.centre
 
 
-class Removed:
-    """Spectra less their part in a hyperplane, subtracted as they are read: no copy of them is made.
-
-    Attributes:
-        stars: N rows.
-        wavelength: (P,) vacuum Angstrom.
-    """
-
-    def __init__(self, source: AnySpectra, removal: Removal) -> None:
-        self.source, self.removal = source, removal
-        self.stars: Table = source.stars
-        self.wavelength: Tensor = source.wavelength
-        self.n_bins: int = source.n_bins
-        self.has_sigma: bool = source.has_sigma
-        self.checked: bool = source.checked
-        self._coordinates = removal.coordinates(source)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, stars: slice) -> Rows:
-        """(flux, valid, sigma) of some stars, each (n, P)."""
-        flux, valid, sigma = self.source.read(stars)
-        return self.removal.less(flux, self._coordinates[stars]), valid, sigma
-
-
-AnySpectra = Spectra | StoredSpectra | Removed
-
-
 def without(source: AnySpectra, removal: Removal | None) -> AnySpectra:
-    """The spectra less what is to be removed; as they are where that is nothing."""
-    return Removed(source, removal) if removal is not None and len(removal) else source
+    """The spectra minus what is to be removed; as they are where that is nothing."""
+    if removal is None or not len(removal):
+        return source
+    return (source if isinstance(source, View) else View(source)).minus(removal)
 
 
 @dataclass(frozen=True)
@@ -115,7 +86,7 @@ class Grouping:
     """Which stars are alike in something that is no chemistry, and when they share a feature.
 
     Args:
-        column: of the star table.
+        column: a role or else a column of the star table.
         width: stars whose values lie in the same interval of this width, from 0, are a group. None: those of one value.
         n_components: K of the step 1 in which it is looked for.
         least: share of the variance that stars of a group must have in common at least.
@@ -142,17 +113,17 @@ class Grouping:
         if self.shuffles < 1:
             raise InputError(f"remove by {self.column}: at least 1 shuffle tells what is chance, got {self.shuffles}")
 
-    def groups(self, stars: Table) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    def groups(self, stars: Stars) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """(N,) which stars have others in their group, and the labels of those.
 
         Raises:
             InputError: where the column is not there, has no value, or fewer than two groups have two stars.
         """
-        values = star_column(stars, self.column)
-        if values is None:
+        if self.column not in (*ROLES, *stars.colnames):
             raise InputError(
                 f"remove by {self.column}: the star table has no such column, but {', '.join(stars.colnames)}"
             )
+        values = stars.values(self.column)
         if self.width is not None:
             if values.dtype.kind not in "fiu":
                 raise InputError(f"remove by {self.column}: it holds no numbers for width={self.width} to divide")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,19 +18,19 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.compress import Basis, compress
+from rsca_torch.ppca.fit import Products
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.ppca.model import MaskedPPCA, Noise, fit_source
-from rsca_torch.removal import AnySpectra, Removal, without
+from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.removal import Removal, without
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Joined
-from rsca_torch.spectra.spectra import Spectra
+from rsca_torch.spectra.blocks import Noise
+from rsca_torch.spectra.view import AnySpectra
 
-__all__ = ["RSCA", "AnySpectra", "Basis", "compress"]
+__all__ = ["RSCA"]
 
-Basis = Literal["inductive", "transductive"]
-SCHEMA = 3
+SCHEMA = 4  # of model files
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
-SCHEMAS = range(1, SCHEMA + 1)  # that load reads
 
 
 class RSCA(nn.Module):
@@ -45,6 +46,7 @@ class RSCA(nn.Module):
         wavelength: (P,) float64, vacuum Angstrom.
         ppca: step 1, which takes over where bins are censored or their noise is given.
         removal: what is taken out of every spectrum before it; None: nothing. `weight` and `bias` have it in them.
+        clusters: those on whose members it was fitted; empty: not known.
     """
 
     weight: Tensor
@@ -62,9 +64,10 @@ class RSCA(nn.Module):
         sigma_r: Tensor,
         wavelength: Tensor,
         removal: Removal | None = None,
+        clusters: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.ppca, self.removal = ppca, removal
+        self.ppca, self.removal, self.clusters = ppca, removal, tuple(clusters)
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
         if removal is not None:  # eq. 12.4: x less directions (read x + offset)
@@ -80,52 +83,114 @@ class RSCA(nn.Module):
         self.register_buffer("wavelength", wavelength)
 
     @classmethod
+    def of(
+        cls,
+        ppca: MaskedPPCA,
+        learner: ScaledComponents,
+        wavelength: Tensor,
+        removal: Removal | None = None,
+        clusters: Sequence[str] = (),
+    ) -> RSCA:
+        """One layer of step 1 and of steps 2 to 4 that were fitted on its latents.
+
+        Args:
+            ppca: step 1.
+            learner: fitted on latents of `ppca`, not in units of flux.
+            wavelength: (P,) Angstrom, of the bins of step 1.
+            removal: as in the class.
+            clusters: on whose members the learner was fitted.
+        """
+        return cls(ppca, learner.weight, learner.centre, learner.sigma_r, wavelength, removal, clusters)
+
+    @classmethod
     def fit(
         cls,
         field: AnySpectra,
         members: AnySpectra,
         clusters: Labels | None = None,
         n_components: int = 30,
-        noise: Noise = "measured",
+        noise: Noise | None = None,
         *,
+        clip: float | Literal["usual"] | None = "usual",
+        tolerance: float = 1e-4,
+        max_iterations: int = 500,
+        products: Products = "float32",
+        basis: Basis = "inductive",
+        fitted_components: int | None = None,
+        random_start: int | None = None,
+        start: MaskedPPCA | None = None,
         robust: bool = True,
         pooled: bool = True,
         top: int | None = None,
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
-        basis: Basis = "inductive",
         removal: Removal | None = None,
-        **ppca: Any,
+        progress: Callable[[int, float], None] | None = None,
     ) -> RSCA:
-        """Learn the map from field stars and the members of open clusters.
+        """Learn the map from field stars and the members of open clusters; without options as `rsca fit` does.
 
         Args:
-            field: F spectra.
+            field: F spectra, in memory or in a store.
             members: M spectra of the same bins.
-            clusters: M labels. None: the members' column CLUSTER.
-            n_components: K of step 1.
-            noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" is the paper's.
-            robust: as in ScaledComponents.
-            pooled: as in ScaledComponents.
-            top: as in ScaledComponents.
-            mad_factor: as in ScaledComponents.
-            clamp: as in ScaledComponents.
-            basis: as in `compress`.
+            clusters: M labels. None: the members' role group.
+            n_components: as in `compress`, and so for what follows up to start.
+            noise: see there.
+            clip: see there.
+            tolerance: see there.
+            max_iterations: see there.
+            products: see there.
+            basis: see there.
+            fitted_components: see there.
+            random_start: see there.
+            start: see there.
+            robust: as in `ScaledComponents`, and so for what follows up to clamp.
+            pooled: see there.
+            top: see there.
+            mad_factor: see there.
+            clamp: see there.
             removal: what is taken out of all spectra first, as `Grouping.find` finds it in the field. None: nothing.
-            **ppca: as in `compress`.
+            progress: called with (iteration, mean log-likelihood per valid bin) after each iteration of step 1.
 
         Raises:
-            InputError: as `fit_ppca` and `ScaledComponents.initialise` do, and where the bins of the two differ.
+            InputError: as `compress` and `ScaledComponents.initialise` do, and where the members have no labels.
+
+        Example:
+            >>> random = np.random.default_rng(0)
+            >>> axes = random.normal(size=(2, 20))
+            >>> def drawn(latents, **columns):
+            ...     flux = 1 + latents @ axes + random.normal(size=(len(latents), 20)) / 10
+            ...     stars = {"id": [f"{len(latents)}-{n}" for n in range(len(latents))], **columns}
+            ...     return Spectra(flux, sigma=np.full(flux.shape, 0.1), stars=Table(stars))
+            >>> field = drawn(random.normal(size=(60, 2)))
+            >>> centres = np.repeat(random.normal(size=(3, 2)), 4, axis=0)
+            >>> members = drawn(centres + random.normal(size=(12, 2)) / 5, group=np.repeat(["A", "B", "C"], 4))
+            >>> rsca = RSCA.fit(field, members, n_components=2)
+            >>> rsca.embed(members).shape
+            torch.Size([12, 2])
         """
-        if clusters is None and "CLUSTER" not in members.stars.colnames:
-            raise InputError("the members have no column CLUSTER: give their labels as clusters=")
-        labels = np.asarray(members.stars["CLUSTER"], dtype=str) if clusters is None else clusters
+        if clusters is None and not members.stars.has("group"):
+            raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
+        labels = members.stars.group if clusters is None else clusters
         require_dimensions(n_components, len(field), labels)  # before the hard work
         field, members = (without(part, removal) for part in (field, members))
-        compressor = compress(field, members, n_components, noise, basis=basis, **ppca)
-        scaling = ScaledComponents(robust, pooled, top, mad_factor, clamp)
-        scaling.initialise(_latents(compressor, field), _latents(compressor, members), labels)
-        return cls(compressor, scaling.weight, scaling.centre, scaling.sigma_r, field.wavelength, removal)
+        ppca = compress(
+            field,
+            members,
+            n_components,
+            noise,
+            clip=clip,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            products=products,
+            basis=basis,
+            fitted_components=fitted_components,
+            random_start=random_start,
+            start=start,
+            progress=progress,
+        )
+        learner = ScaledComponents(robust, pooled, top, mad_factor, clamp)
+        learner.initialise(ppca.latents(field), ppca.latents(members), labels)
+        return cls.of(ppca, learner, field.wavelength, removal, np.unique(np.asarray(labels, dtype=str)).tolist())
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) features, in the dtype of the flux.
@@ -148,29 +213,47 @@ class RSCA(nn.Module):
         left = flux if self.removal is None else self.removal(flux, valid, sigma)
         return self.from_latents(self.ppca(left, valid, sigma)).to(flux.dtype)
 
+    def __repr__(self) -> str:
+        """What a person wants to know, in two lines."""
+        telling = int(self.sigma_r.isfinite().sum())
+        return (
+            f"RSCA of {self.weight.shape[1]} bins: {len(self.sigma_r)} features, {telling} of which tell siblings "
+            f"apart; trained on {len(self.clusters) or 'unknown'} clusters\n  step 1: {self.ppca!r}"
+        )
+
     def from_latents(self, latents: Tensor) -> Tensor:
         """(N, K) features of the latents of step 1 (N, K)."""
         features: Tensor = (latents - self.centre) @ self.rotation.to(latents.dtype).T
         return features
 
-    def embed(self, spectra: Spectra) -> Tensor:
-        """(N, K) features of spectra on any bins of the same grid: bins that they lack are censored."""
-        spectra = spectra.on(self.wavelength)
-        features: Tensor = self(spectra.flux, spectra.valid, spectra.sigma)
-        return features
+    def embed(self, spectra: AnySpectra) -> Tensor:
+        """(N, K) features of spectra in memory or in a store, read block by block; in the dtype of the flux.
+
+        Args:
+            spectra: on any bins of the same grid: bins that they lack are censored.
+
+        Raises:
+            InputError: where not a single bin is the model's.
+        """
+        flux, _, _ = spectra.read(slice(0, 0))
+        return self.from_latents(self.embedding(spectra).latents).to(flux.dtype)
+
+    def embedding(self, spectra: AnySpectra) -> Embedding:
+        """The latents of step 1 that `embed` is made of, and the bins that were set aside for them."""
+        return self.ppca.embed(without(spectra.on(self.wavelength), self.removal))
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
-        target = Path(path)
         header = {
             "format": "rsca_torch",
             "schema": SCHEMA,
+            "clusters": list(self.clusters),
             **_header(self.ppca),
             "removal": None if self.removal is None else _header(self.removal.ppca),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         header["sha256"] = _digest(tensors)
-        with atomic_file(target) as part:
+        with atomic_file(Path(path)) as part:
             part.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
 
     @classmethod
@@ -178,7 +261,7 @@ class RSCA(nn.Module):
         """Read what `save` wrote.
 
         Raises:
-            InputError: where the file is missing, is no RSCA model, or is of a newer schema.
+            InputError: where the file is missing, is no RSCA model, or is of another schema.
         """
         if not Path(path).is_file():
             raise InputError(f"no model at {path}: give a file that RSCA.save or `rsca fit` wrote")
@@ -189,9 +272,9 @@ class RSCA(nn.Module):
         except SafetensorError as error:
             raise InputError(f"{path} is no safetensors file ({error}): give one that `rsca fit` wrote") from error
         schema = header.get("schema") if isinstance(header, dict) and header.get("format") == "rsca_torch" else None
-        if schema not in SCHEMAS:
+        if schema != SCHEMA:
             raise InputError(
-                f"{path} is no RSCA model of schema {SCHEMA} or earlier, but {schema}: give one that `rsca fit` wrote"
+                f"{path} is no RSCA model of schema {SCHEMA}, but {schema}: fit it again with this version's `rsca fit`"
             )
         if header.get("sha256") != _digest(tensors):
             raise InputError(f"{path} is damaged: its numbers are not those that were saved; fit or copy it again")
@@ -200,48 +283,10 @@ class RSCA(nn.Module):
             buffers = (tensors[f"removal.{name}"] for name in ("directions", "reading", "centre", "shares"))
             removal = Removal(_step_1(header["removal"], tensors, "removal.ppca"), *buffers)
         rotation, centre, sigma_r, bins = (tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength"))
-        model = cls(_step_1(header, tensors, "ppca"), rotation, centre, sigma_r, bins, removal)
-        model.load_state_dict(tensors, strict=header["schema"] > 1)  # bit for bit what was saved
+        step_1 = _step_1(header, tensors, "ppca")
+        model = cls(step_1, rotation, centre, sigma_r, bins, removal, header["clusters"])
+        model.load_state_dict(tensors)  # bit for bit what was saved
         return model
-
-
-def compress(
-    field: AnySpectra,
-    members: AnySpectra,
-    n_components: int = 30,
-    noise: Noise = "measured",
-    *,
-    basis: Basis = "inductive",
-    fitted_components: int | None = None,
-    **ppca: Any,
-) -> MaskedPPCA:
-    """Step 1 for a field and its clusters.
-
-    Args:
-        field: F spectra, in memory or in a store.
-        members: M spectra of the same bins.
-        n_components: K.
-        noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" does not use it.
-        basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
-            judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
-        fitted_components: fit with so many, of which the n_components longest axes are kept. None: with n_components.
-        **ppca: tolerance, max_iterations, clip, products, start, random_start, progress, engine of `fit_source`.
-
-    Raises:
-        InputError: as `fit_ppca`, and where the bins differ, sigma is missing, basis is neither, or fewer components
-            are fitted than kept.
-    """
-    if not torch.equal(field.wavelength, members.wavelength):
-        raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
-    if basis not in ("inductive", "transductive"):
-        raise InputError(f"basis must be inductive or transductive, got {basis!r}")
-    if noise != "isotropic" and not (field.has_sigma and members.has_sigma):
-        raise InputError(f"{noise} noise needs the spectra's sigma: give it, or noise='isotropic'")
-    source = field if basis == "inductive" else Joined(field, members)
-    if fitted_components is not None and fitted_components < n_components:
-        raise InputError(f"fitted_components={fitted_components}: at least n_components={n_components} expected")
-    model = fit_source(source, fitted_components or n_components, noise, wavelength=field.wavelength, **ppca)
-    return model if fitted_components is None else model.leading(n_components)
 
 
 def _header(ppca: MaskedPPCA) -> dict[str, Any]:
@@ -257,8 +302,8 @@ def _step_1(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Ma
         header["noise_variance"],
         header["history"],
         header["converged"],
-        tensors.get(f"{name}.scatter"),
-        header.get("clip"),
+        tensors[f"{name}.scatter"],
+        header["clip"],
     )
 
 
@@ -268,7 +313,3 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         total.update(name.encode() + tensors[name].cpu().numpy().tobytes())
     return total.hexdigest()
-
-
-def _latents(ppca: MaskedPPCA, spectra: AnySpectra) -> Tensor:
-    return ppca.latents(spectra)

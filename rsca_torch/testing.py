@@ -53,7 +53,13 @@ class Problem:
 
 
 def drawn_problem() -> Problem:
-    """300 field stars and 30 members of 5 clusters in 6 dimensions, well mixed; each tells siblings apart."""
+    """300 field stars and 30 members of 5 clusters in 6 dimensions, well mixed; each tells siblings apart.
+
+    Examples:
+        >>> problem = drawn_problem()
+        >>> problem.field.shape, problem.members.shape, len(problem.clusters)
+        (torch.Size([300, 6]), torch.Size([30, 6]), 30)
+    """
     rng = np.random.default_rng(SEED)
     spreads = np.linspace(0.1, 0.6, 6)
     mixing = rng.normal(size=(6, 6)) + 2 * np.eye(6)
@@ -86,6 +92,12 @@ class LearnerContract:
     Subclasses set `make` to the learner's class, or to a function without arguments that gives a fresh learner. One
     that needs other stars than `drawn_problem` (of spectra `drawn_spectra`) overrides `problem`. Recipes are shortened
     to three epochs.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> class TestScaledComponents(LearnerContract):
+        ...     make = ScaledComponents
+        >>> TestScaledComponents().test_no_fold_leaks()
     """
 
     make: ClassVar[Callable[[], Learner]]

@@ -13,8 +13,6 @@ import torch
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=20, database=None)
 hypothesis.settings.load_profile("deterministic")
 
-torch.set_num_threads(1)  # the problems are tiny: threads that wait for each other made them ten times slower
-
 TOLERANCE = {
     torch.float64: {"rtol": 1e-9, "atol": 1e-11},  # a few hundred sums, conditions up to ~1e4
     torch.float32: {"rtol": 1e-4, "atol": 1e-5},

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli.main import CONFIG, main
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.comparison.compression import engine_for, grouping_of
-from rsca_torch.removal import Removed, without
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.compression import Compression, grouping_of
+from rsca_torch.comparison.progress import Silence
+from rsca_torch.ppca.compress import compress
+from rsca_torch.removal import without
 from rsca_torch.report.reproduction import EXPERIMENTS
-from rsca_torch.rsca import compress
 from rsca_torch.survey.simulated.store import simulated_store
 
 pytestmark = [
@@ -47,7 +48,14 @@ def drawn(feature, seed=0):
         flux = 1 + latents @ loadings + 0.2 * feature * made + sigma * rng.normal(size=sigma.shape)
         ids = [f"{'M' if len(set(clusters)) > 1 else 'F'}{n}" for n in range(len(flux))]
         stars = Table({"APOGEE_ID": ids, "VHELIO_AVG": velocity, "CLUSTER": clusters})
-        return Spectra(*map(torch.from_numpy, (flux, rng.random(flux.shape) > 0.1, sigma)), None, stars)
+        return Spectra(
+            *map(torch.from_numpy, (flux, rng.random(flux.shape) > 0.1, sigma)),
+            None,
+            stars,
+            id="APOGEE_ID",
+            group="CLUSTER",
+            velocity="VHELIO_AVG",
+        )
 
     field = spectra(rng.normal(size=(500, 3)), rng.uniform(-50, 50, 500), [""] * 500)
     of_clusters = [np.repeat(centres, 6, axis=0) for centres in (rng.normal(size=(5, 3)), rng.uniform(-50, 50, (5, 1)))]
@@ -117,7 +125,7 @@ def test_against_the_oracle(survey, step_1, tolerance):
     close(removal.shares, shares[:2], **tolerance[torch.float64])
     got = removal(members.flux, members.valid, members.sigma)
     close(got[members.valid], expected[members.valid.numpy()], **tolerance[torch.float64])
-    for part in (Removed(members, removal), pickle.loads(pickle.dumps(Removed(members, removal)))):
+    for part in (without(members, removal), pickle.loads(pickle.dumps(without(members, removal)))):
         flux, valid, sigma = part.read(slice(3, 20, 2))
         close(flux[valid], got[3:20:2][valid], **tolerance[torch.float64])
         assert torch.equal(valid, members.valid[3:20:2])
@@ -215,7 +223,10 @@ def test_stars_of_one_value_are_a_group(survey):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"column": "NO_SUCH"}, "remove by NO_SUCH: the star table has no such column, but APOGEE_ID, VHELIO_AVG"),
+        (
+            {"column": "NO_SUCH"},
+            "remove by NO_SUCH: the star table has no such column, but APOGEE_ID, VHELIO_AVG",
+        ),
         ({"column": "CLUSTER", "width": 2.0}, "remove by CLUSTER: it holds no numbers for width=2.0 to divide"),
         ({"column": "CLUSTER"}, "remove by CLUSTER: the column has no value"),
         ({"width": 1e-9}, "0 groups have two stars, two are needed: give another width than 1e-09"),
@@ -256,7 +267,7 @@ BAND += ["simulation.stars.extinction=[0.11,0.02]"]
 def study_of(folder, *overrides):
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose("reproduce", [f"simulated={folder}", "checkpoints=null", *SMALL, *overrides])
-    return Study(config, simulated_store(config))
+    return Assembly(config, simulated_store(config))
 
 
 @pytest.fixture(scope="module")
@@ -357,8 +368,8 @@ def test_what_compressor_remove_may_be(capfd, compared, monkeypatch):
 def test_fits_are_kept_under_names_that_say_what_was_removed(usual):
     def name(removed, **remove):
         study = removing(usual, **remove)
-        study.config.checkpoints = "kept"
-        return engine_for(study.config, study.store, 12, removed=removed).checkpoint
+        compression = Compression.of(study.config, study.store.checksum, Silence())
+        return compression.checkpoint_name(SimpleNamespace(removal="something" if removed else None), 12, None)
 
     assert name(True) != name(False) == name(False, width=3.0)  # where nothing is found the fit is the usual one
     assert name(True) != name(True, width=3.0)

@@ -12,7 +12,7 @@ from astropy.table import Table
 from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, InputError, NumericalWarning, ScaledComponents, Spectra, fit_ppca
-from rsca_torch.rsca import compress
+from rsca_torch.ppca.compress import compress
 
 N_BINS = 16
 
@@ -22,10 +22,11 @@ def spectra(rng, latents, loadings, clusters=None):
     sigma = rng.uniform(0.02, 0.06, size=(len(latents), N_BINS))
     flux = 1 + latents @ loadings.T + sigma * rng.normal(size=sigma.shape)
     columns = {"APOGEE_ID": [f"{'M' if clusters is not None else 'F'}{n}" for n in range(len(latents))]}
+    roles = {"id": "APOGEE_ID"}
     if clusters is not None:
-        columns["CLUSTER"] = clusters
+        columns["CLUSTER"], roles["group"] = clusters, "CLUSTER"
     valid = rng.random(flux.shape) > 0.1
-    return Spectra(*map(torch.from_numpy, (flux, valid, sigma)), 15100 + torch.arange(N_BINS), Table(columns))
+    return Spectra(*map(torch.from_numpy, (flux, valid, sigma)), 15100 + torch.arange(N_BINS), Table(columns), **roles)
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,20 @@ from rich.table import Table as Grid
 
 from rsca_torch import NumericalWarning
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.extrapolation import ROUNDING, Climb
-from rsca_torch.ppca.m_step import em_pass
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.spectra.blocks import Blocks
 from rsca_torch.survey.store import Store
 
 
 def extrapolated(
     blocks: Blocks, theta: Parameters, tolerance: float, most: int, clip: float | None
-) -> tuple[Climb, int]:
-    """The climb to its end, and its passes."""
-    ascent, passes = Climb(theta, tolerance, most, ROUNDING[blocks.dtype]), 0
+) -> tuple[Ascent, int]:
+    """EM to its end, and its iterations, those thrown away too."""
+    ascent, passes = Ascent(theta, tolerance, most, ROUNDING[blocks.dtype]), 0
     while not ascent.done:
-        ascent.move(em_pass(blocks, ascent.trial, clip))
+        ascent.advance(moments_of(blocks, ascent.trial, clip))
         passes += 1
     return ascent, passes
 
@@ -43,7 +43,7 @@ def plain(blocks: Blocks, theta: Parameters, limit: int, clip: float | None, aim
     """Likelihoods of one EM step after the other, until `aim` is reached or so many are made."""
     history: list[float] = []
     while len(history) < limit and not (history and history[-1] >= aim):
-        moments = em_pass(blocks, theta, clip)
+        moments = moments_of(blocks, theta, clip)
         history.append(moments.log_likelihood)
         theta, _ = moments.maximise()
     return history
@@ -57,9 +57,9 @@ def both(
     tolerance: float,
     max_iterations: int,
     clip: float | None = None,
-    progress: object = None,  # noqa: ARG001  (an engine is given one)
-) -> Climb:
-    """An engine of `fit_source` that goes both ways and adds a row."""
+    progress: object = None,  # noqa: ARG001  (an EM loop is given one)
+) -> Ascent:
+    """An EM loop of `fit_source` that goes both ways and adds a row."""
     ascent, passes = extrapolated(blocks, theta, tolerance, max_iterations, clip)
     aim = ascent.history[-1]
     history = plain(blocks, theta, limit, clip, aim)
@@ -85,10 +85,10 @@ def main() -> None:
     columns = ("noise", "passes", "nats a bin", "plain: to the same", "to the same tolerance", "nats short there")
     grid = Grid(*columns, title=f"{len(field):,} stars, K = {given.components}, tolerance {given.tolerance:g}")
     for noise in given.noise:
-        engine = partial(both, given.limit, partial(grid.add_row, noise))
+        em_loop = partial(both, given.limit, partial(grid.add_row, noise))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # bins left out
-            fit_source(field, given.components, noise, given.tolerance, given.limit, engine=engine)
+            fit_source(field, given.components, noise, given.tolerance, given.limit, em_loop=em_loop)
     Console().print(grid)
 
 

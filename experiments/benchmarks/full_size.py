@@ -18,7 +18,8 @@ from measuring import Meter, in_own_process
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rsca_torch.ppca.model import Noise, Products, fit_source
+from rsca_torch.ppca.fit import Products, fit_source
+from rsca_torch.spectra.blocks import Noise
 from rsca_torch.survey.store import Store
 
 

@@ -23,12 +23,14 @@ from astropy.table import Table
 from rich.console import Console
 from rich.progress import track
 
-from rsca_torch.survey.apogee import abundance_column, spectrum_files
+from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.apogee import abundance_column, grid, spectrum_files
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated import SimulatedSurvey
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial, require_free
+from rsca_torch.survey.survey import ROLES_OF_APOGEE
 
 RELEASE = RELEASES["dr16"]
 SURVEY = SimulatedSurvey(release=RELEASE.name)
@@ -37,7 +39,7 @@ SURVEY = SimulatedSurvey(release=RELEASE.name)
 def chosen_bins(n_bins: int) -> tuple[Censoring, np.ndarray]:
     """The rule and the pixels: the authors' ranges censored where enough bins are left."""
     for censoring in (Censoring(), Censoring(interstellar_pixels=())):
-        trusted = np.flatnonzero(censoring.trusted_bins())
+        trusted = np.flatnonzero(censoring.trusted_bins(grid()))
         if n_bins <= len(trusted):
             return censoring, trusted[np.linspace(0, len(trusted) - 1, n_bins).astype(int)]
     raise SystemExit(f"--bins must be at most {len(trusted)}, the pixels on the chips")
@@ -83,24 +85,17 @@ def write(out: Path, n_stars: int, n_bins: int, n_members: int, n_clusters: int,
     drawing, measuring, observing = np.random.SeedSequence(seed).spawn(3)
     stars = observations(n_stars - n_members, n_members, n_clusters, np.random.default_rng(drawing))
     table = star_table(stars, np.random.default_rng(measuring))
-    partial = Partial(out, json.dumps([n_stars, n_bins, n_members, n_clusters, seed]), bins)
+    partial = Partial(out, json.dumps([n_stars, n_bins, n_members, n_clusters, seed]), bins, grid().wavelength[bins])
     n_valid = 0
     for rows, flux, error in spectra(stars, bins, observing):
         valid = censoring.valid(flux, error)
         n_valid += int(valid.sum())
         if rows[0] >= partial.done:
             partial.append(flux, error, valid, {})
-    counts = {
-        "stars": n_stars,
-        "field": n_stars - n_members,
-        "members": n_members,
-        "clusters": len(np.unique(table["CLUSTER"])) - 1,
-        "bins": int(partial.seen.sum()),
-        "problems": 0,
-    }
     survey = {"simulated": {"seed": seed}, "censoring": asdict(censoring)}
     steps = [{"cut": "simulated", "removed": 0, "kept": n_stars}]
-    partial.finish(table, steps, [], {"release": RELEASE.name, "survey": survey, "counts": counts, "lone_members": []})
+    told = {"survey": survey, "censoring": survey["censoring"], "segments": grid().edges(), "lone_members": []}
+    partial.finish(Stars.of(table, **ROLES_OF_APOGEE), steps, [], told)
     return Store.open(out), 1 - n_valid / (n_stars * n_bins)
 
 

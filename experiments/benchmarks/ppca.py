@@ -29,7 +29,8 @@ from rich.table import Table as Grid
 from sklearn.decomposition import PCA
 
 from rsca_torch import NumericalWarning
-from rsca_torch.ppca.model import MaskedPPCA, Products, fit_ppca
+from rsca_torch.ppca.fit import Products, fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.survey.store import Store
 
 DEFAULTS = inspect.signature(fit_ppca).parameters

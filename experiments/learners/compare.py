@@ -32,7 +32,8 @@ from rsca_torch.comparison.representation import Representation, represent, sees
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
-from rsca_torch.evaluation.leave_one_out import Difference, LOCOResult, leave_one_cluster_out, paired_difference
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
 from rsca_torch.files import atomic_file
 from rsca_torch.learners import Learner
 from rsca_torch.survey.simulated.store import simulated_store

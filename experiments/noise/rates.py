@@ -25,11 +25,13 @@ from torch import Tensor
 from rsca_torch.cli.main import CONFIG
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.doppelganger import allowed_pairs
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.files import atomic_file
 from rsca_torch.learners import Averaged, ScaledComponents
-from rsca_torch.ppca.model import MaskedPPCA, fit_source
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Joined
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.simulated.store import simulated_store

@@ -17,7 +17,7 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.compression import compress
 from rsca_torch.comparison.representation import Representation, abundances, represent
-from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import Scaled, ScaledComponents
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.ppca.model import MaskedPPCA

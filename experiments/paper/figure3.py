@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import norm, rankdata, spearmanr
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Study
-from rsca_torch.evaluation.leave_one_out import LEVEL
+from rsca_torch.evaluation.explained_variance import explained_by_groups
+from rsca_torch.evaluation.result import LEVEL
 from rsca_torch.report.pictures import draw_features
 from rsca_torch.report.reproduction import Reproduced, Value
 
-ERRORS = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on either side in a 68 % interval
+ERRORS = norm.ppf((1 + LEVEL) / 2)  # standard errors on either side in a 68 % interval
 BINS = 20  # of equally many stars, for what a label explains
 FEWEST = 10  # stars that make a sequence
 APART = 2.0  # standard deviations between two that can be told apart (Ashman, Bird & Zepf 1994)
@@ -114,7 +115,7 @@ def associated(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tupl
 
 def rank_correlation(feature: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float, float]:
     """Spearman's, and its 68 % interval by the standard error of Bonett & Wright (2000); docs/maths.md, eq. 10.1."""
-    correlation = float(np.corrcoef(ranks(feature), ranks(label))[0, 1])
+    correlation = float(spearmanr(feature, label).statistic)
     error = ERRORS * np.sqrt((1 + correlation**2 / 2) / (len(feature) - 3))
     middle = np.arctanh(correlation)
     return correlation, float(np.tanh(middle - error)), float(np.tanh(middle + error))
@@ -122,17 +123,8 @@ def rank_correlation(feature: NDArray[np.float64], label: NDArray[np.float64]) -
 
 def explained(feature: NDArray[np.float64], label: NDArray[np.float64]) -> float:
     """Share of a feature's variance that goes with a label, on a curve of whatever shape; docs/maths.md, eq. 10.2."""
-    place = (np.ceil(ranks(label)).astype(int) - 1) * BINS // len(label)
-    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
-    within = np.square(feature - (np.bincount(place, feature) / counts)[place]).sum() / (len(feature) - len(counts))
-    return float(1 - within / feature.var(ddof=1))
-
-
-def ranks(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) 1 to n, of equal ones the mean."""
-    _, place, counts = np.unique(sample, return_inverse=True, return_counts=True)
-    mean: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
-    return mean[place]
+    place = (np.ceil(rankdata(label)).astype(int) - 1) * BINS // len(label)
+    return float(explained_by_groups(feature[:, None], place)[0])
 
 
 def above(fe_h: NDArray[np.float64], alpha_m: NDArray[np.float64], at_solar: float, slope: float) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
@@ -109,19 +110,17 @@ class Judge:
 
     def _rates(self, names: NDArray[np.str_]) -> Iterator[float]:
         members = self.members[np.isin(self.members.labels, names)]
-        has_siblings = np.ones(len(members.labels), dtype=bool)
-        make, seed = self.study.make_learner, self.study.seed
-        task = Task(make, self.field, members, has_siblings, True, seed, False, None, self.summary)
+        task = Task(self.study.make_learner, self.field, members, seed=self.study.seed, summary=self.summary)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
             for name in names:
-                yield task(name).rate
+                yield task((name,))[0].rate
 
 
 def _mean(of_draws: NDArray[np.float64]) -> tuple[float, float, float]:
     """The mean, its standard error and the standard deviation."""
-    spread = of_draws.std(ddof=1) if len(of_draws) > 1 else np.nan
-    return of_draws.mean(), spread / np.sqrt(len(of_draws)), spread
+    error, spread = (sem(of_draws), of_draws.std(ddof=1)) if len(of_draws) > 1 else (np.nan, np.nan)
+    return of_draws.mean(), error, spread
 
 
 def _interval(rates: NDArray[np.float64], weights: NDArray[np.int64], seed: int) -> tuple[float, float]:

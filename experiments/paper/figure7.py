@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
+from scipy.stats import sem
 from torch import Tensor
 
 from rsca_torch.comparison.assembly import Study
@@ -116,8 +117,8 @@ def excesses(
     for place, (name, first, end) in enumerate(regions):
         fast, slow = (own[own.isfinite()] for own in (sizes[kind][:, place] for kind in ("fast", "slow")))
         if min(len(fast), len(slow)) > 1:  # else the survey's censoring leaves the region out
-            error = (fast.var() / len(fast) + slow.var() / len(slow)).sqrt()
-            rows.append((name, first, end, float(fast.mean() - slow.mean()), float(error)))
+            error = float(np.hypot(sem(fast), sem(slow)))
+            rows.append((name, first, end, float(fast.mean() - slow.mean()), error))
     return Table(rows=rows or None, names=REGION, dtype=[str, float, float, float, float])
 
 

@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.comparison import Result
-from rsca_torch.evaluation.leave_one_out import paired_difference
+from rsca_torch.evaluation.result import paired_difference
 from rsca_torch.report.pictures import draw_histograms
 from rsca_torch.report.reproduction import Reproduced, Value, published
 

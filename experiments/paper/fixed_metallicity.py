@@ -16,7 +16,8 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.comparison import learner_name
 from rsca_torch.comparison.representation import Representation
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Identity, Scaled
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
+from rsca_torch.evaluation.explained_variance import RESAMPLES, Explained, explained, predicted
 from rsca_torch.learners.groups import Groups
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
-RESAMPLES = 300
 SOURCES = EMBEDDING, DISTANCES, ABUNDANCES, BEYOND = "embedding", "distances", "abundances", "beyond abundances"
 KINDS = CHEMISTRY, NUISANCE = "chemistry", "nuisance"
 NIGHT, DATE, OFF_CENTRE = "first night", "first date", "fibre off centre"
@@ -34,14 +32,6 @@ SHOWN = {
     "MEANFIB": "fibre",
     "ALPHA_M": r"[$\alpha$/M]",
 }
-
-
-class Told(NamedTuple):
-    """How much of a label is told, and the 68 % interval of that."""
-
-    r2: float
-    low: float
-    high: float
 
 
 def reproduce(
@@ -78,15 +68,14 @@ def reproduce(
     known, abundances = known_abundances(study)
     field, scatter = embedded(study)
     field, fold = field[known], np.random.default_rng(study.seed).integers(folds, size=len(abundances))
-    told: dict[tuple[str, str], dict[str, Told]] = {}
+    told: dict[tuple[str, str], dict[str, Explained]] = {}
     for name, values in labels.items():
         there = np.isfinite(values[known])
-        target = torch.from_numpy(values[known][there])
-        probe = probed(field[there], abundances[there], target, fold[there], scatter, study.seed)
+        probe = probed(field[there], abundances[there], values[known][there], fold[there], scatter, study.seed)
         kind = CHEMISTRY if name in chemistry else NUISANCE
         told[kind, name] = {s: probe[s] for s in (SOURCES if kind == NUISANCE else SOURCES[:2])}
     if nights is not None:
-        left = field - predicted(abundances, field, 0.0, fold)
+        left = field - predicted(abundances, field, fold)
         parts = {DISTANCES: field, ABUNDANCES: abundances / abundances.std(0), BEYOND: left}
         told[NUISANCE, NIGHT] = {s: in_common(part, nights[known], study.seed) for s, part in parts.items()}
     rows = [(*label, source, *numbers) for label, sources in told.items() for source, numbers in sources.items()]
@@ -102,18 +91,18 @@ def reproduce(
     return Reproduced(values, found(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
 
 
-def embedded(study: Study) -> tuple[Tensor, float]:
-    """(F, D) the field by a learner fitted on all clusters, less what is zero, and siblings' variance a dimension."""
+def embedded(study: Study) -> tuple[NDArray[np.float64], float]:
+    """(F, D) the field by a learner fitted on all clusters, without dimensions of weight 0; siblings' mean variance."""
     learner, on = study.fitted(study.spectra), study.spectra
     with torch.no_grad():
         field, members = learner(on.field).double(), learner(on.members).double()
-    field = field[:, field.var(0) > 0]
     groups = Groups(on.clusters)
     scatter = groups.centred(members).square().sum() / (len(members) - len(groups))
-    return field, float(scatter) / field.shape[1]
+    told = field[:, field.var(0) > 0].numpy()
+    return told, float(scatter) / told.shape[1]
 
 
-def known_abundances(study: Study) -> tuple[NDArray[np.bool_], Tensor]:
+def known_abundances(study: Study) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """(F,) which field stars have abundances, and the (n, elements) abundances of those, dex."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # stars that lack one are left out
@@ -122,7 +111,7 @@ def known_abundances(study: Study) -> tuple[NDArray[np.bool_], Tensor]:
     known = np.isin(ids, known_ids)
     if known.sum() != len(known_ids):
         raise InputError(f"{len(known_ids)} field stars have abundances, but their ids stand in {known.sum()} rows")
-    return known, on.field
+    return known, on.field.numpy()
 
 
 def labels_of(
@@ -164,52 +153,30 @@ def first_visits(
 
 
 def probed(
-    field: Tensor, abundances: Tensor, label: Tensor, fold: NDArray[np.int64], scatter: float, seed: int
-) -> dict[str, Told]:
+    field: NDArray[np.float64],
+    abundances: NDArray[np.float64],
+    label: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    scatter: float,
+    seed: int,
+) -> dict[str, Explained]:
     """What each source tells of a label (n,)."""
-    none = torch.zeros(abundances.shape[1], dtype=torch.float64)
-    of_siblings = torch.full((field.shape[1],), scatter, dtype=torch.float64)
-    both, of_both = torch.cat([abundances, field], dim=1), torch.cat([none, of_siblings])
 
-    def error(features: Tensor, penalty: Tensor | float) -> Tensor:
-        return (label - predicted(features, label[:, None], penalty, fold)[:, 0]).square()
+    def error(features: NDArray[np.float64], penalty: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+        return np.square(label - predicted(features, label[:, None], fold, penalty)[:, 0])
 
-    of_mean = (label - label.mean()).square()
-    left = error(abundances, none)
+    both = np.hstack([abundances, field])
+    of_both = np.repeat([0.0, scatter], [abundances.shape[1], field.shape[1]])
+    of_mean, left = np.square(label - label.mean()), error(abundances)
     return {
-        EMBEDDING: share(error(field, 0.0), of_mean, seed),
-        DISTANCES: share(error(field, of_siblings), of_mean, seed),
-        ABUNDANCES: share(left, of_mean, seed),
-        BEYOND: share(error(both, of_both), left, seed),
+        EMBEDDING: explained(error(field), of_mean, seed),
+        DISTANCES: explained(error(field, scatter), of_mean, seed),
+        ABUNDANCES: explained(left, of_mean, seed),
+        BEYOND: explained(error(both, of_both), left, seed),
     }
 
 
-def predicted(features: Tensor, labels: Tensor, penalty: Tensor | float, fold: NDArray[np.int64]) -> Tensor:
-    """(n, T) labels of every fold by a ridge of features (n, D) that is fitted on the other folds.
-
-    The penalty of a feature is a variance, in its units: that of noise which would lessen its weight as much.
-    """
-    told = torch.empty_like(labels)
-    for number in np.unique(fold):
-        out = torch.from_numpy(fold == number)
-        centre, mean = features[~out].mean(0), labels[~out].mean(0)
-        deviations = features[~out] - centre
-        scatter = deviations.T @ deviations + torch.diag(len(deviations) * (penalty + torch.zeros_like(centre)))
-        weight = torch.linalg.pinv(scatter, hermitian=True) @ deviations.T @ (labels[~out] - mean)
-        told[out] = (features[out] - centre) @ weight + mean
-    return told
-
-
-def share(error: Tensor, reference: Tensor, seed: int) -> Told:
-    """1 - sum of errors / sum of reference, both squares of n stars; its interval from a bootstrap over stars."""
-    squares, random = np.stack([error.numpy(), reference.numpy()], axis=1), np.random.default_rng(seed)
-    number = len(squares)
-    times = (np.bincount(random.integers(number, size=number), minlength=number) for _ in range(RESAMPLES))
-    sums = np.stack([squares.sum(0), *(time @ squares for time in times)])
-    return _told(1 - sums[:, 0] / sums[:, 1])
-
-
-def in_common(sample: Tensor, nights: NDArray[np.str_], seed: int) -> Told:
+def in_common(sample: NDArray[np.float64], nights: NDArray[np.str_], seed: int) -> Explained:
     """Share of the variance of sample (n, D) that stars of the same night have in common; a bootstrap over nights.
 
     The intraclass correlation of a one-way analysis of variance, summed over dimensions: about 0 where nights say
@@ -217,23 +184,19 @@ def in_common(sample: Tensor, nights: NDArray[np.str_], seed: int) -> Told:
     """
     names, number, counts = np.unique(nights, return_inverse=True, return_counts=True)
     together = ((counts > 1) & (names != ""))[number]
-    groups, sample = Groups(nights[together]), sample[torch.from_numpy(together)]
+    groups, of_nights = Groups(nights[together]), torch.from_numpy(sample[together])
     size = groups.size.double().numpy()
-    means = (groups.means(sample) - sample.mean(0)).numpy()
-    within = groups.sums(groups.centred(sample).square()).sum(1).numpy()
+    means = (groups.means(of_nights) - of_nights.mean(0)).numpy()
+    within = groups.sums(groups.centred(of_nights).square()).sum(1).numpy()
     drawn = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), RESAMPLES)
     times = np.vstack([np.ones(len(size)), drawn])  # (1 + resamples, nights), the first as they are
     stars, nights_less_one = times @ size, times.sum(1) - 1
     centre = (times * size) @ means / stars[:, None]
     between = times @ (size * (means**2).sum(1)) - stars * (centre**2).sum(1)
-    of_nights, of_stars = between / nights_less_one, times @ within / (stars - nights_less_one - 1)
+    between_nights, between_stars = between / nights_less_one, times @ within / (stars - nights_less_one - 1)
     typical = (stars - times @ size**2 / stars) / nights_less_one  # stars a night
-    return _told((of_nights - of_stars) / (of_nights + (typical - 1) * of_stars))
-
-
-def _told(shares: NDArray[np.float64]) -> Told:
-    """The first, and the 68 % interval of the others."""
-    return Told(float(shares[0]), *(float(end) for end in np.quantile(shares[1:], [0.16, 0.84])))
+    shares = (between_nights - between_stars) / (between_nights + (typical - 1) * between_stars)
+    return Explained(float(shares[0]), *(float(end) for end in np.quantile(shares[1:], [0.16, 0.84])))
 
 
 def verdict_of(table: Table, tolerated: float) -> Table:

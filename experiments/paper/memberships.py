@@ -13,12 +13,13 @@ import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.representation import MakeLearner, Representation
 from rsca_torch.evaluation.folds import Task
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Learner, ScaledComponents
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
@@ -64,7 +65,7 @@ def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], dr
                 results = [judged(study, on, make_learner, members, summary) for members in believed]
                 rates = [result.rate for result in results]
                 rows += [(mistake, share, wrong, spread, draw, rate) for draw, rate in enumerate(rates)]
-                error = np.std(rates, ddof=1) / np.sqrt(len(rates)) if len(rates) > 1 else 0.0
+                error = sem(rates) if len(rates) > 1 else 0.0
                 means.append((mistake, share, wrong, spread, np.mean(rates), *mean_of(results).interval(), error))
     of_draws, table = Table(rows=rows, names=DRAW), Table(rows=means, names=MEAN)
     values = [
@@ -87,8 +88,9 @@ class Mistaken(Task):
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """Trained on what is believed to be in the chosen places."""
-        of = (self.make_learner, self.field, self.believed, chosen, True, self.seed, False, None, self.summary)
-        return Task(*of).fitted(chosen, name)
+        assert self.believed is not None
+        task = Task(self.make_learner, self.field, self.believed, seed=self.seed, summary=self.summary)
+        return task.fitted(chosen, name)
 
 
 def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[int, int]) -> Members:
@@ -97,8 +99,8 @@ def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[i
     z, labels = on.members.double().clone(), on.clusters.copy()
     places = random.permutation(len(labels))[:wrong]
     if mistake == FIELD:
-        strangers = random.permutation(len(on.field))[:wrong]
-        z[torch.from_numpy(places)] = on.field[torch.from_numpy(strangers)].double()
+        in_their_place = random.permutation(len(on.field))[:wrong]
+        z[torch.from_numpy(places)] = on.field[torch.from_numpy(in_their_place)].double()
     else:
         labels[places] = labels[random.permutation(places)]
     return Members(z, labels)
@@ -111,22 +113,18 @@ def judged(
     members = Members(on.members.double(), on.clusters, on.allowed(study.pairs).numpy())
     names, sizes = np.unique(on.clusters, return_counts=True)
     names, sizes = names[sizes > 1], sizes[sizes > 1]
-    has_siblings = np.isin(on.clusters, names)
+    several = np.isin(on.clusters, names)
     task = Mistaken(
         make_learner,
         on.field.double(),
-        members,
-        has_siblings,
-        True,
-        study.seed,
-        False,
-        None,
-        summary,
-        believed=believed,
+        members[several],
+        seed=study.seed,
+        summary=summary,
+        believed=believed[several],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
-        folds = {str(name): task(name) for name in names}
+        folds = {str(name): task((name,))[0] for name in names}
     return LOCOResult(
         {name: fold.rate for name, fold in folds.items()},
         {name: fold.members for name, fold in folds.items()},
@@ -156,7 +154,7 @@ def found(table: Table, of_draws: Table) -> str:
                 for spread in SPREADS
             )
             more = usual - robust
-            error = f" +- {more.std(ddof=1) / np.sqrt(len(more)):.2f}" if len(more) > 1 else ""
+            error = f" +- {sem(more):.2f}" if len(more) > 1 else ""
             kind = f" ({TITLES[mistake]})" if share else ""
             said[f"with {100 * share:.0f} % of the members wrong{kind}"] = (
                 f"{robust.mean():.2f} % by MAD and {usual.mean():.2f} % by standard deviation "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Study
-from rsca_torch.evaluation.leave_one_out import paired_difference
+from rsca_torch.evaluation.result import paired_difference
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 

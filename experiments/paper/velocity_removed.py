@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,14 +11,15 @@ import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from rsca_torch import InputError, Removal
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.compression import arguments, grouping_of
 from rsca_torch.comparison.representation import Representation, represent
-from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
-from rsca_torch.learners.groups import Groups
+from rsca_torch.evaluation.explained_variance import Explained, explained, explained_by_groups
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.removal import without
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
@@ -67,7 +66,8 @@ def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: in
     for (survey, spectra), (on, loco, dimensions) in results.items():
         embedded = embedded_field(study, on)
         told = r2_of(embedded, velocity, folds, study.seed)
-        common = shares_in_common(embedded, *grouping.groups(study.field.stars))
+        together, labels = grouping.groups(study.field.stars)
+        common = explained_by_groups(embedded[together], labels)
         rows.append((survey, spectra, dimensions, *told, common.max(), loco.rate, *loco.interval()))
         shares += [(survey, spectra, number + 1, share) for number, share in enumerate(common.tolist())]
     table = Table(rows=rows, names=COLUMNS)
@@ -79,7 +79,7 @@ def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: in
     ]
     for what, other in {"before": (PLANTED, BEFORE), "as observed": (OBSERVED, BEFORE)}.items():
         cost = paired_difference(results[PLANTED, AFTER][1], results[other][1])
-        values.append(Value("velocity removed", f"planted, after less {what}: rate", cost.value, cost.low, cost.high))
+        values.append(Value("velocity removed", f"planted, after minus {what}: rate", cost.value, cost.low, cost.high))
     tables = {"velocity_removed": table, "velocity_removed_features": features}
     return Reproduced(values, found(table), tables, {"velocity_removed": drawing(table, features)})
 
@@ -123,27 +123,19 @@ def compressed(study: Study, field: Any, members: Any, removal: Removal | None =
     return represent(without(field, removal), without(members, removal), step_1)
 
 
-def embedded_field(study: Study, on: Representation) -> Tensor:
-    """(F, D) the field by a learner fitted on all clusters, less what is zero."""
+def embedded_field(study: Study, on: Representation) -> NDArray[np.float64]:
+    """(F, D) the field by a learner fitted on all clusters, without dimensions of weight 0."""
     with torch.no_grad():
         field = study.fitted(on)(on.field).double()
-    return field[:, field.var(0) > 0]
+    return np.asarray(field[:, field.var(0) > 0])
 
 
-def r2_of(embedded: Tensor, label: NDArray[np.float64], folds: int, seed: int) -> tuple[float, float, float]:
+def r2_of(embedded: NDArray[np.float64], label: NDArray[np.float64], folds: int, seed: int) -> Explained:
     """R^2 of a linear probe (F, D) -> (F,) on stars that it was not fitted on, and its 68 % interval."""
-    leaks = runpy.run_path(str(Path(__file__).with_name("leaks.py")))
     known = np.isfinite(label)
-    target, fold = torch.from_numpy(label[known]), np.random.default_rng(seed).integers(folds, size=known.sum())
-    told = leaks["predicted"](embedded[torch.from_numpy(known)], target[:, None], 0.0, fold)[:, 0]
-    return tuple(leaks["share"]((target - told).square(), (target - target.mean()).square(), seed))  # type: ignore[return-value]
-
-
-def shares_in_common(embedded: Tensor, together: NDArray[np.bool_], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """(D,) of each feature's variance, that stars of a group have in common; about 0 where that is nothing."""
-    grouped, groups = embedded[torch.from_numpy(together)], Groups(labels)
-    within = groups.centred(grouped).square().sum(0) / (len(grouped) - len(groups))
-    return np.asarray(1 - within / grouped.var(0))
+    target, fold = label[known], np.random.default_rng(seed).integers(folds, size=known.sum())
+    told = cross_val_predict(LinearRegression(), embedded[known], target, cv=PredefinedSplit(fold))
+    return explained(np.square(target - told), np.square(target - target.mean()), seed)
 
 
 def found(table: Table) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rsca_torch.cli.main import main as rsca
-from rsca_torch.evaluation.leave_one_out import LOCOResult, paired_difference
+from rsca_torch.evaluation.result import LOCOResult, paired_difference
 
 Key = tuple[str, str, bool]
 

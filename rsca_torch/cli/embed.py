@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
 from rsca_torch.files import atomic_file, require_new_file
-from rsca_torch.removal import without
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.store import Store
@@ -29,16 +28,19 @@ def run(config: DictConfig) -> None:
     require_new_file(out)
     model = RSCA.load(config.model)
     store = Store.open(config.store)
+    everyone = store.select().on(model.wavelength)
     features, valid_bins, aside = [], [], []
     with progress() as told:
         for first in range(0, len(store), EMBEDDED_AT_ONCE):
-            spectra = store.spectra(slice(first, first + EMBEDDED_AT_ONCE)).on(model.wavelength)
-            embedding = model.ppca.embed(without(spectra, model.removal))
+            spectra = everyone.take(slice(first, first + EMBEDDED_AT_ONCE))
+            embedding, (flux, valid, _) = model.embedding(spectra), spectra.read(slice(None))
             features.append(model.from_latents(embedding.latents))
-            valid_bins.append(spectra.valid.sum(1))
+            valid_bins.append((flux.isfinite() if valid is None else valid).sum(1))
             aside.append(embedding.stars.bincount(minlength=len(spectra)))
             told.step("embedding", first + len(spectra), len(store))
-    table = Table({name: store.stars[name] for name in ("APOGEE_ID", "CLUSTER", "SNR")})
+    table = Table(
+        {store.stars.roles[role]: store.stars.values(role) for role in ("id", "group", "snr") if store.stars.has(role)}
+    )
     table["VALID_BINS"], table["SET_ASIDE"] = (
         torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
     )

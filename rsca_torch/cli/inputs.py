@@ -51,7 +51,7 @@ def open_store(config: DictConfig) -> Store:
 
 def require_clusters(store: Store) -> None:
     """Raises InputError where a store has no two clusters with siblings, without which nothing can be learned."""
-    _, sizes = np.unique(np.asarray(store.stars["CLUSTER"])[store.is_member], return_counts=True)
+    _, sizes = np.unique(store.stars.group[store.is_member], return_counts=True)
     if (sizes > 1).sum() < 2:
         raise InputError(
             f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "

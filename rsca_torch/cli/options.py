@@ -40,9 +40,10 @@ def _further_experiments() -> list[str]:
 
 
 def exchanged_groups() -> list[str]:
-    """The groups that the running command was given: what the kinds of options depend on."""
-    given = HydraConfig.get().overrides.task
-    return [override for override in given if _is_group(override.partition("=")[0].lstrip("+"))]
+    """The groups that the running command was given, and where some are found: the kinds of options depend on them."""
+    given = HydraConfig.get().overrides
+    places = [override for override in given.hydra if override.startswith("hydra.searchpath=")]
+    return [*places, *(override for override in given.task if _is_group(override.partition("=")[0].lstrip("+")))]
 
 
 def _is_group(key: str) -> bool:

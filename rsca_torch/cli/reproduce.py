@@ -7,7 +7,7 @@ import logging
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_store, output_path, require_clusters
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
 from rsca_torch.report.reproduction import items_of, write_summary
 from rsca_torch.report.reproduction import reproduce as reproduce_items
@@ -29,7 +29,7 @@ def run(config: DictConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     simulated = config.store is None
     with progress() as told:
-        outcomes = reproduce_items(Study(config, store, told), names, out, told.step)
+        outcomes = reproduce_items(Assembly(config, store, told), names, out, told.step)
     write_summary(out, outcomes, simulated)
     print_table(reproduced_table(outcomes, simulated))
     done = sum(not outcome.skipped for outcome in outcomes)

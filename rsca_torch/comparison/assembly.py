@@ -1,145 +1,135 @@
-"""A survey and all that is fitted to it, for the experiments: each fit is made when it is first asked for."""
+"""The one place where step 1, representations, learners and folds of a store are put together, as a configuration says.
+
+`rsca compare`, `rsca fit`, `rsca reproduce` and the experiments ask it; each part is made when it is first asked for.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from rsca_torch.comparison.comparison import learner_name
-from rsca_torch.comparison.compression import arguments, compress, removal_for
+from rsca_torch.comparison.abundances import abundances
+from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name
+from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.progress import Progress, Silence
-from rsca_torch.comparison.representation import MakeLearner, Representation, abundances, represent
+from rsca_torch.comparison.representation import (
+    Candidates,
+    MakeLearner,
+    Representation,
+    represent,
+    sees_spectra,
+    side_by_side,
+)
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.nested_choice import best
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Learner
-from rsca_torch.learners.registry import maker
+from rsca_torch.learners.registry import learner_class, maker
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
-from rsca_torch.survey.simulated.store import simulated_store, uncensored_store
-from rsca_torch.survey.store import Store, StoredSpectra
-from rsca_torch.survey.visits import star_column
+from rsca_torch.rsca import RSCA
+from rsca_torch.spectra.packed import require_room
+from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
-__all__ = ["Study"]
+__all__ = ["Assembly"]
+
+log = logging.getLogger(__name__)
 
 
-class Study:
-    """What every experiment is given.
+class Assembly:
+    """All that is fitted to a store, and judged on it.
 
     Attributes:
         config: of the command.
         store: the survey's stars and spectra.
         seed: of whatever is drawn.
         progress: is told what is done.
+        compression: fits step 1.
         field: the F field stars' spectra.
         members: the M members' spectra.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
+        pairs: says which pairs may be compared.
+        training: how learners with a loss are trained.
     """
 
     def __init__(self, config: DictConfig, store: Store, progress: Progress | None = None) -> None:
         self.config, self.store, self.progress = config, store, progress or Silence()
         self.seed: int = config.seed
-        self.field: StoredSpectra = store.select(~store.is_member)
-        self.members: StoredSpectra = store.select(store.is_member)
         self.make_learner: Callable[..., Learner] = maker(config.learner)
+        self.compression = Compression.of(config, store.checksum, self.progress)
+        self.field: AnySpectra = store.select(~store.is_member)
+        self.members: AnySpectra = store.select(store.is_member)
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
-        self._compressed: dict[int, Representation] = {}
-
-    @property
-    def n_components(self) -> int:
-        """K, of step 1 as configured."""
-        return int(self.config.compressor.n_components)
+        self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
+        self.training = TrainingOptions()
+        self._made: dict[int, Representation] = {}
 
     @property
     def learner(self) -> str:
         """The name of the configured learner."""
         return learner_name(self.make_learner())
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Numbers of components that step 1 is to be fitted with; of `auto` the candidates.
+
+        Raises:
+            InputError: where the stars cannot carry them.
+        """
+        learner = learner_class(self.config.learner._target_)
+        return self.compression.numbers(len(self.field), self.members.stars.group, learner)
+
     @property
-    def spectra(self) -> Representation:
-        """Spectra in the coordinates of step 1 with the configured number of components."""
-        return self.compressed(self.n_components)
+    def n_components(self) -> int:
+        """K, where one number is configured."""
+        return int(self.config.compressor.n_components)
 
     @cached_property
     def removal(self) -> Removal | None:
         """What is taken out of all spectra before step 1."""
-        return removal_for(self.config, self.store, self.progress, self.field)
+        return self.compression.removal(self.field)
 
     def compressed(self, n_components: int) -> Representation:
-        """Spectra in the coordinates of step 1, in units of flux, with so many components.
+        """Spectra in the latents of step 1 with so many components.
 
         A fit starts from the smallest larger one that is there: ask for the largest first.
         """
-        if n_components not in self._compressed:
-            larger = [number for number in self._compressed if number > n_components]
-            start = self._compressed[min(larger)].ppca if larger else None
-            fit = partial(compress, self.config, self.store, self.progress, n_components=n_components, start=start)
-            field, members = without(self.field, self.removal), without(self.members, self.removal)
-            self._compressed[n_components] = represent(field, members, fit)
-        return self._compressed[n_components]
+        if n_components not in self._made:
+            larger = [number for number in self._made if number > n_components]
+            start = self._made[min(larger)].ppca if larger else None
+            fit = partial(self.compression.fit, n_components=n_components, start=start)
+            field, members = (without(part, self.removal) for part in (self.field, self.members))
+            log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
+            self._made[n_components] = represent(field, members, fit)
+        return self._made[n_components]
 
-    def uncensored(self, store: str | None) -> Study:
-        """The survey with no interstellar range left out.
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Spectra with every number of components."""
+        return {number: self.compressed(number) for number in sorted(self.numbers, reverse=True)}
 
-        Args:
-            store: that `rsca ingest censoring=none` wrote; None: a simulated survey's own.
-
-        Raises:
-            InputError: where none is given and the survey is not simulated, or ranges are left out there too.
-        """
-        if store is None and self.config.store is None:
-            return Study(self.config, uncensored_store(self.config), self.progress)
-        made = self.store.manifest["survey"]["root"], f"{self.store.path}-uncensored"
-        survey = f"apogee_{self.store.manifest['release']}" if self.store.manifest["release"] else "aspcapstar_files"
-        cure = f"rsca ingest survey={survey} survey.root={made[0]} censoring=none store={made[1]}"
-        if store is None:
-            raise InputError(
-                f"{self.store.path} lacks the interstellar ranges, which this is about: {cure}, and give that store as "
-                f"uncensored={made[1]} of this experiment"
-            )
-        given = Store.open(store)
-        if given.censoring.interstellar_pixels or given.censoring.interstellar_angstrom:
-            raise InputError(f"uncensored={store} leaves interstellar ranges out too: {cure}")
-        return Study(self.config, given, self.progress)
-
-    def simulated_with(self, name: str, options: Mapping[str, Any]) -> Study:
-        """A simulated survey with other options, made beside this one where it is first asked for; else this study.
-
-        Args:
-            name: of the other survey, at the end of its folder's.
-            options: of the simulation, by their dotted names.
-        """
-        same = all(OmegaConf.select(self.config.simulation, option) == value for option, value in options.items())
-        if same or self.config.store is not None:
-            return self
-        config = self.config.copy()
-        for option, value in options.items():
-            OmegaConf.update(config.simulation, option, value)
-        config.simulated = f"{config.simulated}-{name}"
-        return Study(config, simulated_store(config), self.progress)
-
-    def plane(self, rows: np.ndarray, n_components: int) -> MaskedPPCA:
-        """Step 1 of some of the field stars alone, as configured but for the number of components; not kept.
-
-        Args:
-            rows: of the field stars.
-            n_components: K.
-        """
-        settings = arguments(self.config.compressor) | {"n_components": n_components, "basis": "inductive"}
-        fit = hydra.utils.instantiate(settings, progress=self.progress.iteration)
-        spectra = self.field.take(rows)
-        ppca: MaskedPPCA = fit(spectra, spectra)
-        return ppca
+    @property
+    def spectra(self) -> Representation:
+        """Spectra with the configured number of components; of several numbers side by side."""
+        each = self.candidates
+        return side_by_side([each[number] for number in self.numbers])
 
     def abundances(self, name: str = "abundances") -> Representation:
         """[X/H] of the paper's species ("abundances"), or its best subset ("abundance_subset").
@@ -150,35 +140,31 @@ class Study:
         return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name])
 
     @cached_property
-    def allowed(self) -> Tensor:
-        """(M, F) bool: the pairs of spectra that may be compared."""
-        return self.spectra.allowed(self.pairs)
+    def allowed(self) -> NDArray[np.bool_]:
+        """(M, F) the pairs of spectra that may be compared."""
+        return next(iter(self.candidates.values())).allowed(self.pairs)
 
     def judged(self, on: Representation, make_learner: MakeLearner | None = None, **options: Any) -> LOCOResult:
-        """Doppelganger rates on a representation of all of the study's stars, or of those that have abundances.
+        """Doppelganger rates on a representation of all of the stars, or of those that have abundances.
 
         Args:
-            on: what the learner sees.
+            on: the representation.
             make_learner: gives a fresh learner. None: as configured.
             options: of `leave_one_cluster_out`.
         """
-        allowed = on.allowed(self.pairs)
-        make = make_learner or self.make_learner
-        on = on.seen_by(make)
+        seen, allowed = on.seen_by(make_learner or self.make_learner), on.allowed(self.pairs)
+        options = {"seed": self.seed, "roots": seen.roots, **options}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
-            return leave_one_cluster_out(
-                on.suited(make), on.field, on.members, on.clusters, allowed, seed=self.seed, **options
-            )
+            return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 
     def fitted(self, on: Representation, make_learner: MakeLearner | None = None) -> Learner:
         """A learner fitted on all clusters."""
-        make = make_learner or self.make_learner
-        on = on.seen_by(make)
+        seen = on.seen_by(make_learner or self.make_learner)
+        members = Members(seen.members, on.clusters, on.allowed(self.pairs), seen.roots)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NumericalWarning)
-            members = Members(on.members, on.clusters, on.allowed(self.pairs).numpy(), on.roots)
-            return fitted(on.suited(make), on.field, members, on.clusters, self.seed)
+            warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
+            return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)
 
     def keeping(self, top: int) -> MakeLearner:
         """Gives a fresh learner as configured that keeps only so many of the most important dimensions.
@@ -203,22 +189,111 @@ class Study:
         on = self.spectra
         model = on.layer(self.fitted(on, self.keeping(self.n_components)), torch.from_numpy(self.store.wavelength))
         assert model is not None, "ScaledComponents on one model is a layer"
-        field, members = (model.from_latents(z / model.ppca.scales) for z in (on.field, on.members))
-        return field, members
+        return model.from_latents(on.field), model.from_latents(on.members)
 
-    def column(self, name: str, members: bool = False) -> np.ndarray:
-        """(F,) or (M,) values of a column of the star table; numbers as float64.
+    def column(self, name: str, members: bool = False) -> NDArray[Any]:
+        """(F,) or (M,) values of a role or a column of the star table; numbers as float64.
 
         Raises:
             InputError: where the store has no such column, or no value in it.
         """
-        stars = (self.members if members else self.field).stars
-        values = star_column(stars, name)
-        if values is None:
-            raise InputError(f"the star table has no column {name}: ingest a catalogue that has it")
-        if values.dtype.kind not in "fiu":
-            return values
-        values = values.astype(float)
-        if not np.isfinite(values).any():
+        values = (self.members if members else self.field).stars.values(name)
+        if values.dtype.kind == "f" and not np.isfinite(values).any():
             raise InputError(f"the column {name} of the star table has no value: ingest a catalogue that has it")
         return values
+
+    def compare(self, folder: Path) -> Comparison:
+        """The configured learner and its baselines on spectra and abundances.
+
+        Args:
+            folder: where trainings are logged.
+
+        Raises:
+            InputError: as `rsca_torch.comparison.comparison.compare` does, before the hard work where that can be.
+        """
+        learners = [self.make_learner, *self._baselines()]
+        numbers = self.numbers
+        self._require_spectra(learners)
+        others = self._abundances()
+        self.training = self._training(folder)
+        merits = {str(name): hydra.utils.instantiate(merit) for name, merit in self.config.figures_of_merit.items()}
+        given = self.candidates if self.compression.is_auto else self.spectra
+        log.info("leaving one cluster out: %d learners on each representation", len(learners))
+        comparison = compare(
+            [given, *others], learners, self.pairs, self.seed, self.progress.step, self.training, merits
+        )
+        for result in comparison.results:
+            if result.nested is not None:
+                choices = list(result.nested.chosen.values())
+                shares = ", ".join(f"{number} in {choices.count(number)}" for number in numbers if number in choices)
+                said = "%s: %d components on all clusters; of %d folds without one %s"
+                log.info(said, result.learner, result.nested.best, len(choices), shares)
+        return comparison
+
+    def layer(self) -> RSCA:
+        """RSCA fitted on all clusters; of `auto` with the number of components that does best leaving one cluster out.
+
+        Raises:
+            InputError: where the learner is not RSCA, or several numbers of components are to be averaged.
+        """
+        if learner_class(self.config.learner._target_) is not ScaledComponents:
+            raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {self.config.learner._target_}")
+        if len(self.numbers) > 1 and not self.compression.is_auto:
+            raise InputError(
+                f"fit makes one layer of one PPCA: one n_components or auto expected, got {self.numbers} (rsca compare "
+                "averages)"
+            )
+        on = self._best() if self.compression.is_auto else self.spectra
+        model = on.layer(self.fitted(on), torch.from_numpy(self.store.wavelength))
+        assert model is not None, "ScaledComponents on one model is a layer"
+        return model
+
+    def _best(self) -> Representation:
+        """Of the candidates that with the lowest rate."""
+        curve = {number: self.judged(on) for number, on in self.candidates.items()}
+        for number, loco in sorted(curve.items()):
+            log.info("%d components: doppelganger rate %.4f", number, loco.rate)
+        return self.candidates[best(curve)]
+
+    def _baselines(self) -> list[MakeLearner]:
+        """Those that are not the judged learner."""
+        baselines = [maker(each) for each in self.config.baselines.values()]
+        return [make for make in baselines if learner_name(make()) != self.learner]
+
+    def _require_spectra(self, learners: list[MakeLearner]) -> None:
+        """Refuse before step 1 what learners of spectra could not be given after it."""
+        of_spectra = [learner_name(make()) for make in learners if sees_spectra(make)]
+        if not of_spectra:
+            return
+        if not isinstance(self.config.compressor.n_components, int):
+            raise InputError(
+                f"{', '.join(of_spectra)} sees spectra and starts from one step 1: one compressor.n_components "
+                f"expected, got {self.config.compressor.n_components}"
+            )
+        require_room(self.field)
+
+    def _abundances(self) -> list[Representation]:
+        """The abundance representations that the star table can give; it says which it cannot, and why."""
+        given = []
+        for name in self.config.abundances:
+            try:
+                given.append(self.abundances(str(name)))
+            except InputError as error:
+                log.warning("warning: %s are left out: %s", str(name).replace("_", " "), error)
+        return given
+
+    def _training(self, folder: Path) -> TrainingOptions:
+        """Folds of trained learners are kept beside the fits, under a name that says what they are of."""
+        config = self.config
+        learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
+        content = json.dumps([version("rsca_torch"), self.store.checksum, learners], default=str)
+        if config.processes < 1:
+            raise InputError(f"processes={config.processes}: at least 1 expected")
+        logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
+        kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
+        return TrainingOptions(kept, content, config.processes, logger)
+
+
+def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
+    """Of one training, in a folder of its own."""
+    return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")

@@ -13,21 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from numpy.typing import NDArray
 
-from rsca_torch.comparison.representation import AllowedPairs, MakeLearner, Representation, sees_spectra
+from rsca_torch.comparison.representation import (
+    AllowedPairs,
+    Candidates,
+    MakeLearner,
+    Representation,
+    Seen,
+    sees_spectra,
+)
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
-from rsca_torch.evaluation.leave_one_out import Difference, LOCOResult, leave_one_cluster_out, paired_difference
-from rsca_torch.evaluation.nested_choice import NestedResult, nested_leave_one_cluster_out
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
+from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.spectra.packed import PACKED
 
-__all__ = ["Candidates", "Comparison", "HowToTrain", "Result", "compare", "learner_name"]
+__all__ = ["Comparison", "Result", "TrainingOptions", "compare", "learner_name"]
 
 
 @dataclass(frozen=True)
-class HowToTrain:
+class TrainingOptions:
     """Of learners that are trained; closed forms take milliseconds and need none of it.
 
     Attributes:
@@ -44,32 +54,33 @@ class HowToTrain:
     logger: Callable[[str, str, str], Any] | None = None
     used: list[Path] = field(default_factory=list)
 
-    def options(
-        self, make_learner: MakeLearner, on: Representation, allowed: Tensor, held_out: bool, seed: int
-    ) -> dict[str, Any]:
-        """Further arguments of `leave_one_cluster_out`."""
-        learner = make_learner()
-        recipe: Recipe | None = getattr(learner, "recipe", None)
-        if recipe is None or recipe.epochs == 0:
+    def options(self, learner: Learner, on: Representation, seen: Seen, held_out: bool) -> dict[str, Any]:
+        """Further arguments of `leave_one_cluster_out` and of the nested choice."""
+        recipe = _recipe(learner)
+        if recipe is None:
             return {}
-        if recipe.noise and on.roots is None and on.field.ndim != PACKED:
+        if recipe.noise and seen.roots is None and seen.field.ndim != PACKED:
             warnings.warn(
                 f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise",
                 NumericalWarning,
                 stacklevel=2,
             )
-        options: dict[str, Any] = {"processes": self.processes if held_out else 1, "roots": on.roots}
-        if self.logger is not None:
-            options["logger"] = partial(self.logger, on.name, learner_name(learner))
-        if self.folder is not None:
-            total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
-            step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if on.field.ndim == PACKED else []
-            for tensor in (on.field, on.members, allowed, *step_1):
-                total.update(tensor.cpu().contiguous().numpy().data)
-            total.update("\n".join(on.clusters.tolist()).encode())
-            self.used.append(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
-            options["kept"] = FoldFiles(self.used[-1])
-        return options
+        logger = None if self.logger is None else partial(self.logger, on.name, learner_name(learner))
+        return {"processes": self.processes if held_out else 1, "logger": logger}
+
+    def kept(
+        self, learner: Learner, on: Representation, seen: Seen, allowed: NDArray[np.bool_], held_out: bool, seed: int
+    ) -> FoldFiles | None:
+        """Where the folds of this learner on these stars are kept."""
+        if self.folder is None or _recipe(learner) is None:
+            return None
+        total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
+        step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if seen.field.ndim == PACKED else []
+        for tensor in (seen.field, seen.members, torch.from_numpy(allowed), *step_1):
+            total.update(tensor.cpu().contiguous().numpy().data)
+        total.update("\n".join(on.clusters.tolist()).encode())
+        self.used.append(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
+        return FoldFiles(self.used[-1])
 
     def forget(self) -> None:
         """Remove the folds of a run that came to its end: its results say it all."""
@@ -77,7 +88,10 @@ class HowToTrain:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-Candidates = Mapping[int, Representation]  # by number of components, of the same stars
+def _recipe(learner: Learner) -> Recipe | None:
+    """How the learner is trained; None where it is not."""
+    recipe: Recipe | None = getattr(learner, "recipe", None)  # any module with the methods will do
+    return None if recipe is None or recipe.epochs == 0 else recipe
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,8 @@ def compare(
     pairs: AllowedPairs,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
-    training: HowToTrain | None = None,
+    training: TrainingOptions | None = None,
+    merits: Mapping[str, FigureOfMerit] | None = None,
 ) -> Comparison:
     """Leave-one-cluster-out rates of every learner on every representation, and of the first without cross-validation.
 
@@ -141,6 +156,7 @@ def compare(
         seed: of torch's random numbers in every fold.
         progress: called with (what runs, folds done, folds).
         training: where folds are kept and logged, and how many processes fit them.
+        merits: further figures of merit, by name.
 
     Raises:
         InputError: as `leave_one_cluster_out` does, where a cluster has members in the field, and where a learner of
@@ -150,84 +166,93 @@ def compare(
         NumericalWarning: names learners of spectra that further representations (abundances) leave out.
     """
     names = [learner_name(make()) for make in learners]
-    of_spectra = [make for make in learners if sees_spectra(make)]
     if len(set(names)) < len(names):
         raise InputError(f"every learner needs a name of its own, got {', '.join(names)}: give the class a `name`")
+    of_spectra = [make for make in learners if sees_spectra(make)]
     results = []
-    for representation in representations:
-        one = representation if isinstance(representation, Representation) else next(iter(representation.values()))
+    for number, given in enumerate(representations):
+        one = _first(given)
         _require_separate(one)
-        allowed = one.allowed(pairs)
-        said: set[str] = set()
-        how = training or HowToTrain()
-        if representation is representations[0]:
+        if number == 0:
             for make in of_spectra:
                 one.seen_by(make)  # or refuse, rather than leave it out
-        judge = partial(_judge, allowed=allowed, seed=seed, said=said, progress=progress, how=how)
-        able = [learner for learner in learners if one.spectra is not None or learner not in of_spectra]
+        judge = _Judge(one.allowed(pairs), seed, progress, training or TrainingOptions(), merits or {})
+        able = [make for make in learners if one.spectra is not None or make not in of_spectra]
         if len(able) < len(learners):
             blind = ", ".join(learner_name(make()) for make in learners if make not in able)
             warnings.warn(f"not judged on {one.name}, which are no spectra: {blind}", NumericalWarning, stacklevel=2)
-        results += [judge(learner, representation, held_out=True) for learner in able]
-        if representation is representations[0]:
+        results += [judge(make, given) for make in able]
+        if number == 0:
             results.append(judge(learners[0], results[0].representation, held_out=False))
     return Comparison(results)
 
 
-def _judge(
-    make_learner: MakeLearner,
-    on: Representation | Candidates,
-    allowed: Tensor,
-    held_out: bool,
-    seed: int,
-    said: set[str],
-    progress: Callable[[str, int, int], None] | None,
-    how: HowToTrain,
-) -> Result:
-    """One result; of its warnings those that no earlier learner on the same representation `said`."""
-    name = learner_name(make_learner())
-    if isinstance(on, Representation):
-        on = on.seen_by(make_learner)
-    elif sees_spectra(make_learner):
-        raise InputError(f"{name} sees spectra and starts from one step 1: give one n_components, not candidates")
-    one = on if isinstance(on, Representation) else next(iter(on.values()))
-    what = f"{name} on {one.name}{'' if held_out else ', in-sample'}"
-    show = None if progress is None else partial(progress, what)
-    started = time.perf_counter()
-    nested = None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if isinstance(on, Representation):
+@dataclass
+class _Judge:
+    """Judges learners on the same stars; warnings that an earlier learner gave rise to are not said again."""
+
+    allowed: NDArray[np.bool_]
+    seed: int
+    progress: Callable[[str, int, int], None] | None
+    training: TrainingOptions
+    merits: Mapping[str, FigureOfMerit]
+    said: set[str] = field(default_factory=set)
+
+    def __call__(self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool = True) -> Result:
+        """One result; among candidates the learner chooses, nested."""
+        name = learner_name(make_learner())
+        if not isinstance(given, Representation) and sees_spectra(make_learner):
+            raise InputError(f"{name} sees spectra and starts from one step 1: give one n_components, not candidates")
+        what = f"{name} on {_first(given).name}{'' if held_out else ', in-sample'}"
+        started = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loco, nested, on = self._judged(make_learner, given, held_out, what)
+        for warning in caught:
+            if str(warning.message) not in self.said:
+                self.said.add(str(warning.message))
+                warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
+        return Result(on, name, loco, time.perf_counter() - started, nested)
+
+    def _judged(
+        self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool, what: str
+    ) -> tuple[LOCOResult, NestedResult | None, Representation]:
+        on, learner = _first(given), make_learner()
+        one = on.seen_by(make_learner)
+        shared: dict[str, Any] = {
+            "seed": self.seed,
+            "keep_distances": True,
+            "progress": None if self.progress is None else partial(self.progress, what),
+            "merits": self.merits,
+            **self.training.options(learner, on, one, held_out),
+        }
+
+        def candidate(on: Representation) -> Candidate:
+            seen = on.seen_by(make_learner)
+            kept = self.training.kept(learner, on, seen, self.allowed, held_out, self.seed)
+            return Candidate(seen.field, seen.members, seen.roots, kept)
+
+        if isinstance(given, Representation):
+            field, members, roots, kept = candidate(on)
             loco = leave_one_cluster_out(
-                on.suited(make_learner),
-                on.field,
-                on.members,
-                on.clusters,
-                allowed,
-                held_out,
-                seed,
-                keep_distances=True,
-                progress=show,
-                **how.options(make_learner, on, allowed, held_out, seed),
+                one.make_learner, field, members, on.clusters, self.allowed, held_out, roots=roots, kept=kept, **shared
             )
-        else:
-            latents = {number: (each.field, each.members) for number, each in on.items()}
-            nested = nested_leave_one_cluster_out(
-                make_learner, latents, one.clusters, allowed, seed, keep_distances=True, progress=show
-            )
-            loco, one = nested.loco, on[nested.best]
-    for warning in caught:
-        if str(warning.message) not in said:
-            said.add(str(warning.message))
-            warnings.warn(f"{what}: {warning.message}", warning.category, stacklevel=3)
-    return Result(one, name, loco, time.perf_counter() - started, nested)
+            return loco, None, on
+        candidates = {number: candidate(each) for number, each in given.items()}
+        nested = nested_leave_one_cluster_out(one.make_learner, candidates, on.clusters, self.allowed, **shared)
+        return nested.loco, nested, given[nested.best]
+
+
+def _first(given: Representation | Candidates) -> Representation:
+    """One of those of the same stars."""
+    return given if isinstance(given, Representation) else next(iter(given.values()))
 
 
 def _require_separate(on: Representation) -> None:
     """Refuse members among the strangers."""
-    if "CLUSTER" not in on.field_stars.colnames:
+    if not on.field_stars.has("group"):
         return
-    both = sorted({*np.asarray(on.field_stars["CLUSTER"], dtype=str).tolist()} & {*on.clusters.tolist()} - {""})
+    both = sorted(({*on.field_stars.group.tolist()} & {*on.clusters.tolist()}) - {""})
     if both:
         raise InputError(
             f"{len(both)} clusters have stars both in the field and among the members: {', '.join(both[:10])}; a "

@@ -1,4 +1,4 @@
-"""Step 1 as a command is told to do it: what is removed first, how many components, on which engine, kept where."""
+"""Step 1 as a configuration says: what is removed first, how many components, run by what, kept where."""
 
 from __future__ import annotations
 
@@ -6,90 +6,169 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.nested_choice import carried, different_numbers
-from rsca_torch.learners import ScaledComponents, require_dimensions
-from rsca_torch.learners.registry import CONFIG, learner_class
-from rsca_torch.ppca.extrapolation import Climb
+from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.registry import CONFIG
+from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.removal import Grouping, Removal, Removed
-from rsca_torch.rsca import AnySpectra
-from rsca_torch.survey.store import Store, StoredSpectra
+from rsca_torch.removal import Grouping, Removal
+from rsca_torch.spectra.view import AnySpectra
 
-__all__ = [
-    "arguments",
-    "compress",
-    "engine_for",
-    "grouping_of",
-    "is_auto",
-    "numbers_for",
-    "removal_for",
-    "say_how_it_ended",
-    "without_candidates",
-]
+__all__ = ["Compression", "grouping_of"]
 
 log = logging.getLogger(__name__)
 
-EM = 2  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+EM = 3  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
+NOT_OF_A_FIT = ("candidates", "remove")  # options of conf/compressor that `compress` itself does not take
 
 
-def compress(
-    config: DictConfig,
-    store: Store,
-    progress: Progress,
-    field: AnySpectra,
-    members: AnySpectra,
-    n_components: int,
-    start: MaskedPPCA | None,
-) -> MaskedPPCA:
-    """One fit of step 1, with a progress of its own."""
-    compressor = hydra.utils.instantiate(arguments(config.compressor), progress=progress.iteration)
-    engine = engine_for(config, store, n_components, start, isinstance(field, Removed))
-    ppca: MaskedPPCA = compressor(field, members, n_components=n_components, start=start, engine=engine)
-    say_how_it_ended(ppca)
-    return ppca
+@dataclass(frozen=True)
+class Compression:
+    """Fits step 1 to spectra of one store; every fit is kept after each iteration, and used again.
 
-
-def removal_for(config: DictConfig, store: Store, progress: Progress, field: StoredSpectra) -> Removal | None:
-    """What is to be taken out of all spectra, found in the field alone: no judged star has a part in it.
-
-    Raises:
-        InputError: as `Grouping` does, and where `compressor.remove` is neither a name nor a column and a width.
+    Attributes:
+        options: of conf/compressor.
+        em_loop: of the command's configuration.
+        checkpoints: folder in which fits are kept. None: nowhere.
+        checksum: of the store.
+        progress: is told of every iteration.
     """
-    if config.compressor.remove is None:
-        return None
-    grouping = grouping_of(config.compressor.remove)
-    grouping.groups(field.stars)  # refuses before the hard work what it would refuse after
-    log.info("what stars of like %s share: masked PPCA of %d spectra", grouping.column, len(field))
-    alone = OmegaConf.merge(config, {"compressor": {"basis": "inductive"}})
-    assert isinstance(alone, DictConfig)
-    ppca = compress(alone, store, progress, field, field, grouping.n_components, None)
-    removal, chance = grouping.find(ppca, field)
-    if len(removal):
-        shares = ", ".join(f"{share:.1%}" for share in removal.shares.tolist())
-        said = (
-            "%d dimensions are removed, in which stars of like %s have %s of the variance in common (by chance %.1f%%)"
+
+    options: DictConfig
+    em_loop: DictConfig
+    checkpoints: Path | None
+    checksum: str
+    progress: Progress
+
+    @classmethod
+    def of(cls, config: DictConfig, checksum: str, progress: Progress) -> Compression:
+        """As the configuration of a command says."""
+        kept = None if config.checkpoints is None else Path(config.checkpoints)
+        return cls(config.compressor, config.em_loop, kept, checksum, progress)
+
+    def with_options(self, **options: Any) -> Compression:
+        """The same with other options of conf/compressor."""
+        merged = OmegaConf.merge(self.options, options)
+        assert isinstance(merged, DictConfig)
+        return replace(self, options=merged)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the number of components is to be chosen."""
+        return bool(self.options.n_components == "auto")
+
+    def numbers(self, n_field: int, clusters: NDArray[np.str_], learner: type[Learner]) -> list[int]:
+        """The numbers of components that are to be fitted, refused before the hard work where they cannot be judged.
+
+        Args:
+            n_field: field stars.
+            clusters: (M,) labels of the members.
+            learner: the judged one.
+        """
+        given = self.options.candidates if self.is_auto else self.options.n_components
+        numbers: list[int] = list(given) if OmegaConf.is_list(given) else [given]
+        if self.is_auto:
+            return carried(numbers, n_field, clusters)
+        if not different_numbers(numbers):
+            raise InputError(
+                f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as "
+                "[20, 30] to average over, or auto"
+            )
+        if learner is ScaledComponents:
+            for left_out in np.unique(clusters):  # what the smallest fold could not carry
+                for number in numbers:
+                    require_dimensions(number, n_field, clusters[clusters != left_out])
+        return numbers
+
+    def fit(
+        self, field: AnySpectra, members: AnySpectra, n_components: int, start: MaskedPPCA | None = None
+    ) -> MaskedPPCA:
+        """One fit, going on from where an earlier run of it was stopped.
+
+        Args:
+            field: F spectra.
+            members: M spectra.
+            n_components: K.
+            start: a model of the same bins with more components to start from.
+        """
+        kept = None if self.checkpoints is None else self.checkpoints / self.checkpoint_name(field, n_components, start)
+        if kept is not None and kept.exists():
+            log.info("going on with the fit in %s", kept)
+        em_loop = hydra.utils.instantiate(self.em_loop, checkpoint=kept)
+        ppca = self._fitted(field, members, n_components=n_components, start=start, em_loop=em_loop)
+        last = ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan")
+        log.info(
+            "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
+            ppca.n_components,
+            "converged" if ppca.converged else "NOT converged",
+            len(ppca.history),
+            ppca.history[-1],
+            last,
         )
-        log.info(said, len(removal), grouping.column, shares, 100 * chance)
-    else:
-        warnings.warn(
-            f"compressor.remove: stars of like {grouping.column} have no more in common than chance "
-            f"({max(chance, grouping.least):.1%} of the variance of a dimension): nothing is removed",
-            NumericalWarning,
-            stacklevel=2,
+        return ppca
+
+    def fit_some(self, field: AnySpectra, n_components: int) -> MaskedPPCA:
+        """A fit of some field stars alone, in this process; it is not kept."""
+        return self.with_options(basis="inductive")._fitted(field, field, n_components=n_components)
+
+    def removal(self, field: AnySpectra) -> Removal | None:
+        """What is to be taken out of all spectra, found in the field alone: no judged star has a part in it.
+
+        Raises:
+            InputError: as `Grouping` does, and where `compressor.remove` is neither a name nor a column and a width.
+        """
+        if self.options.remove is None:
+            return None
+        grouping = grouping_of(self.options.remove)
+        grouping.groups(field.stars)  # refuses before the hard work what it would refuse after
+        log.info("what stars of like %s share: masked PPCA of %d spectra", grouping.column, len(field))
+        ppca = self.with_options(basis="inductive").fit(field, field, grouping.n_components)
+        removal, chance = grouping.find(ppca, field)
+        if not len(removal):
+            warnings.warn(
+                f"compressor.remove: stars of like {grouping.column} have no more in common than chance "
+                f"({max(chance, grouping.least):.1%} of the variance of a dimension): nothing is removed",
+                NumericalWarning,
+                stacklevel=2,
+            )
+            return None
+        log.info(
+            "%d dimensions are removed, in which stars of like %s have %s of the variance in common (by chance %.1f%%)",
+            len(removal),
+            grouping.column,
+            ", ".join(f"{share:.1%}" for share in removal.shares.tolist()),
+            100 * chance,
         )
-    return removal if len(removal) else None
+        return removal
+
+    def _fitted(self, *spectra: AnySpectra, **options: Any) -> MaskedPPCA:
+        given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
+        compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
+        ppca: MaskedPPCA = compress(*spectra, **options)
+        return ppca
+
+    def checkpoint_name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
+        """Of the file in which a fit is kept: all that it depends on."""
+        settings: dict[Any, Any] = {**self.options, "n_components": n_components, "store": self.checksum}
+        for name in (*NOT_OF_A_FIT, "max_iterations"):  # a fit may go on for longer
+            settings.pop(name, None)
+        if field.removal is not None:
+            settings["remove"] = grouping_of(self.options.remove)
+        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
+        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
+        return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
 
 
 def grouping_of(remove: str | DictConfig) -> Grouping:
@@ -107,87 +186,3 @@ def grouping_of(remove: str | DictConfig) -> Grouping:
             f"any of {', '.join(options)}"
         )
     return Grouping(**{str(name): value for name, value in given.items() if name != "_target_"})
-
-
-def engine_for(
-    config: DictConfig,
-    store: Store,
-    n_components: int,
-    start: MaskedPPCA | None = None,
-    removed: bool = False,
-) -> Callable[..., Climb]:
-    """Lightning's loop, which keeps every iteration under a name that says what is fitted, and goes on from it.
-
-    Args:
-        config: of the command.
-        store: the survey.
-        n_components: of the fit.
-        start: the model that it starts from.
-        removed: whether something was taken out of the spectra as `compressor.remove` says.
-    """
-    checkpoint = None
-    if config.checkpoints is not None:
-        settings = {**arguments(config.compressor), "n_components": n_components, "store": store.checksum}
-        del settings["max_iterations"]  # a fit may go on for longer
-        if removed:
-            settings["remove"] = grouping_of(config.compressor.remove)
-        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
-        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
-        checkpoint = Path(config.checkpoints) / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
-        if checkpoint.exists():
-            log.info("going on with the fit in %s", checkpoint)
-    engine: Callable[..., Climb] = hydra.utils.instantiate(config.engine, checkpoint=checkpoint)
-    return engine
-
-
-def say_how_it_ended(ppca: MaskedPPCA) -> None:
-    """In one line: converged or not, after how many iterations."""
-    log.info(
-        "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
-        ppca.n_components,
-        "converged" if ppca.converged else "NOT converged",
-        len(ppca.history),
-        ppca.history[-1],
-        ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan"),
-    )
-
-
-def without_candidates(settings: DictConfig) -> dict[str, Any]:
-    """What had a part in a step 1 with a given number of components."""
-    unused = ("candidates", "remove") if settings["remove"] is None else ("candidates",)
-    return {str(name): value for name, value in settings.items() if name not in unused}
-
-
-def arguments(settings: DictConfig) -> dict[str, Any]:
-    """What `rsca.compress` itself can be given."""
-    return {str(name): value for name, value in settings.items() if name not in ("candidates", "remove")}
-
-
-def is_auto(config: DictConfig) -> bool:
-    """Whether the number of components is to be chosen."""
-    return bool(config.compressor.n_components == "auto")
-
-
-def numbers_for(config: DictConfig, store: Store) -> list[int]:
-    """The numbers of components that step 1 is fitted with, refused before it where they could not be judged."""
-    given = config.compressor.candidates if is_auto(config) else config.compressor.n_components
-    numbers = list(given) if OmegaConf.is_list(given) else [given]
-    if is_auto(config):
-        labels = store.stars["CLUSTER"][store.is_member]
-        return carried(numbers, len(store) - len(labels), labels)
-    if not different_numbers(numbers):
-        raise InputError(
-            f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as [20, 30] "
-            "to average over, or auto"
-        )
-    if learner_class(config.learner._target_) is ScaledComponents:
-        for number in numbers:
-            _require_dimensions(number, store)
-    return numbers
-
-
-def _require_dimensions(n_components: int, store: Store) -> None:
-    """Refuse before step 1 what the smallest fold could not carry after it."""
-    labels = np.asarray(store.stars["CLUSTER"][store.is_member], dtype=str)
-    for cluster in np.unique(labels):
-        require_dimensions(n_components, len(store) - len(labels), labels[labels != cluster])

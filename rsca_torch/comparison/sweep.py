@@ -15,7 +15,7 @@ import pandas as pd
 from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, as_number, flat, other_schema, without_idle
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 
 __all__ = ["Gathered", "gather", "groups_of"]
 
@@ -114,11 +114,11 @@ def _settings(config: Mapping[str, Any], result: Mapping[str, Any], judged: bool
     given = {key: value for key, value in without_idle(config).items() if key not in ("seed", "baselines")}
     given["learner"] = config["learner"] if judged else config["baselines"].get(result["learner"], {})
     given["abundances"] = {key: value for key, value in given.get("abundances", {}).items() if key == name}
-    given["engine"] = {key: value for key, value in given.get("engine", {}).items() if key != "trainer"}  # told once
+    given["em_loop"] = {key: value for key, value in given.get("em_loop", {}).items() if key != "trainer"}  # told once
     if config.get("store") is not None:
         given["store"] = config["store"]
     if result["compressor"] is None:
-        given = {key: value for key, value in given.items() if key not in ("compressor", "engine")}
+        given = {key: value for key, value in given.items() if key not in ("compressor", "em_loop")}
     return {key: value for key, value in flat(given).items() if value != "{}"}
 
 

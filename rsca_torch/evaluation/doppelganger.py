@@ -31,20 +31,27 @@ def allowed_pairs(
     max_velocity: float = 5.0,
     max_extinction: float = 0.05,
 ) -> Tensor:
-    """(M, F) bool: the pairs so alike in velocity and extinction that neither can tell siblings from strangers.
-
-    Args:
-        member_velocity: (M,) VHELIO_AVG, km/s.
-        field_velocity: (F,) likewise.
-        member_extinction: (M,) AK_TARG, mag.
-        field_extinction: (F,) likewise.
-        max_velocity: allowed where the difference is less, km/s.
-        max_extinction: allowed where the difference is less, mag.
+    """The pairs so alike in velocity and extinction that neither can tell siblings from strangers (section 4.2).
 
     A pair with an unknown velocity or extinction (NaN) is not allowed.
 
+    Args:
+        member_velocity: (M,) radial velocities of the cluster members, km/s.
+        field_velocity: (F,) likewise of the field stars.
+        member_extinction: (M,) extinctions of the cluster members, mag.
+        field_extinction: (F,) likewise of the field stars.
+        max_velocity: allowed where the difference is less, km/s.
+        max_extinction: allowed where the difference is less, mag.
+
+    Returns:
+        (M, F) bool.
+
     Raises:
         InputError: where a limit is not positive, so that no pair could be allowed.
+
+    Examples:
+        >>> allowed_pairs(np.array([10.0]), np.array([12.0, 14.0, 30.0]), np.array([0.1]), np.array([0.11, 0.3, 0.1]))
+        tensor([[ True, False, False]])
     """
     if not (max_velocity > 0 and max_extinction > 0):
         raise InputError(f"max_velocity={max_velocity} and max_extinction={max_extinction} must be positive")
@@ -72,7 +79,14 @@ def doppelganger_rate(
         The rate, in 0 to 1; NaN where no pair is allowed.
 
     Raises:
-        InputError: for fewer than two members, or shapes that disagree.
+        InputError: for fewer than two members, shapes that disagree, or values that are not finite.
+
+    Examples:
+        >>> members, field = np.array([[0.0], [1.0], [2.0]]), np.array([[0.5], [4.0], [9.0]])
+        >>> doppelganger_rate(members, field)
+        0.2222222222222222
+        >>> doppelganger_rate(members, field, allowed=np.array([[True, True, False]] * 3))
+        0.3333333333333333
     """
     distances = stranger_distances(embedded_members, embedded_field, allowed)
     return rate_below(distances, median_distance(sibling_distances(embedded_members)), strict)
@@ -97,6 +111,15 @@ class DoppelgangerRate(Metric):
 
     Args:
         n_clusters: how many clusters, numbered from 0.
+        kwargs: of `torchmetrics.Metric`.
+
+    Examples:
+        >>> metric = DoppelgangerRate(n_clusters=2)
+        >>> field = torch.tensor([[0.5], [4.0], [9.0]])
+        >>> metric.update(torch.tensor([[0.0], [1.0], [2.0]]), field, cluster=0)
+        >>> metric.update(torch.tensor([[8.0], [9.5]]), field, cluster=1)
+        >>> metric.compute()
+        tensor(0.2667, dtype=torch.float64)
     """
 
     is_differentiable = False
@@ -112,9 +135,19 @@ class DoppelgangerRate(Metric):
             self.add_state(state, torch.zeros(n_clusters, dtype=torch.int64), dist_reduce_fx=reduce)
 
     def update(
-        self, embedded_members: Tensor, embedded_field: Tensor, allowed: Tensor | None = None, cluster: int = 0
+        self, embedded_members: Array, embedded_field: Array, allowed: Array | None = None, cluster: int = 0
     ) -> None:
-        """Add all members (n, D) of a cluster against field stars (F, D); shapes as in `doppelganger_rate`."""
+        """Add all members of a cluster against field stars.
+
+        Args:
+            embedded_members: (n, D) all members of the cluster, n >= 2.
+            embedded_field: (F, D) some field stars.
+            allowed: (n, F) bool, the pairs that may be compared. None: all.
+            cluster: its number.
+
+        Raises:
+            InputError: as `doppelganger_rate` does, and for a number that is none of the clusters'.
+        """
         if not 0 <= cluster < len(self.members):
             raise InputError(f"clusters are numbered 0 to {len(self.members) - 1}, got {cluster}")
         distances = stranger_distances(embedded_members, embedded_field, allowed)

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from rsca_torch.evaluation.folds import Fold
+from rsca_torch.evaluation.folds import Fold, LeftOut
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
@@ -24,19 +24,33 @@ NOT_OURS = {"builtins", "torch", "typing"}
 
 
 class FoldFiles:
-    """A folder with one safetensors file a fold; a `folds.KeptFolds`.
+    """A folder with one safetensors file a fold, for `kept` of `leave_one_cluster_out`.
 
     Args:
-        folder: made when the first fold is kept. Its name must tell all that a fold depends on but its cluster.
+        folder: made when the first fold is kept. Its name must tell all that a fold depends on but the clusters that
+            are left out.
+
+    Examples:
+        >>> import tempfile
+        >>> from rsca_torch import Identity, leave_one_cluster_out
+        >>> from rsca_torch.testing import drawn_problem
+        >>> problem = drawn_problem()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kept = FoldFiles(Path(folder))
+        ...     result = leave_one_cluster_out(
+        ...         Identity, problem.field, problem.members, problem.clusters, kept=kept
+        ...     )
+        ...     print(kept.get(("NGC 0",)).rate == result.cluster_rates["NGC 0"])
+        True
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def get(self, cluster: str) -> Fold | None:
-        """The fold, if it is there; a damaged file counts as none."""
+    def get(self, left_out: LeftOut) -> Fold | None:
+        """The fold in which the first cluster is judged without any of these; a damaged file counts as none."""
         try:
-            with safe_open(self._file(cluster), framework="pt") as file:
+            with safe_open(self._file(left_out), framework="pt") as file:
                 told: dict[str, Any] = json.loads(file.metadata()["fold"])
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
         except (FileNotFoundError, SafetensorError):
@@ -44,17 +58,17 @@ class FoldFiles:
         trained = None if told["trained"] is None else Trained(**told.pop("trained"))
         return Fold(**{**told, "trained": trained}, **tensors)
 
-    def put(self, cluster: str, fold: Fold) -> None:
+    def put(self, left_out: LeftOut, fold: Fold) -> None:
         """Keep it, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         told = {name: value for name, value in vars(fold).items() if name not in (*TENSORS, "trained")}
         told["trained"] = None if fold.trained is None else asdict(fold.trained)
         tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
-        with atomic_file(self._file(cluster)) as part:
-            part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "cluster": cluster}))
+        with atomic_file(self._file(left_out)) as part:
+            part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "left_out": json.dumps(left_out)}))
 
-    def _file(self, cluster: str) -> Path:
-        return self.folder / f"{hashlib.sha256(cluster.encode()).hexdigest()[:16]}.safetensors"
+    def _file(self, left_out: LeftOut) -> Path:
+        return self.folder / f"{hashlib.sha256(json.dumps(left_out).encode()).hexdigest()[:16]}.safetensors"
 
 
 def code_of(learner: Learner) -> str:

@@ -1,10 +1,10 @@
-"""The folds of leave one cluster out: a learner that never saw a cluster judges it; in this process or in several."""
+"""Folds: clusters are judged by a learner that never saw them; in this process or in several."""
 
 from __future__ import annotations
 
-import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -20,13 +20,16 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import median_distance, rate_below
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.learners.distances import distances_of_allowed, sibling_distances
 from rsca_torch.learners.learner import Learner
 from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members, Trained
 
-__all__ = ["Fold", "KeptFolds", "Task", "folds_of"]
+__all__ = ["Fold", "KeptFolds", "LeftOut", "Task", "folds_of"]
+
+LeftOut = tuple[str, ...]  # clusters that a learner does not see; of a fold, the first is the one that it judges
 
 SOME = 64  # stars that tell whether an embedding is constant
 BLOCK = 2**16  # field stars mapped at a time
@@ -44,42 +47,60 @@ class Fold:
     strangers: Tensor
     note: str = ""  # the first warning of the fit
     trained: Trained | None = None
+    merits: dict[str, float] = dataclass_field(default_factory=dict)  # NaN where no pair is allowed, as the rate
 
 
 class KeptFolds(Protocol):
     """Where finished folds are kept, so that an interrupted run goes on."""
 
-    def get(self, cluster: str) -> Fold | None:
-        """The fold, if it is there."""
+    def get(self, left_out: LeftOut) -> Fold | None:
+        """The fold in which the first of these clusters is judged without any of them, if it is there."""
 
-    def put(self, cluster: str, fold: Fold) -> None:
+    def put(self, left_out: LeftOut, fold: Fold) -> None:
         """Keep it, whole or not at all."""
 
 
 @dataclass
 class Task:
-    """All that a fold needs but its cluster."""
+    """All that a fold needs but the clusters that are left out.
+
+    Attributes:
+        make_learner: gives a fresh learner.
+        field: (F, K) float64 latents of the field stars.
+        members: of clusters with two members or more, with the pairs that may be compared.
+        held_out: False: one learner fitted on all clusters judges them all.
+        seed: of torch's random numbers while a learner is made and fitted.
+        keep_distances: of the clusters that are left out alone.
+        logger: gives a Lightning logger, from the names of the clusters left out.
+        strict: as in `doppelganger_rate`.
+        merits: further figures of merit, by name.
+        summary: what the learner says of the field alone, from one fold to the next.
+    """
 
     make_learner: Callable[[], Learner]
     field: Tensor
     members: Members
-    has_siblings: NDArray[np.bool_]
-    held_out: bool
-    seed: int
-    keep_distances: bool
-    logger: Callable[[str], Any] | None
-    summary: dict[str, Any] = dataclass_field(default_factory=dict)
-    everyone: tuple[Learner, str] | None = None  # fitted on all clusters, where none is held out
+    held_out: bool = True
+    seed: int = 0
+    keep_distances: bool = False
+    logger: Callable[[str], Any] | None = None
     strict: bool = False
+    merits: Mapping[str, FigureOfMerit] = dataclass_field(default_factory=dict)
+    summary: dict[str, Any] = dataclass_field(default_factory=dict)
+    _of_all: tuple[Learner, str] | None = dataclass_field(default=None, init=False)
 
-    def __call__(self, cluster: str) -> Fold:
-        """Fit without the cluster, and judge it."""
-        inside = self.members.labels == cluster
+    def __call__(self, left_out: LeftOut) -> list[Fold]:
+        """Fit without these clusters, and judge each of them."""
         if self.held_out:
-            learner, note = self.fitted(self.has_siblings & ~inside, cluster)
+            learner, note = self.fitted(np.isin(self.members.labels, left_out, invert=True), " and ".join(left_out))
         else:
-            self.everyone = self.everyone or self.fitted(self.has_siblings, "all")
-            learner, note = self.everyone
+            self._of_all = self._of_all or self.fitted(np.ones(len(self.members.labels), dtype=bool), "all")
+            learner, note = self._of_all
+        keep = self.keep_distances and len(left_out) == 1
+        return [self._judged(learner, cluster, note, keep) for cluster in left_out]
+
+    def _judged(self, learner: Learner, cluster: str, note: str, keep_distances: bool) -> Fold:
+        inside = self.members.labels == cluster
         siblings, strangers, at_one_point = _distances(learner, self.field, self.members[inside])
         if at_one_point:
             note = (
@@ -88,8 +109,11 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        kept = (siblings, strangers) if self.keep_distances else (siblings[:0], strangers[:0])
-        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, getattr(learner, "trained", None))
+        known = len(strangers) > 0
+        merits = {name: float(merit(siblings, strangers)) if known else math.nan for name, merit in self.merits.items()}
+        kept = (siblings, strangers) if keep_distances else (siblings[:0], strangers[:0])
+        trained = getattr(learner, "trained", None)
+        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, trained, merits)
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
@@ -105,26 +129,32 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
-def folds_of(task: Task, judged: Sequence[str], kept: KeptFolds | None, processes: int) -> Iterator[tuple[str, Fold]]:
-    """Those that are kept, then the others as they finish, each kept at once."""
+def folds_of(
+    task: Task, jobs: Sequence[LeftOut], kept: KeptFolds | None, processes: int
+) -> Iterator[dict[LeftOut, Fold]]:
+    """Of each job its folds, one a cluster: those that are kept, then the others as they finish, each kept at once."""
     missing = []
-    for cluster in judged:
-        fold = None if kept is None else kept.get(cluster)
-        if fold is None:
-            missing.append(cluster)
+    for left_out in jobs:
+        known = {} if kept is None else {key: kept.get(key) for key in _each_first(left_out)}
+        folds = {key: fold for key, fold in known.items() if fold and fold.merits.keys() == task.merits.keys()}
+        if len(folds) == len(left_out):
+            yield folds
         else:
-            yield cluster, fold
-    for cluster, fold in _in_processes(task, missing, processes) if processes > 1 else _one_by_one(task, missing):
+            missing.append(left_out)
+    done = _in_processes(task, missing, processes) if processes > 1 else ((job, task(job)) for job in missing)
+    for left_out, judged in done:
+        folds = dict(zip(_each_first(left_out), judged, strict=True))
         if kept is not None:
-            kept.put(cluster, fold)
-        yield cluster, fold
+            for key, fold in folds.items():
+                kept.put(key, fold)
+        yield folds
 
 
-def _one_by_one(task: Task, clusters: Sequence[str]) -> Iterator[tuple[str, Fold]]:
-    return ((cluster, task(cluster)) for cluster in clusters)
+def _each_first(left_out: LeftOut) -> list[LeftOut]:
+    return [(cluster, *(other for other in left_out if other != cluster)) for cluster in left_out]
 
 
-def _in_processes(task: Task, clusters: Sequence[str], processes: int) -> Iterator[tuple[str, Fold]]:
+def _in_processes(task: Task, jobs: Sequence[LeftOut], processes: int) -> Iterator[tuple[LeftOut, list[Fold]]]:
     """Side by side; every process is given the task once."""
     try:
         ForkingPickler.dumps((task.make_learner, task.logger))
@@ -135,9 +165,9 @@ def _in_processes(task: Task, clusters: Sequence[str], processes: int) -> Iterat
         ) from error
     threads = max(1, torch.get_num_threads() // processes)
     with ProcessPoolExecutor(
-        min(processes, max(1, len(clusters))), get_context("spawn"), _start_worker, (task, threads)
+        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (task, threads)
     ) as pool:
-        running = {pool.submit(_work, cluster): cluster for cluster in clusters}
+        running = {pool.submit(_work, left_out): left_out for left_out in jobs}
         try:
             for done in as_completed(running):
                 yield running[done], done.result()
@@ -151,13 +181,12 @@ _worker: Task | None = None  # of this process
 def _start_worker(task: Task, threads: int) -> None:
     global _worker
     torch.set_num_threads(threads)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     _worker = task
 
 
-def _work(cluster: str) -> Fold:
+def _work(left_out: LeftOut) -> list[Fold]:
     assert _worker is not None
-    return _worker(cluster)
+    return _worker(left_out)
 
 
 @torch.no_grad()

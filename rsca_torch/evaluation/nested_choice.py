@@ -5,22 +5,38 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import combinations
-from typing import Any
+from operator import or_
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.doppelganger import doppelganger_rate
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
+from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
+from rsca_torch.evaluation.folds import Fold, KeptFolds, LeftOut, Task, folds_of
+from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of
+from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
-from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.training.fitting import fitted
+from rsca_torch.spectra.arrays import Array
 
-__all__ = ["NestedResult", "best", "carried", "different_numbers", "nested_leave_one_cluster_out"]
+__all__ = ["Candidate", "NestedResult", "best", "carried", "different_numbers", "nested_leave_one_cluster_out"]
+
+
+class Candidate(NamedTuple):
+    """What one number of components K makes of the stars.
+
+    Attributes:
+        field: (F, K) latents of the field stars.
+        members: (M, K) latents of the cluster members.
+        roots: (M, K, K) as in `Members`, for learners whose recipe draws noise.
+        kept: where finished folds are looked for first and kept. None: nowhere.
+    """
+
+    field: Array
+    members: Array
+    roots: Array | None = None
+    kept: KeptFolds | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +61,17 @@ class NestedResult:
 
 def nested_leave_one_cluster_out(
     make_learner: Callable[[], Learner],
-    candidates: Mapping[int, tuple[Array, Array]],
+    candidates: Mapping[int, Candidate | tuple[Array, Array]],
     clusters: Labels,
     allowed: Array | None = None,
     seed: int = 0,
     keep_distances: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    processes: int = 1,
+    logger: Callable[[str], Any] | None = None,
+    strict: bool = False,
+    merits: Mapping[str, FigureOfMerit] | None = None,
 ) -> NestedResult:
     """Doppelganger rates of every cluster with the number of components that does best without it.
 
@@ -59,35 +80,62 @@ def nested_leave_one_cluster_out(
 
     Args:
         make_learner: gives a fresh learner, once a fold.
-        candidates: of each number of components K the latents of the field (F, K) and of the members (M, K).
+        candidates: what each number of components K makes of the stars.
         clusters: M labels. A cluster with one member is left out, with a warning.
         allowed: (M, F) bool, the pairs that may be compared. None: all.
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
         keep_distances: as in `leave_one_cluster_out`.
         progress: called with (candidates done, candidates) after each candidate.
+        processes: that fit folds side by side; of use to learners that are trained.
+        logger: gives a Lightning logger for a training, from a text that tells K and the clusters left out.
+        strict: as in `doppelganger_rate`.
+        merits: as in `leave_one_cluster_out`; the rate alone chooses.
 
     Raises:
         InputError: as `carried` and `leave_one_cluster_out` do, and where too few clusters have an allowed pair.
 
     Warns:
         NumericalWarning: as `carried` and `leave_one_cluster_out` do.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()
+        >>> candidates = {number: Candidate(stars.field[:, :number], stars.members[:, :number]) for number in (2, 4, 6)}
+        >>> nested = nested_leave_one_cluster_out(ScaledComponents, candidates, stars.clusters)
+        >>> nested.chosen["NGC 0"], nested.best
+        (6, 6)
     """
     labels = np.asarray(clusters, dtype=str)
-    numbers = carried(list(candidates), min((len(field) for field, _ in candidates.values()), default=0), labels)
+    each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
+    numbers = carried(list(each), min((len(candidate.field) for candidate in each.values()), default=0), labels)
+    flags = None if allowed is None else as_flags(allowed)
     curve: dict[int, LOCOResult] = {}
-    without: dict[int, dict[str, dict[str, float]]] = {}
+    inner: dict[int, dict[LeftOut, Fold]] = {}
     for done, number in enumerate(numbers, start=1):
-        field, members = (as_tensor(latents).double() for latents in candidates[number])
-        curve[number] = leave_one_cluster_out(
-            make_learner, field, members, labels, allowed, seed=seed, keep_distances=keep_distances
-        )
-        without[number] = _without_two(make_learner, field, members, labels, allowed, list(curve[number].members), seed)
+        field, members, roots, kept = each[number]
+        field, given = as_stars(field, members, labels, flags, roots)
+        log = None if logger is None else partial(_logger_of, logger, number)
+        task = Task(make_learner, field, given, True, seed, keep_distances, log, strict, merits or {})
+        judged = given.clusters()
+        jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
+        folds = reduce(or_, folds_of(task, jobs, kept, processes))
+        curve[number] = result_of({cluster: folds[cluster,] for cluster in judged}, True, keep_distances)
+        inner[number] = folds
         if progress is not None:
             progress(done, len(numbers))
-    chosen = {
-        cluster: best({number: replace(curve[number], cluster_rates=without[number][cluster]) for number in numbers})
-        for cluster in curve[numbers[0]].members
-    }
+
+    def without(cluster: str) -> dict[int, LOCOResult]:
+        """The curve as the other clusters have it, each judged by learners that did not see this one either."""
+        return {
+            number: replace(
+                curve[number],
+                cluster_rates={other: inner[number][other, cluster].rate for other in judged if other != cluster},
+            )
+            for number in numbers
+        }
+
+    chosen = {cluster: best(without(cluster)) for cluster in judged}
     loco = _each_with_its_own(chosen, curve)
     return NestedResult(loco, chosen, {number: replace(result, distances=None) for number, result in curve.items()})
 
@@ -120,6 +168,10 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
 
     Warns:
         NumericalWarning: names the candidates that are left out.
+
+    Examples:
+        >>> carried([4, 2], 100, ["M 67"] * 5 + ["NGC 188"] * 6 + ["M 92"] * 7)
+        [2, 4]
     """
     if not different_numbers(candidates):
         raise InputError(
@@ -144,36 +196,8 @@ def different_numbers(given: Sequence[object]) -> bool:
     return whole and 0 < len(given) == len(set(given))
 
 
-def _without_two(
-    make_learner: Callable[[], Learner],
-    field: Tensor,
-    members: Tensor,
-    labels: NDArray[np.str_],
-    allowed: Array | None,
-    judged: list[str],
-    seed: int,
-) -> dict[str, dict[str, float]]:
-    """Of every cluster the rates of the others, each by a learner that saw neither; one learner serves both ways."""
-    pairs = torch.ones(len(members), len(field), dtype=torch.bool) if allowed is None else as_tensor(allowed).bool()
-    inside = {cluster: torch.from_numpy(labels == cluster) for cluster in judged}
-    compared = {cluster: pairs[inside[cluster]].any(0).nonzero()[:, 0] for cluster in judged}
-    close = {cluster: pairs[inside[cluster]].index_select(1, compared[cluster]) for cluster in judged}
-
-    @torch.no_grad()
-    def rate(learner: Learner, cluster: str) -> float:
-        strangers = field.index_select(0, compared[cluster])
-        return doppelganger_rate(learner(members[inside[cluster]]), learner(strangers), close[cluster])
-
-    rates: dict[str, dict[str, float]] = {cluster: {} for cluster in judged}
-    summary: dict[str, Any] = {}  # what the learner needs of the field alone, the same in every fold
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumericalWarning)  # the curve said it
-        for one, other in combinations(judged, 2):
-            rest = np.isin(labels, judged) & (labels != one) & (labels != other)
-            learner = fitted(make_learner, field, members[torch.from_numpy(rest)], labels[rest], seed, summary)
-            rates[one][other] = rate(learner, other)
-            rates[other][one] = rate(learner, one)
-    return rates
+def _logger_of(logger: Callable[[str], Any], number: int, left_out: str) -> Any:  # noqa: ANN401  (Lightning's)
+    return logger(f"{number} components without {left_out}")
 
 
 def _each_with_its_own(chosen: Mapping[str, int], curve: Mapping[int, LOCOResult]) -> LOCOResult:

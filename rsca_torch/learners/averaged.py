@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor
 
 __all__ = ["Averaged"]
 
@@ -26,6 +26,19 @@ class Averaged(Learner):
     Args:
         widths: how many columns of the latents each part sees, in order: K of each PPCA model.
         make_part: gives a fresh learner, once a part.
+
+    Examples:
+        The first two latents are those of one model, the other four of another:
+
+        >>> from rsca_torch.learners import Averaged
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()
+        >>> learner = Averaged([2, 4])
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> learner(stars.members).shape
+        torch.Size([30, 6])
+        >>> [part.trained_on == ("NGC 0", "NGC 1", "NGC 2", "NGC 3", "NGC 4") for part in learner.parts]
+        [True, True]
     """
 
     def __init__(self, widths: Sequence[int], make_part: Callable[[], Learner] = ScaledComponents) -> None:
@@ -37,18 +50,19 @@ class Averaged(Learner):
         first = self.parts[0]
         self.name = getattr(first, "name", "") or type(first).__name__
         self.recipe = getattr(first, "recipe", None)
+        self.depends_on_units = getattr(first, "depends_on_units", True)
 
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
+    def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
         """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""
         for part, own_field, own_members in zip(self._parts(), self._split(field), self._split(members), strict=True):
             part.initialise(own_field, own_members, clusters)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Array) -> Tensor:
         """(N, K) -> (N, sum of the parts' D)."""
         embedded = [part(own) for part, own in zip(self._parts(), self._split(z), strict=True)]
         return torch.cat(embedded, dim=1) / sqrt(len(embedded))
 
-    def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:
+    def loss(self, z: Array, clusters: Labels) -> Tensor | None:
         """The mean of the parts' losses; None: nothing to train."""
         losses = [part.loss(own, clusters) for part, own in zip(self._parts(), self._split(z), strict=True)]
         given = [loss for loss in losses if loss is not None]
@@ -57,7 +71,7 @@ class Averaged(Learner):
     def _parts(self) -> list[Learner]:
         return cast("list[Learner]", list(self.parts))
 
-    def _split(self, z: Tensor) -> tuple[Tensor, ...]:
+    def _split(self, z: Array) -> tuple[Tensor, ...]:
         z = as_tensor(z)
         if z.ndim != 2 or z.shape[1] != sum(self.widths):
             raise InputError(f"latents (N, {sum(self.widths)}) expected for widths {self.widths}, got {tuple(z.shape)}")

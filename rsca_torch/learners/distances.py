@@ -15,10 +15,20 @@ CHUNK = 2**17  # differences held at a time, whatever the number of pairs: a meg
 
 
 def sibling_distances(embedded_members: Array) -> Tensor:
-    """(n (n - 1) / 2,) float64 distances between the n members (n, D) of one cluster.
+    """Distances between the members of one cluster.
+
+    Args:
+        embedded_members: (n, D), n >= 2.
+
+    Returns:
+        (n (n - 1) / 2,) float64.
 
     Raises:
-        InputError: for fewer than two members.
+        InputError: for fewer than two members, or values that are not finite.
+
+    Examples:
+        >>> sibling_distances(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
+        tensor([5., 3., 4.], dtype=torch.float64)
     """
     if len(embedded_members) < 2:
         raise InputError(f"a cluster needs at least two members to have a sibling pair, got {len(embedded_members)}")
@@ -29,7 +39,7 @@ def sibling_distances(embedded_members: Array) -> Tensor:
 
 
 def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> Tensor:
-    """(pairs,) float64 distances of the allowed (member, field star) pairs, member by member.
+    """Distances of the allowed (member, field star) pairs, member by member.
 
     Direct differences in float64, never |a|^2 + |b|^2 - 2ab: near-identical stars are the point. Only allowed pairs
     are visited, a chunk of one member's at a time, so that nothing of size n x F x D is made.
@@ -38,6 +48,17 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
         embedded_members: (n, D).
         embedded_field: (F, D).
         allowed: (n, F) bool. None: every pair.
+
+    Returns:
+        (pairs,) float64.
+
+    Raises:
+        InputError: for shapes that disagree, or values that are not finite.
+
+    Examples:
+        >>> members, field = np.array([[0.0], [1.0]]), np.array([[3.0], [5.0]])
+        >>> stranger_distances(members, field, allowed=np.array([[True, True], [False, True]]))
+        tensor([3., 5., 4.], dtype=torch.float64)
     """
     members, field = as_tensor(embedded_members).double(), as_tensor(embedded_field).double()
     if members.ndim != 2 or field.ndim != 2 or members.shape[1] != field.shape[1]:
@@ -65,12 +86,23 @@ def distances_of_allowed(members: Tensor, field: Tensor, allowed: Tensor) -> Ten
 
 
 def sibling_overlap(siblings: Tensor, strangers: Tensor) -> float:
-    """Share of (sibling pair, stranger) in which the stranger is no farther than the sibling, 0 to 1; lower is better.
+    """Share of (sibling pair, stranger) in which the stranger is no farther than the sibling (docs/maths.md, 9.1).
 
     As the doppelganger rate, but of every sibling pair, not of the median one: it says something where the rate is 0.
+
+    Args:
+        siblings: (S,) distances of sibling pairs.
+        strangers: (T,) distances of strangers.
+
+    Returns:
+        0 to 1, lower is better; NaN where there is no stranger.
+
+    Examples:
+        >>> sibling_overlap(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 4.0, 5.0]))
+        0.25
     """
     rising = strangers.sort().values
-    return float(torch.searchsorted(rising, siblings, right=True).double().mean() / max(1, len(strangers)))
+    return float(torch.searchsorted(rising, siblings, right=True).double().mean() / len(strangers))
 
 
 def _require_finite(embedded: Tensor) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +11,20 @@ from torch.utils.checkpoint import checkpoint
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Labels, Learner, Recipe
-from rsca_torch.learners.linear import checked
+from rsca_torch.learners.learner import Labels, Recipe
+from rsca_torch.learners.linear import LatentMap
 from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.options import require_choice, require_number, require_whole
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.packed import PACKED
 
-__all__ = ["GradientLearner", "require_number", "squared_distances", "summed"]
+__all__ = ["GradientLearner", "squared_distances", "summed"]
 
 HELD = 2**22  # numbers of one intermediate result that a loss holds for its gradient: 32 MB
 
 
-class GradientLearner(Learner):
+class GradientLearner(LatentMap):
     """z -> (z - centre) @ weight.T, weight = start + unit change @ sphere, `change` trained (docs/maths.md, eq. 8.1).
 
     Subclasses write `_unpenalised`. A dimension to which RSCA gives the weight 0 stays a row of zeros in a linear map
@@ -41,7 +41,6 @@ class GradientLearner(Learner):
         recipe: how the loss is minimised.
 
     Attributes:
-        centre: (K,) float64, the field's mean.
         sphere: (K, K) float64, S of docs/maths.md, section 2.
         start: (D, K) float64, RSCA's weight or 0.
         unit: float64, of change: 1 with init="rsca", the largest weight of RSCA's map (at least 1) with "random".
@@ -50,9 +49,24 @@ class GradientLearner(Learner):
 
     Raises:
         InputError: for options out of range.
+
+    Examples:
+        The mean squared distance of siblings over that of all members:
+
+        >>> import torch
+        >>> from rsca_torch.learners import GradientLearner
+        >>> from rsca_torch.testing import drawn_problem
+        >>> class Ratio(GradientLearner):
+        ...     def _unpenalised(self, z, groups):
+        ...         embedded = self(z)
+        ...         return groups.centred(embedded).square().sum() / (embedded - embedded.mean(0)).square().sum()
+        >>> stars = drawn_problem()
+        >>> learner = Ratio(penalty=0.1)
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> print(f"{learner.loss(stars.members, stars.clusters):.4f}")
+        0.0302
     """
 
-    centre: Tensor
     sphere: Tensor
     start: Tensor
     unit: Tensor
@@ -67,23 +81,16 @@ class GradientLearner(Learner):
         negatives: int = 0,
         recipe: Recipe | None = None,
     ) -> None:
-        super().__init__()
-        if n_dimensions is not None and (not isinstance(n_dimensions, int) or n_dimensions < 1):
-            raise InputError(
-                f"n_dimensions must be a whole number of at least 1, or None for all of them, got {n_dimensions!r}"
-            )
-        if init not in ("rsca", "random"):
-            raise InputError(f'init must be "rsca" or "random", got {init!r}')
+        super().__init__(n_dimensions)
+        require_choice("init", init, "rsca", "random")
         require_number("penalty", penalty, at_least=0)
         require_number("dropout", dropout, at_least=0, below=1)
-        if not isinstance(negatives, int) or negatives < 0:
-            raise InputError(f"negatives must be a whole number of at least 0 field stars, got {negatives!r}")
+        require_whole("negatives", negatives, 0, " field stars")
         if recipe is not None and not isinstance(recipe, Recipe):
             raise InputError(f"recipe must be a rsca_torch.learners.Recipe, or None for its defaults, got {recipe!r}")
-        self.n_dimensions, self.init = n_dimensions, init
-        self.penalty, self.dropout, self.negatives = penalty, dropout, negatives
+        self.init, self.penalty, self.dropout, self.negatives = init, penalty, dropout, negatives
         self.recipe = recipe or Recipe()
-        for name in ("centre", "sphere", "start"):
+        for name in ("sphere", "start"):
             self.register_buffer(name, torch.empty(0, dtype=torch.float64))
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
         self.register_buffer("strangers", torch.empty(0, dtype=torch.float64), persistent=False)
@@ -94,25 +101,16 @@ class GradientLearner(Learner):
         """(D, K) float64, the linear map as it is now."""
         return self.start + self.unit * self.change @ self.sphere
 
-    def summarise(self, field: Tensor) -> FieldMoments:
-        """The mean and covariance of field (F, K)."""
-        return FieldMoments.of(field)
-
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels, summary: FieldMoments | None = None) -> None:
+    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
         """Set where training starts; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
 
         Raises:
             InputError: where ScaledComponents cannot be fitted, and where n_dimensions is above K or negatives above F.
         """
-        members, _ = checked(field, members, clusters)
+        members, _ = self._checked(field, members, clusters)
         field = as_tensor(field).double()
         n_components = members.shape[1]
         n_dimensions = n_components if self.n_dimensions is None else self.n_dimensions
-        if n_dimensions > n_components:
-            raise InputError(
-                f"n_dimensions={n_dimensions}, but the latents have {n_components} dimensions: "
-                f"lower it to at most {n_components}"
-            )
         if self.negatives > len(field):
             raise InputError(
                 f"negatives={self.negatives}, but there are {len(field)} field stars: lower it to at most {len(field)}"
@@ -134,13 +132,7 @@ class GradientLearner(Learner):
         if self.negatives:
             self.strangers = field[torch.randperm(len(field), device=field.device)[: self.negatives]]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(N, K) -> (N, D), in the dtype of z."""
-        self._require_fitted()
-        z = as_tensor(z)
-        return self._embedding(self._deviation(z.to(self.start.dtype))).to(z.dtype)
-
-    def loss(self, z: Tensor, clusters: Labels) -> Tensor:
+    def loss(self, z: Array, clusters: Labels) -> Tensor:
         """A float64 scalar: that of the members' latents (M, K), M labels, and the penalty.
 
         Raises:
@@ -168,15 +160,11 @@ class GradientLearner(Learner):
 
     def _deviation(self, latents: Tensor) -> Tensor:
         """(N, K) less the centre; in training with dropout."""
-        deviation = latents - self.centre
+        deviation = super()._deviation(latents)
         if self.training and self.dropout:
             sphered = nn.functional.dropout(deviation @ self.sphere.T, self.dropout)
             deviation = torch.linalg.solve(self.sphere, sphered.T).T
         return deviation
-
-    def _embedding(self, deviation: Tensor) -> Tensor:
-        """(N, K) z less the centre -> (N, D)."""
-        return deviation @ self.weight.T
 
     def _departure(self) -> Tensor:
         """How far the map is from where a penalty pulls it."""
@@ -186,22 +174,6 @@ class GradientLearner(Learner):
         """(M + negatives, D) the embedding of latents (M, K), then of the negatives."""
         embedded: Tensor = self(torch.cat([z, self.strangers]) if self.negatives else z)
         return embedded
-
-    def _require_fitted(self) -> None:
-        if self.start.ndim != 2:
-            raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
-
-
-def require_number(name: str, value: float, at_least: float = 0.0, below: float = inf, above: float = -inf) -> None:
-    """Refuse an option out of range.
-
-    Raises:
-        InputError: says the range.
-    """
-    if not (isinstance(value, int | float) and at_least <= value < below and value > above):
-        lower = f"above {above}" if above >= at_least else f"at least {at_least}"
-        upper = "finite" if below == inf else f"below {below}"
-        raise InputError(f"{name} must be a number {lower} and {upper}, got {value!r}")
 
 
 def squared_distances(one: Tensor, other: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.learners.gradient import GradientLearner, require_number, squared_distances, summed
+from rsca_torch.learners.gradient import GradientLearner, squared_distances, summed
 from rsca_torch.learners.groups import Groups
+from rsca_torch.learners.learner import Recipe
+from rsca_torch.learners.options import require_number, require_whole
 
 __all__ = ["LargeMargin"]
 
@@ -26,10 +26,21 @@ class LargeMargin(GradientLearner):
         margin: in squared distance, in units of 2 D, the mean squared distance of two draws of D standard normal
             numbers: the paper's 1 means nothing in a map with a scale.
         push: what strangers weigh, siblings 1 - push (the paper's mu).
-        shared: options of GradientLearner.
+        n_dimensions, init, penalty, dropout, negatives, recipe: as in GradientLearner.
 
     Raises:
         InputError: for options out of range.
+
+    Examples:
+        The loss at the start; `leave_one_cluster_out` minimises it as `recipe` says:
+
+        >>> from rsca_torch import LargeMargin
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()  # 300 field stars, 30 members of 5 clusters, 6 latents
+        >>> learner = LargeMargin(k=2)
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> print(f"{learner.loss(stars.members, stars.clusters):.4f}")
+        9.5525
     """
 
     name = "lmnn"
@@ -40,11 +51,15 @@ class LargeMargin(GradientLearner):
         k: int = 3,
         margin: float = 1.0,
         push: float = 0.5,
-        **shared: Any,
+        n_dimensions: int | None = None,
+        init: str = "rsca",
+        penalty: float = 0.0,
+        dropout: float = 0.0,
+        negatives: int = 0,
+        recipe: Recipe | None = None,
     ) -> None:
-        super().__init__(**shared)
-        if not isinstance(k, int) or k < 1:
-            raise InputError(f"k must be a whole number of at least 1 sibling, got {k!r}")
+        super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
+        require_whole("k", k, meaning=" sibling")
         require_number("margin", margin, above=0)
         if not (isinstance(push, int | float) and 0 < push <= 1):
             raise InputError(f"push must be a share above 0 and at most 1 (1: siblings are not pulled), got {push!r}")

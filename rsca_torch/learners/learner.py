@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor
 
 __all__ = ["Identity", "Labels", "Learner", "Recipe"]
 
-Labels = Sequence[str] | np.ndarray
+Labels = Sequence[str] | np.ndarray  # one a member: the name of its cluster
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,18 @@ class Recipe:
 
     Raises:
         InputError: for numbers out of range.
+
+    Examples:
+        Every fold trains for 20 epochs (with `inner` above 0 each fold chooses their number itself):
+
+        >>> from functools import partial
+        >>> from rsca_torch import NCA, Recipe, leave_one_cluster_out
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()
+        >>> make_learner = partial(NCA, recipe=Recipe(epochs=20, inner=0))
+        >>> result = leave_one_cluster_out(make_learner, stars.field, stars.members, stars.clusters)
+        >>> {cluster: trained.epochs for cluster, trained in result.trained.items()}["NGC 0"]
+        20
     """
 
     epochs: int = 300
@@ -74,22 +86,55 @@ class Learner(nn.Module):
     Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both. One whose
     `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds. One
     that `sees` "spectra" is given packed spectra (N, 2, P), of `rsca_torch.spectra.packed`, where latents stand here.
+
+    Attributes:
+        name: in tables and results; empty: the name of the class.
+        paper: where it is from, for `rsca learners`.
+        sees: what z is, "latents" or "spectra"; abundances count as latents.
+        depends_on_units: whether results depend on the units of the latents: True is always safe. False: any units will
+            do, and none are made for it.
+        recipe: how its loss is minimised; None: it has none.
+        trained: how that went, where it was done: a `rsca_torch.training.members.Trained`.
+        trained_on: names of the clusters that it was fitted on; empty: not known, as of a state that was loaded.
+
+    Examples:
+        Distances in units of the field's standard deviation:
+
+        >>> import torch
+        >>> from rsca_torch import Learner, leave_one_cluster_out
+        >>> from rsca_torch.testing import drawn_problem
+        >>> class Standardised(Learner):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.register_buffer("spread", torch.empty(0))
+        ...
+        ...     def initialise(self, field, members, clusters):
+        ...         self.spread = field.std(0)
+        ...
+        ...     def forward(self, z):
+        ...         return z / self.spread.to(z)
+        >>> stars = drawn_problem()
+        >>> result = leave_one_cluster_out(Standardised, stars.field, stars.members, stars.clusters)
+        >>> print(f"{result.rate:.3f}")
+        0.011
     """
 
-    name: str = ""  # in tables and results; empty: the name of the class
-    paper: str = ""  # where it is from, for `rsca learners`
-    sees: Literal["latents", "spectra"] = "latents"  # what z is; abundances count as latents
-    recipe: Recipe | None = None  # how its loss is minimised; None: it has none
-    trained: Any = None  # how that went, where it was done: a `learning.Trained`
+    name: str = ""
+    paper: str = ""
+    sees: Literal["latents", "spectra"] = "latents"
+    depends_on_units: bool = True
+    recipe: Recipe | None = None
+    trained: Any = None
+    trained_on: tuple[str, ...] = ()
 
     def start_from(self, step_1: MaskedPPCA) -> None:
         """Of a learner of spectra, before all else: step 1 as it was fitted, without labels, to what is to come."""
 
-    def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
+    def summarise(self, field: Array) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
         """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""
         return None
 
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
+    def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
         """Fit in closed form, or do nothing.
 
         Args:
@@ -98,16 +143,17 @@ class Learner(nn.Module):
             clusters: M labels, one a member.
         """
 
-    def forward(self, z: Tensor) -> Tensor:  # noqa: ARG002  (for subclasses)
-        """(N, K) -> (N, D)."""
+    def forward(self, z: Array) -> Tensor:  # noqa: ARG002  (for subclasses)
+        """(N, K) -> (N, D), each star by itself."""
         raise InputError(f"{type(self).__name__} must define forward(z)")
 
-    def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
+    def loss(self, z: Array, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
         """A scalar to minimise over the members' latents (M, K); None: nothing to train."""
         return None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """A fresh learner does not know its shapes: buffers and empty parameters take those of what is loaded."""
+        self.trained_on = ()
         for name, _ in self.named_buffers(recurse=False):
             if prefix + name in state_dict:  # not into the old ones, which other folds may share
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
@@ -119,10 +165,17 @@ class Learner(nn.Module):
 
 
 class Identity(Learner):
-    """Distances in the representation as it comes: "on raw" of the paper's Figure 4."""
+    """Distances in the representation as it comes: "on raw" of the paper's Figure 4.
+
+    Examples:
+        >>> import numpy as np
+        >>> from rsca_torch import Identity
+        >>> Identity()(np.array([[1.0, 2.0]]))
+        tensor([[1., 2.]], dtype=torch.float64)
+    """
 
     name = "raw"
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Array) -> Tensor:
         """(N, K) -> the same."""
         return as_tensor(z)

@@ -1,6 +1,8 @@
-"""Learners that are a linear map."""
+"""Maps of latents less the field's mean: what closed forms and trained maps share, and the linear ones."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,53 +11,122 @@ from rsca_torch.errors import InputError
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.learners.moments import FieldMoments
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.learners.options import require_whole
+from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["Linear", "checked", "fix_signs"]
+__all__ = ["LatentMap", "Linear", "fix_signs"]
 
 
-class Linear(Learner):
-    """z -> (z - centre) @ weight.T, fitted in closed form; subclasses write `initialise`, which sets both.
+class LatentMap(Learner):
+    """z -> (z - centre) @ weight.T, or more than that; float64 inside.
+
+    Args:
+        n_dimensions: D, of the embedding: the leading ones. None: K, or all that there are.
 
     Attributes:
-        weight: (D, K) float64; a dimension that tells nothing is a row of zeros.
         centre: (K,) float64, the field's mean: distances do not depend on it.
+        weight: (D, K) float64; a dimension that tells nothing is a row of zeros.
+
+    Raises:
+        InputError: for n_dimensions out of range.
     """
 
-    weight: Tensor
     centre: Tensor
+    if TYPE_CHECKING:  # a buffer of one subclass, computed by the other
 
-    def __init__(self) -> None:
+        @property
+        def weight(self) -> Tensor: ...  # noqa: D102
+
+    def __init__(self, n_dimensions: int | None = None) -> None:
         super().__init__()
-        for name in ("weight", "centre"):
-            self.register_buffer(name, torch.empty(0, dtype=torch.float64))
+        if n_dimensions is not None:
+            require_whole("n_dimensions", n_dimensions, meaning=", or None for all of them")
+        self.n_dimensions = n_dimensions
+        self.register_buffer("centre", torch.empty(0, dtype=torch.float64))
 
-    def summarise(self, field: Tensor) -> FieldMoments:
+    def summarise(self, field: Array) -> FieldMoments:
         """The mean and covariance of field (F, K)."""
         return FieldMoments.of(field)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Array) -> Tensor:
         """(N, K) -> (N, D), in the dtype of z."""
-        if self.weight.ndim != 2:
-            raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
+        self._require_fitted()
         z = as_tensor(z)
-        return ((z.to(self.weight.dtype) - self.centre) @ self.weight.T).to(z.dtype)
+        return self._embedding(self._deviation(z.to(self.centre.dtype))).to(z.dtype)
+
+    def extra_repr(self) -> str:
+        """What it is fitted on."""
+        if not len(self.centre):
+            return "not fitted"
+        names = self.trained_on[:3] + ("...",) * (len(self.trained_on) > 3)
+        on = f", fitted on {len(self.trained_on)} clusters: {', '.join(names)}" if names else ""
+        return f"{self.weight.shape[1]} -> {self.weight.shape[0]}{on}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def _deviation(self, latents: Tensor) -> Tensor:
+        """(N, K) less the centre."""
+        return latents - self.centre
+
+    def _embedding(self, deviation: Tensor) -> Tensor:
+        """(N, K) z less the centre -> (N, D)."""
+        return deviation @ self.weight.T
+
+    def _require_fitted(self) -> None:
+        if not len(self.centre):
+            raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
+
+    def _checked(self, field: Array, members: Array, clusters: Labels) -> tuple[Tensor, Groups]:
+        """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
+        field, members = as_tensor(field), as_tensor(members).detach().double()
+        if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
+            raise InputError(
+                "field (F, K), members (M, K) and M cluster labels expected, got "
+                f"{tuple(field.shape)}, {tuple(members.shape)} and {len(clusters)} labels"
+            )
+        if not members.isfinite().all():
+            raise InputError("field and members must be finite: leave out the stars that are not")
+        groups = Groups(clusters, members.device)
+        if not (groups.size > 1).any():
+            raise InputError("no cluster has two members: spread inside clusters cannot be measured")
+        if self.n_dimensions is not None and self.n_dimensions > members.shape[1]:
+            raise InputError(
+                f"n_dimensions={self.n_dimensions}, but the latents have {members.shape[1]} dimensions: "
+                f"lower it to at most {members.shape[1]}"
+            )
+        self.trained_on = tuple(groups.names)
+        return members, groups
 
 
-def checked(field: Tensor, members: Tensor, clusters: Labels) -> tuple[Tensor, Groups]:
-    """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
-    field, members = as_tensor(field), as_tensor(members).detach().double()
-    if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
-        raise InputError(
-            "field (F, K), members (M, K) and M cluster labels expected, got "
-            f"{tuple(field.shape)}, {tuple(members.shape)} and {len(clusters)} labels"
-        )
-    if not members.isfinite().all():
-        raise InputError("field and members must be finite: leave out the stars that are not")
-    groups = Groups(clusters, members.device)
-    if not (groups.size > 1).any():
-        raise InputError("no cluster has two members: spread inside clusters cannot be measured")
-    return members, groups
+class Linear(LatentMap):
+    """z -> (z - centre) @ weight.T, fitted in closed form; subclasses write `initialise`, which sets both.
+
+    Examples:
+        The direction along which siblings agree the most:
+
+        >>> import torch
+        >>> from rsca_torch.learners import Linear
+        >>> from rsca_torch.learners.groups import Groups
+        >>> from rsca_torch.testing import drawn_problem
+        >>> class Closest(Linear):
+        ...     def initialise(self, field, members, clusters):
+        ...         deviation = Groups(clusters).centred(members)
+        ...         self.centre, self.weight = field.mean(0), torch.linalg.svd(deviation).Vh[-1:]
+        >>> stars = drawn_problem()
+        >>> learner = Closest()
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> learner
+        Closest(6 -> 1)
+        >>> learner(stars.members).shape
+        torch.Size([30, 1])
+    """
+
+    weight: Tensor
+
+    def __init__(self, n_dimensions: int | None = None) -> None:
+        super().__init__(n_dimensions)
+        self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
 
 
 def fix_signs(rows: Tensor) -> Tensor:

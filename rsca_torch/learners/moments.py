@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import all_finite, as_tensor
+from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
 
 __all__ = ["FieldMoments"]
 
@@ -29,15 +29,17 @@ class FieldMoments:
     covariance: Tensor
 
     @classmethod
-    def of(cls, field: Tensor) -> FieldMoments:
+    def of(cls, field: Array) -> FieldMoments:
         """Of the latents (F, K) of field stars.
 
         Raises:
-            InputError: for another shape, or latents that are not finite.
+            InputError: for another shape, one star alone, or latents that are not finite.
         """
         field = as_tensor(field)
         if field.ndim != 2:
             raise InputError(f"field (F, K) expected, got {tuple(field.shape)}")
+        if len(field) < 2:
+            raise InputError(f"a covariance of the field needs at least 2 stars, got {len(field)}")
         latents = field.detach().double()
         shift = latents[:BLOCK].mean(0)  # near the mean, so that nothing cancels below
         total, scatter = torch.zeros_like(shift), latents.new_zeros(len(shift), len(shift))

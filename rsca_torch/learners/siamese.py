@@ -14,23 +14,32 @@ from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
-from rsca_torch.learners.gradient import GradientLearner, require_number
+from rsca_torch.learners.gradient import GradientLearner
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Labels
+from rsca_torch.learners.learner import Labels, Recipe
 from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.options import require_number
+from rsca_torch.spectra.arrays import Array
 
 __all__ = ["Euclidean", "Siamese"]
 
 NAMED = ("contrastive", "triplet", "supcon")
 
 
-class Euclidean(LpDistance):  # type: ignore[misc]  # pytorch-metric-learning has no types
+class Euclidean(LpDistance):
     """For losses of pytorch-metric-learning: of embeddings as they are, not normalised, by direct differences.
 
     Its own LpDistance takes |a|² + |b|² - 2ab for larger batches, which cancels where stars are near-identical.
 
     Args:
         power: of the distance; 2: squared.
+
+    Examples:
+        >>> import torch
+        >>> from rsca_torch.learners.siamese import Euclidean
+        >>> Euclidean()(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        tensor([[0., 5.],
+                [5., 0.]])
     """
 
     def __init__(self, power: int = 1) -> None:
@@ -61,10 +70,23 @@ class Siamese(GradientLearner):
             (eq. 4.3).
         normalise: forward itself gives embeddings of length 1. Without it nothing is normalised, and a criterion or a
             miner whose distance would do so is refused: it would be trained on other distances than it is judged by.
-        shared: options of GradientLearner.
+        n_dimensions, init, penalty, dropout, negatives, recipe: as in GradientLearner.
 
     Raises:
         InputError: for options out of range.
+
+    Examples:
+        With a loss of pytorch-metric-learning:
+
+        >>> from pytorch_metric_learning.losses import MultiSimilarityLoss
+        >>> from rsca_torch import Siamese
+        >>> from rsca_torch.learners.siamese import Euclidean
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars = drawn_problem()  # 300 field stars, 30 members of 5 clusters, 6 latents
+        >>> learner = Siamese(criterion=MultiSimilarityLoss(distance=Euclidean()))
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> print(f"{learner.loss(stars.members, stars.clusters):.4f}")
+        4.6058
     """
 
     name = "siamese"
@@ -79,9 +101,14 @@ class Siamese(GradientLearner):
         margin: float = 1.0,
         temperature: float = 4.0,
         normalise: bool = False,
-        **shared: Any,
+        n_dimensions: int | None = None,
+        init: str = "rsca",
+        penalty: float = 0.0,
+        dropout: float = 0.0,
+        negatives: int = 0,
+        recipe: Recipe | None = None,
     ) -> None:
-        super().__init__(**shared)
+        super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
         require_number("margin", margin, above=0)
         require_number("temperature", temperature, above=0)
         widths = hidden if isinstance(hidden, Sequence) else (hidden,)
@@ -111,7 +138,7 @@ class Siamese(GradientLearner):
         self.miner = deepcopy(miner)
         self.network = nn.Sequential()
 
-    def initialise(self, field: Tensor, members: Tensor, clusters: Labels, summary: FieldMoments | None = None) -> None:
+    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
         """As in GradientLearner; the network's first weights are torch's random numbers."""
         super().initialise(field, members, clusters, summary)
         self.names = Groups(clusters).names
@@ -132,6 +159,7 @@ class Siamese(GradientLearner):
         return nn.Sequential(*layers)
 
     def _embedding(self, deviation: Tensor, *features: Tensor) -> Tensor:
+        """With the network's part, of the sphered latents and the features."""
         embedded = super()._embedding(deviation)
         if self.hidden:
             embedded = embedded + self.network(torch.cat([deviation @ self.sphere.T, *features], dim=1))
@@ -141,8 +169,7 @@ class Siamese(GradientLearner):
         departure = super()._departure()
         if not self.hidden:
             return departure
-        last: Tensor = self.network[-1].weight  # type: ignore[assignment]  # a linear layer
-        return departure + last.square().sum()
+        return departure + self.network[-1].get_parameter("weight").square().sum()
 
     def _unpenalised(self, z: Tensor, groups: Groups) -> Tensor:
         embedded = self._with_strangers(z)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels, Recipe
 from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.options import require_whole
 from rsca_torch.learners.siamese import Siamese
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
-from rsca_torch.ppca.model import MaskedPPCA, fit_ppca
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.ppca.fit import fit_ppca
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.blocks import Block
 from rsca_torch.spectra.packed import unpack
 
@@ -72,13 +75,19 @@ class Step1(NamedTuple):
         return Explained(posterior.mean * scales, left.float(), posterior.weight.float())
 
 
-class OfField(NamedTuple):
-    """What all folds share."""
+@dataclass(frozen=True)
+class ExplainedField(FieldMoments):
+    """What all folds share: the field's latents, their moments, and step 1.
+
+    Attributes:
+        step_1: as fitted or as given.
+        latents: (F, K) float64.
+        error: (P,) of a bin's flux in a typical star; inf in one that is never used.
+    """
 
     step_1: Step1
-    latents: Tensor  # (F, K)
-    moments: FieldMoments
-    error: Tensor  # (P,) of a bin's flux in a typical star; inf in one that is never used
+    latents: Tensor
+    error: Tensor
 
 
 class SpectralSiamese(Siamese):
@@ -93,9 +102,11 @@ class SpectralSiamese(Siamese):
         hidden: as in Siamese, of the network; one layer at least. Its last layer is 0 at the start with init="rsca", so
             that without training this is RSCA.
         n_components: K of step 1, where `start_from` gives none and it is fitted to the field here.
-        recipe: as in Siamese; None: at most 100 epochs with a patience of 10, as a step takes longer than on latents.
-        shared: options of Siamese. `init` is of the map and the network: the axes are normal random numbers at the
-            start, and step 1 is there, either way.
+        criterion, miner, margin, temperature, normalise: as in Siamese.
+        n_dimensions, penalty, dropout, negatives: as in GradientLearner.
+        init: as in GradientLearner, of the map and the network: the axes are normal random numbers at the start, and
+            step 1 is there, either way.
+        recipe: None: at most 100 epochs with a patience of 10, as a step takes longer than on latents.
 
     Attributes:
         axes: (H, P) float64, trained; in units of the error of a bin in a typical star, over sqrt(P).
@@ -103,6 +114,17 @@ class SpectralSiamese(Siamese):
 
     Raises:
         InputError: for options out of range.
+
+    Examples:
+        Step 1 is fitted to the field's spectra, as none was given (`start_from`):
+
+        >>> from rsca_torch.learners import SpectralSiamese
+        >>> from rsca_torch.testing import drawn_spectra
+        >>> spectra = drawn_spectra()  # of the same stars in 40 bins, a sixth of them censored
+        >>> learner = SpectralSiamese(n_features=2, n_components=4)
+        >>> learner.initialise(spectra.field, spectra.members, spectra.clusters)
+        >>> learner(spectra.members).shape
+        torch.Size([30, 4])
     """
 
     name = "spectral"
@@ -115,15 +137,24 @@ class SpectralSiamese(Siamese):
         n_features: int = 8,
         hidden: Sequence[int] = (16,),
         n_components: int = 10,
+        criterion: str | nn.Module = "contrastive",
+        miner: nn.Module | None = None,
+        margin: float = 1.0,
+        temperature: float = 4.0,
+        normalise: bool = False,
+        n_dimensions: int | None = None,
+        init: str = "rsca",
+        penalty: float = 0.0,
+        dropout: float = 0.0,
+        negatives: int = 0,
         recipe: Recipe | None = None,
-        **shared: Any,
     ) -> None:
-        super().__init__(hidden=hidden, recipe=recipe or Recipe(epochs=100, patience=10), **shared)
+        shared = (n_dimensions, init, penalty, dropout, negatives, recipe or Recipe(epochs=100, patience=10))
+        super().__init__(hidden, criterion, miner, margin, temperature, normalise, *shared)
         if not self.hidden:
             raise InputError("hidden: a layer at least expected, got none; learner=siamese is linear")
         for name, number in (("n_features", n_features), ("n_components", n_components)):
-            if not isinstance(number, int) or number < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
+            require_whole(name, number)
         self.n_features, self.n_components = n_features, n_components
         for name in (*Step1._fields, "error"):
             self.register_buffer(name, torch.empty(0, dtype=torch.float64))
@@ -135,8 +166,9 @@ class SpectralSiamese(Siamese):
         """Take this step 1, and fit none."""
         self._given = Step1.of(step_1)
 
-    def summarise(self, field: Tensor) -> OfField:  # type: ignore[override]  # of spectra more than moments
+    def summarise(self, field: Array) -> ExplainedField:
         """Step 1, and what it says of the field's packed spectra (F, 2, P)."""
+        field = as_tensor(field).double()
         step_1 = self._given
         if step_1 is None:
             flux, valid, sigma = unpack(field)
@@ -148,22 +180,22 @@ class SpectralSiamese(Siamese):
             latents.append(said.latents)
             weights += said.weight.double().sum(0)
         of_field = torch.cat(latents)
-        return OfField(step_1, of_field, FieldMoments.of(of_field), (len(field) / weights).sqrt())
+        moments = FieldMoments.of(of_field)
+        error = (len(field) / weights).sqrt()
+        return ExplainedField(moments.mean, moments.covariance, step_1, of_field, error)
 
-    def initialise(  # type: ignore[override]
-        self, field: Tensor, members: Tensor, clusters: Labels, summary: OfField | None = None
-    ) -> None:
-        """As in Siamese, of packed spectra (F, 2, P) and (M, 2, P)."""
+    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
+        """As in Siamese, of packed spectra (F, 2, P) and (M, 2, P); `summary`: what `summarise` gives."""
         field, members = as_tensor(field).double(), as_tensor(members).double()
-        seen = summary or self.summarise(field)
+        seen = summary if isinstance(summary, ExplainedField) else self.summarise(field)
         for name, tensor in seen.step_1._asdict().items():
             setattr(self, name, tensor)
         self.error, self._said = seen.error, []
         self.axes = nn.Parameter(torch.randn(self.n_features, len(self.error)).to(self.error))
-        super().initialise(seen.latents, self._explained(members).latents, clusters, seen.moments)
+        super().initialise(seen.latents, self._explained(members).latents, clusters, seen)
         self.strangers = field[torch.randperm(len(field), device=field.device)[: self.negatives]]
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Array) -> Tensor:
         """(N, 2, P) packed spectra -> (N, D), in the dtype of z."""
         self._require_fitted()
         z = as_tensor(z)

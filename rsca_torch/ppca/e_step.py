@@ -1,18 +1,27 @@
-"""What PPCA says of a block of stars: the latents given the valid bins, and which bins it cannot explain."""
+"""The E-step on a block of stars: the latents given the valid bins, and which bins the model cannot explain."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rsca_torch.ppca.weights import Counted, Dense, Weights
 from rsca_torch.spectra.blocks import Block
 
-__all__ = ["LEAST_SCATTER", "Model", "Parameters", "Posterior", "SetAside", "Symmetric"]
+__all__ = [
+    "LEAST_SCATTER",
+    "DenseWeights",
+    "Model",
+    "Parameters",
+    "Posterior",
+    "SetAside",
+    "Symmetric",
+    "ZeroOneWeights",
+]
 
 ROUNDS = 10  # of setting bins aside and looking again
 LEAST_SCATTER = 1e-12  # of a bin's whole variance: nothing, but positive
@@ -59,9 +68,9 @@ class Model:
 class SetAside(NamedTuple):
     """Bins that the model cannot explain."""
 
-    star: Tensor  # (m,) rows of the block
-    place: Tensor  # (m,) bins
-    weight: Tensor  # (m,) that they would have had
+    stars: Tensor  # (m,) rows of the block
+    bins: Tensor  # (m,)
+    weights: Tensor  # (m,) that they would have had
 
     @classmethod
     def none(cls, weight: Tensor) -> SetAside:
@@ -77,17 +86,22 @@ class Posterior:
         block: n stars.
         model: the parameters.
         clip: bins farther than so many standard deviations from the model are set aside (1.12). None: none are.
+
+    Example:
+        >>> block = Block(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2, dtype=torch.bool), None, n_valid=2)
+        >>> theta = Parameters(torch.tensor([[3.0], [4.0]]), torch.zeros(2), torch.tensor(1.0))
+        >>> Posterior(block, Model(theta, block.flux)).mean  # 25 / (25 + 1)
+        tensor([[0.9615]], dtype=torch.float64)
     """
 
     def __init__(self, block: Block, model: Model, clip: float | None = None) -> None:
-        self.model, self.clip = model, clip
-        self.n_valid = block.n_valid
+        self.block, self.model, self.clip = block, model, clip
         self.residual = block.flux - model.mean  # (n, P)
-        if block.rare is not None and clip is None and model.scatter.ndim == 0:
-            self._weigh_alike(block, block.rare)
+        if block.nearly_complete is not None and clip is None and model.scatter.ndim == 0:
+            self._weigh_alike(block, block.nearly_complete)
         else:
             self._weigh(block)
-        self.aside = SetAside.none(self.residual) if clip is None else self._set_aside(clip)
+        self.set_aside = SetAside.none(self.residual) if clip is None else self._set_aside(clip)
         self.squares = self.scale * torch.linalg.vecdot(self.weighted, self.residual).double().sum()
         self.cholesky, self.mean = self._solve(self.precision, self.projection)
 
@@ -99,16 +113,16 @@ class Posterior:
         else:
             self.weight = (block.noise + model.scatter).reciprocal_()
         self.scale = 1.0
-        self.weights: Weights = Dense(self.weight)
+        self.weights: DenseWeights | ZeroOneWeights = DenseWeights(self.weight)
         self.weighted = self.weight * self.residual
         self.log_weight = _log_weight(block, model, self.weight)
         self.precision = self.weight @ model.outer  # packed, the prior's not in it
         self.projection = self.weighted @ model.loadings  # (n, K)
 
-    def _weigh_alike(self, block: Block, rare: Tensor) -> None:
+    def _weigh_alike(self, block: Block, nearly_complete: Tensor) -> None:
         """All valid bins alike: weights of 1, and 1 / s^2 as the scale of the sums."""
         self.scale = float(self.model.scatter.double().reciprocal())
-        self.weights = Counted(block.unused, rare, self.residual.dtype)
+        self.weights = ZeroOneWeights(block.unused, nearly_complete, self.residual.dtype)
         self.residual = self.weighted = torch.where(block.unused, 0, self.residual)
         self.log_weight = -block.n_valid * self.model.scatter.double().log()
         self.precision = self.scale * self.weights.over_bins(self.model.outer)
@@ -155,7 +169,7 @@ class Posterior:
 
     def deviations(self) -> Tensor:
         """(m,) float64: how far the bins that are set aside lie from the model, in standard deviations."""
-        star, place, weight = self.aside
+        star, place, weight = self.set_aside
         explained = (self.mean[star] * self.model.loadings[place]).sum(1)
         deviations: Tensor = (self.residual[star, place] - explained) * weight.sqrt()
         return deviations.double()
@@ -168,8 +182,8 @@ class Posterior:
         """Of the valid bins of these stars together, nats, eqs. 1.5 and 1.12."""
         log_det = 2 * self.cholesky.diagonal(dim1=1, dim2=2).log().sum()
         explained = (self.projection * self.mean).sum()
-        aside = 0.0 if self.clip is None else self.clip**2 * len(self.aside.star)
-        constant = math.log(2 * math.pi) * self.n_valid - self.log_weight
+        aside = 0.0 if self.clip is None else self.clip**2 * len(self.set_aside.stars)
+        constant = math.log(2 * math.pi) * self.block.n_valid - self.log_weight
         total: Tensor = constant + aside + log_det + self.squares - explained
         return -0.5 * total
 
@@ -182,7 +196,13 @@ def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:
 
 
 class Symmetric:
-    """Symmetric K x K matrices as their K (K + 1) / 2 upper entries, so that sums of them are one matrix product."""
+    """Symmetric K x K matrices as their K (K + 1) / 2 upper entries, so that sums of them are one matrix product.
+
+    >>> symmetric = Symmetric(2)
+    >>> symmetric.pack(torch.tensor([[1, 2], [2, 3]])), symmetric.unpack(torch.tensor([1, 2, 3]))
+    (tensor([1, 2, 3]), tensor([[1, 2],
+            [2, 3]]))
+    """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
         self.row, self.column = torch.triu_indices(size, size, device=device)
@@ -197,3 +217,59 @@ class Symmetric:
     def unpack(self, packed: Tensor) -> Tensor:
         """(..., K (K + 1) / 2) -> (..., K, K)."""
         return packed[..., self.position]
+
+
+class DenseWeights:
+    """(n, P) weights of what every bin of every star tells."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def over_stars(self, rows: Tensor, total: Tensor) -> None:
+        """(n, m), added to total (P, m)."""
+        total.addmm_(self.weight.T, rows)
+
+
+class ZeroOneWeights:
+    """Weights of 1, and of 0 where unused: nearly complete bins are summed over all stars, less what is lacking.
+
+    Args:
+        unused: (n, P) bool.
+        nearly_complete: (P,) bool, the bins that few stars lack.
+        dtype: of the sums.
+
+    Example:
+        >>> unused = torch.tensor([[False, False], [False, True]])
+        >>> ZeroOneWeights(unused, torch.tensor([True, False]), torch.float32).over_bins(torch.tensor([[1.0], [2.0]]))
+        tensor([[3.],
+                [1.]])
+    """
+
+    def __init__(self, unused: Tensor, nearly_complete: Tensor, dtype: torch.dtype) -> None:
+        self.complete = nearly_complete.to(dtype)
+        self.others = (~nearly_complete).nonzero()[:, 0]
+        self.weight = unused[:, self.others].logical_not_().to(dtype)
+        star, place = (unused & nearly_complete).nonzero(as_tuple=True)
+        self.lacking = _ones(star, place, unused.shape, dtype)
+        place, order = place.int().sort(stable=True)
+        self.lacked = _ones(place, star[order], unused.shape[::-1], dtype)
+
+    def over_bins(self, rows: Tensor) -> Tensor:
+        """(P, m) -> (n, m)."""
+        total = torch.addmm(self.complete @ rows, self.weight, rows.index_select(0, self.others))
+        return total.addmm_(self.lacking, rows, alpha=-1)
+
+    def over_stars(self, rows: Tensor, total: Tensor) -> None:
+        """(n, m), added to total (P, m)."""
+        total.index_add_(0, self.others, self.weight.T @ rows)
+        total.addr_(self.complete, rows.sum(0)).addmm_(self.lacked, rows, alpha=-1)
+
+
+def _ones(row: Tensor, column: Tensor, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A sparse matrix of ones at places that are sorted by row."""
+    first = torch.zeros(shape[0] + 1, dtype=torch.int32, device=row.device)
+    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=first[1:])
+    ones = torch.ones(len(row), dtype=dtype, device=row.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse")  # torch: the layout is young
+        return torch.sparse_csr_tensor(first, column.int(), ones, tuple(shape), check_invariants=False)

@@ -1,4 +1,4 @@
-"""The way up: EM steps and their extrapolations (SQUAREM), kept where the likelihood climbs (docs/maths.md, 1.9)."""
+"""EM to its end: iterations and their extrapolations (SQUAREM), kept where the likelihood rises (eq. 1.9)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,38 @@ import torch
 
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.m_step import Moments, em_pass
+from rsca_torch.ppca.m_step import Moments, moments_of
 from rsca_torch.spectra.blocks import Blocks
 
-__all__ = ["ROUNDING", "Climb", "climb"]
+__all__ = ["ROUNDING", "Ascent", "run_em"]
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-6}  # of the mean log-likelihood per bin, by dtype of the products
 
 
 @dataclass
-class Climb:
-    """Where EM looks next: cycles of two steps and an extrapolation of them (SQUAREM), kept only where it climbs.
+class Ascent:
+    """Where EM looks next: cycles of two M-steps and an extrapolation of them (SQUAREM), kept only where it climbs.
 
     Attributes:
         rounding: a fall of no more than this is none.
-        trial: the parameters that the next pass is to evaluate.
+        trial: the parameters that the next E-step is to evaluate.
         kept: the parameters of the last entry of the history.
-        slow: what to try instead where the trial falls.
+        slow: what to try instead where the trial falls (eq. 1.11).
+        extrapolated: whether the trial is an extrapolation.
         history: mean log-likelihood per valid bin of those that were kept, never falling.
-        aside: share of the valid bins that the last of them set aside.
-        converged: whether the last step of a cycle gained less than the tolerance.
+        share_set_aside: share of the valid bins that the last of them set aside.
+        converged: whether the last iteration of a cycle gained less than the tolerance.
         done: whether there is nothing left to do.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> ascent = Ascent(theta, tolerance=1e-6, max_iterations=100)
+        >>> while not ascent.done:
+        ...     kept = ascent.advance(moments_of(blocks, ascent.trial))
+        >>> ascent.converged, ascent.reached.loadings.shape
+        (True, torch.Size([9, 1]))
     """
 
     trial: Parameters
@@ -42,14 +53,14 @@ class Climb:
     path: list[Parameters] = field(default_factory=list)
     slow: Parameters | None = None
     kept: Parameters | None = None
-    leaping: bool = False
-    aside: float = 0.0
+    extrapolated: bool = False
+    share_set_aside: float = 0.0
     converged: bool = False
     done: bool = False
-    FLAGS: ClassVar = ("leaping", "aside", "converged", "done")
+    FLAGS: ClassVar = ("extrapolated", "share_set_aside", "converged", "done")
 
-    def move(self, moments: Moments) -> bool:
-        """Take what a pass at the trial found; whether the trial was kept.
+    def advance(self, moments: Moments) -> bool:
+        """Take what the E-step at the trial found; whether the trial was kept.
 
         Raises:
             InputError: where the likelihood of parameters that were not extrapolated is no finite number.
@@ -57,8 +68,8 @@ class Climb:
         log_likelihood = moments.log_likelihood
         gain = log_likelihood - self.history[-1] if self.history else math.inf + log_likelihood
         following, slow = self._following(moments) if gain >= 0 else (None, None)
-        if following is None and self.leaping:
-            self.leaping, self.trial = False, self.path[-1]
+        if following is None and self.extrapolated:
+            self.extrapolated, self.trial = False, self.path[-1]
             return False
         if following is None and self.slow is not None and not math.isnan(gain):
             self.trial, self.slow = self.slow, None
@@ -73,22 +84,22 @@ class Climb:
         self.path = [*(self.path or [self.trial]), following]
         self.history.append(log_likelihood)
         self.kept = self.trial
-        self.aside, self.slow = moments.aside, slow
+        self.share_set_aside, self.slow = moments.share_set_aside, slow
         if len(self.path) == 4:
             self.path = [following]
             self.converged = self.done = gain < self.tolerance
         self.done = self.done or len(self.history) >= self.max_iterations
-        leap = _extrapolate(*self.path) if len(self.path) == 3 else None
-        self.leaping = leap is not None and all(tensor.float().isfinite().all() for tensor in leap)
-        self.trial = leap if leap is not None and self.leaping else following
+        further = _extrapolate(*self.path) if len(self.path) == 3 else None
+        self.extrapolated = further is not None and all(tensor.float().isfinite().all() for tensor in further)
+        self.trial = further if further is not None and self.extrapolated else following
         return True
 
     def _following(self, moments: Moments) -> tuple[Parameters | None, Parameters | None]:
-        """One EM step on, fast and slow; None where an extrapolation has led to where there is none."""
+        """The M-step, fast and slow; None where an extrapolation has led to where there is none."""
         try:
             return moments.maximise()
         except (torch.linalg.LinAlgError, InputError):  # type: ignore[attr-defined]  # torch's stubs
-            if not self.leaping:
+            if not self.extrapolated:
                 raise
             return None, None
 
@@ -99,7 +110,7 @@ class Climb:
 
     @property
     def reached(self) -> Parameters:
-        """The best parameters: one EM step beyond the last that were kept, the one that cannot fall."""
+        """The best parameters: one M-step beyond the last that were kept, the one that cannot fall."""
         if self.slow is not None:
             return self.slow
         return self.path[-1] if self.path else self.trial
@@ -125,18 +136,34 @@ class Climb:
         self.done = self.converged or (self.done and len(self.history) >= self.max_iterations)
 
 
-def climb(
+def run_em(
     blocks: Blocks,
     theta: Parameters,
     tolerance: float,
     max_iterations: int,
     clip: float | None = None,
     progress: Callable[[int, float], None] | None = None,
-) -> Climb:
-    """EM from theta to its end, in this process."""
-    ascent = Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
+) -> Ascent:
+    """EM from theta to its end, in this process.
+
+    Args:
+        blocks: the spectra.
+        theta: the first parameters.
+        tolerance: as in `fit_ppca`, and so for what follows.
+        max_iterations: see there.
+        clip: see there.
+        progress: see there.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> run_em(blocks, theta, tolerance=1e-6, max_iterations=100).converged
+        True
+    """
+    ascent = Ascent(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
     while not ascent.done:
-        if ascent.move(em_pass(blocks, ascent.trial, clip)) and progress is not None:
+        if ascent.advance(moments_of(blocks, ascent.trial, clip)) and progress is not None:
             progress(len(ascent.history), ascent.history[-1])
     return ascent
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import LEAST_SCATTER, Parameters
-from rsca_torch.ppca.extrapolation import climb
+from rsca_torch.ppca.extrapolation import run_em
 from rsca_torch.ppca.m_step import refuse_noiseless
 from rsca_torch.ppca.online_em import online_em
 from rsca_torch.spectra.blocks import BinSums, Blocks
@@ -15,7 +15,7 @@ from rsca_torch.spectra.blocks import BinSums, Blocks
 __all__ = ["MAD_TO_SIGMA", "first_guess", "random_guess"]
 
 OVERSAMPLING = 10  # of the range finder that gives the start
-START_PASSES = 3
+START_READINGS = 3
 START_STARS = 2048  # that are enough for the leading axes
 START_LEVELS = {  # stars that are fitted before many more are, in so many iterations at most
     "isotropic": ((4096, 10),),  # then all, once, by online_em
@@ -30,11 +30,17 @@ MAD_TO_SIGMA = 1.482602218505602  # 1 / the upper quartile of a normal distribut
 
 
 def first_guess(blocks: Blocks, sums: BinSums, n_components: int, tolerance: float, clip: float | None) -> Parameters:
-    """The parameters to climb from: the leading axes of the spectra, and where stars are many, EM on some of them."""
+    """Where EM starts: the leading axes of the spectra, and where stars are many, EM on some of them.
+
+    >>> from rsca_torch.spectra.blocks import Arrays, bin_sums
+    >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+    >>> first_guess(blocks, bin_sums(blocks), n_components=2, tolerance=1e-7, clip=None).loadings.shape
+    torch.Size([9, 2])
+    """
     theta = _leading_axes(blocks.sample(START_STARS), sums, n_components)
     for stars, iterations in START_LEVELS[blocks.noise]:
         if 4 * stars <= blocks.n_stars:
-            theta = climb(blocks.sample(stars), theta, tolerance, iterations, clip).reached
+            theta = run_em(blocks.sample(stars), theta, tolerance, iterations, clip).reached
     if blocks.noise == "isotropic" and clip is None and blocks.n_stars >= ONLINE_STARS:
         theta = online_em(blocks, theta)
     return theta
@@ -45,6 +51,12 @@ def random_guess(blocks: Blocks, sums: BinSums, n_components: int, seed: int) ->
 
     Raises:
         InputError: for noise that is not isotropic.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays, bin_sums
+        >>> blocks = Blocks(Arrays(torch.ones(60, 9)), "isotropic")
+        >>> random_guess(blocks, bin_sums(blocks), n_components=2, seed=0).loadings.shape
+        torch.Size([9, 2])
     """
     if blocks.noise != "isotropic":
         raise InputError(f"random_start goes with noise='isotropic', as in the authors' program, got {blocks.noise}")
@@ -75,14 +87,14 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
     generator = torch.Generator().manual_seed(0)
     axes = torch.randn(blocks.n_bins, size, generator=generator, dtype=torch.float64)
     mean, bound = _robust_bounds(blocks.sample(BOUND_STARS), mean)
-    for number in range(START_PASSES):
+    for number in range(START_READINGS):
         axes, _ = torch.linalg.qr(axes)
         product, squares, seen = torch.zeros_like(axes), torch.zeros_like(mean), torch.zeros_like(mean)
         for flux, unused, *_ in blocks:
             residual = (flux - mean.to(flux)).masked_fill_(unused, 0)
             residual = residual.clamp_(-bound.to(flux), bound.to(flux))
             product += residual.T @ (residual @ axes.to(flux))
-            if number == START_PASSES - 1:
+            if number == START_READINGS - 1:
                 squares += residual.square_().sum(0)
                 seen += len(flux) - unused.sum(0)
         axes, covariance = product, axes.T @ product
@@ -93,7 +105,7 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
     noise_variance = left / (blocks.n_bins - n_components)
     refuse_noiseless(noise_variance, float(squares.sum() / seen.sum()))
     scale = (eigenvalues[leading].flip(0) - noise_variance).clamp(min=noise_variance).sqrt()
-    share = (seen / blocks.n_stars).clamp(min=LEAST_SHARE)  # a loading is seen as small as its bin is rare
+    share = (seen / blocks.n_stars).clamp(min=LEAST_SHARE)  # a loading is seen as small as its bin is rarely valid
     loadings = basis * scale / share[:, None]
     if blocks.noise == "isotropic":
         return Parameters(loadings, mean, torch.tensor(noise_variance, dtype=torch.float64))

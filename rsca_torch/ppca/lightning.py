@@ -2,40 +2,110 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import uuid
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.datamodule import SpectraDataModule
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
-from rsca_torch.ppca.extrapolation import ROUNDING, Climb
+from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
-from rsca_torch.ppca.quiet import quiet
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
-__all__ = ["ONE", "AllReduce", "LightningEM", "PPCATraining", "latents_of"]
+__all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule", "without_tips"]
 
 Progress = Callable[[int, float], None]
-ONE = partial(Trainer, accelerator="cpu", devices=1)
+ONE_PROCESS = partial(Trainer, accelerator="cpu", devices=1)
+MEANT = (  # what Lightning warns of and is meant here
+    "does not have many workers",
+    "returned `None`",
+    "exists and is not empty",
+    "configure_optimizers",
+    "treespec, LeafSpec",
+    "GPU available but not used",
+)
+
+
+@contextmanager
+def without_tips() -> Iterator[None]:
+    """Without Lightning's tips and lists of devices, and without its warnings of what is meant here.
+
+    >>> with without_tips():
+    ...     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    """
+    tips = logging.getLogger("lightning.pytorch")
+    level = tips.level
+    tips.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in MEANT:
+                warnings.filterwarnings("ignore", f".*{message}")
+            yield
+    finally:
+        tips.setLevel(level)
+
+
+class SpectraDataModule(LightningDataModule):
+    """Blocks of spectra, a batch each, shared out among the processes: every one gets its own, none twice.
+
+    Give the Trainer `use_distributed_sampler=False`: Lightning's own sampler repeats some batches, and a sum over stars
+    would count them twice.
+
+    Args:
+        blocks: the spectra; read once an epoch, in order.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> data = SpectraDataModule(Blocks(Arrays(torch.ones(60, 9)), "isotropic"))
+        >>> [block.flux.shape for block in data.train_dataloader()]
+        [torch.Size([60, 9])]
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def train_dataloader(self) -> DataLoader[Block]:
+        """The blocks of this process."""
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        numbers = range(rank, -(-len(self.blocks) // world) * world, world)
+        return DataLoader(_Padded(self.blocks), batch_size=None, sampler=numbers)
+
+
+class _Padded(Dataset[Block]):
+    """The blocks, and behind them blocks of no star: Lightning waits for ever where processes differ in batches."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+
+    def __getitem__(self, number: int) -> Block:
+        if number < len(self.blocks):
+            return self.blocks[number]
+        nothing = torch.zeros(0, self.blocks.n_bins, dtype=self.blocks.dtype)
+        noise = None if self.blocks.noise == "isotropic" else nothing
+        return Block(nothing, nothing.bool(), noise, 0, self.blocks.nearly_complete)
 
 
 class PPCATraining(LightningModule):
-    """The EM of masked PPCA (docs/maths.md, section 1): nothing has a gradient, the epoch's sums make the step.
+    """The EM of masked PPCA (docs/maths.md, section 1): nothing has a gradient, the epoch's sums make the M-step.
 
-    Its state is that of a `Climb`, kept in every checkpoint, so that a fit goes on after the last finished iteration.
-    With several processes the sums of all are added up, and every one of them takes the same step.
+    Its state is that of an `Ascent`, kept in every checkpoint, so that a fit goes on after the last finished iteration.
+    With several processes the sums of all are added up, and every one of them takes the same M-step.
 
     Args:
         ascent: where to start, and when to stop.
@@ -45,7 +115,7 @@ class PPCATraining(LightningModule):
     """
 
     def __init__(
-        self, ascent: Climb, noise: Noise, clip: float | None = None, progress: Progress | None = None
+        self, ascent: Ascent, noise: Noise, clip: float | None = None, progress: Progress | None = None
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -66,12 +136,12 @@ class PPCATraining(LightningModule):
         self.ascent.load_state_dict(state)
 
     def configure_optimizers(self) -> None:
-        """None: EM's step is a closed form."""
+        """None: the M-step is a closed form."""
 
     def on_train_epoch_start(self) -> None:
         """Empty sums for the trial."""
         self.ascent.to(self.device)
-        self._moments, self._model = Moments(self.ascent.trial.to(self.device), self.noise), None
+        self._moments, self._model = Moments(self.ascent.trial, self.noise), None
 
     def training_step(self, block: Block, _: int) -> None:
         """The E-step of a block of stars."""
@@ -85,50 +155,16 @@ class PPCATraining(LightningModule):
         if distributed.is_initialized():
             for total in self._moments.tensors():
                 distributed.all_reduce(total)
-        if self.ascent.move(self._moments) and self.progress is not None and self.trainer.is_global_zero:
+        if self.ascent.advance(self._moments) and self.progress is not None and self.trainer.is_global_zero:
             self.progress(len(self.ascent.history), self.ascent.history[-1])
         self.trainer.should_stop = self.ascent.done
 
 
-class _Inference(LightningModule):
-    """The latents of every star, each process those of its blocks, into one tensor that all of them see."""
-
-    def __init__(self, blocks: Blocks, theta: Parameters, clip: float | None) -> None:
-        super().__init__()
-        self.rows, self.theta, self.clip = blocks.rows, theta, clip
-        self.latents = torch.zeros(blocks.n_stars, theta.loadings.shape[1], dtype=torch.float64)
-        self.latents.share_memory_()  # type: ignore[no-untyped-call]
-        self._model: Model | None = None
-
-    def predict_step(self, block: Block, index: int) -> None:
-        """The posterior means of a block of stars."""
-        self._model = self._model or Model(self.theta, block.flux)
-        first = (self.trainer.global_rank + index * self.trainer.world_size) * self.rows
-        mean = Posterior(block, self._model, self.clip).mean
-        self.latents[first : first + len(mean)] = mean.cpu()
-
-
-def latents_of(blocks: Blocks, theta: Parameters, clip: float | None, trainer: Callable[..., Trainer]) -> Tensor:
-    """(N, K) float64, as `MaskedPPCA.latents`, under a Lightning Trainer: any device, several processes.
-
-    Args:
-        blocks: of `MaskedPPCA.prepare`.
-        theta: of `MaskedPPCA.prepare`.
-        clip: of the model.
-        trainer: as in `LightningEM`.
-    """
-    module = _Inference(blocks, theta, clip)
-    with quiet():
-        runner = _made(
-            trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False
-        )
-        runner.predict(module, SpectraDataModule(blocks), return_predictions=False)
-    latents: Tensor = module.latents.clone()
-    return latents
-
-
 class AllReduce(DDPStrategy):
-    """Several processes that share nothing but the sums which `PPCATraining` adds up: there is no gradient to wrap."""
+    """Several processes that share nothing but the sums which `PPCATraining` adds up: there is no gradient to wrap.
+
+    >>> strategy = AllReduce(start_method="spawn")  # for Trainer(devices=2, strategy=strategy)
+    """
 
     def configure_ddp(self) -> None:
         """Nothing: DistributedDataParallel refuses a module without gradients."""
@@ -145,7 +181,7 @@ class _EachIteration(Checkpoint):
         self.part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # one name in all processes of a fit
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  (Lightning's)
-        """After the module's own."""
+        """After the module's own: Lightning calls a Checkpoint last."""
         trainer.save_checkpoint(self.part)
         if trainer.is_global_zero:
             self.part.replace(self.path)
@@ -153,16 +189,23 @@ class _EachIteration(Checkpoint):
 
 @dataclass
 class LightningEM:
-    """Runs EM under a Lightning Trainer; an `engine` of `fit_source`.
+    """Runs EM under a Lightning Trainer; an EM loop of `fit_source`.
 
     Args:
         trainer: makes the Trainer from the arguments that are set here: accelerator, devices and so on are its own.
             Several devices need `strategy=AllReduce(...)`.
         checkpoint: file that is written after each iteration; where it is there already, the fit goes on from it.
             None: no checkpoint.
+
+    Example:
+        >>> from rsca_torch.ppca.fit import fit_source
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> source = Arrays(torch.randn(200, 9, generator=torch.Generator().manual_seed(0)))
+        >>> fit_source(source, 2, "isotropic", tolerance=1e-4, em_loop=LightningEM())  # doctest: +ELLIPSIS
+        MaskedPPCA(K=2, P=9, noise=isotropic, converged in ... iterations)
     """
 
-    trainer: Callable[..., Trainer] = ONE
+    trainer: Callable[..., Trainer] = ONE_PROCESS
     checkpoint: Path | None = None
 
     def __call__(
@@ -173,32 +216,25 @@ class LightningEM:
         max_iterations: int,
         clip: float | None = None,
         progress: Progress | None = None,
-    ) -> Climb:
-        """As `climb.climb`."""
-        module = PPCATraining(
-            Climb(theta, tolerance, max_iterations, ROUNDING[blocks.dtype]), blocks.noise, clip, progress
-        )
+    ) -> Ascent:
+        """As `run_em`.
+
+        Raises:
+            InputError: where the file is no checkpoint of such a fit, or the Trainer cannot be made.
+        """
+        ascent = Ascent(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
+        module = PPCATraining(ascent, blocks.noise, clip, progress)
         if self.checkpoint is not None and self.checkpoint.exists():
-            module.load_state_dict(_state(self.checkpoint))
-            if [tensor.shape for tensor in module.ascent.trial] != [tensor.shape for tensor in theta]:
+            module.load_state_dict(_read_checkpoint(self.checkpoint))
+            if [tensor.shape for tensor in ascent.trial] != [tensor.shape for tensor in theta]:
                 raise InputError(f"{self.checkpoint} is of a fit with other bins, components or noise: remove it")
-        if not module.ascent.done:
+        if not ascent.done:
             self._fit(module, blocks)
-        return module.ascent
+        return ascent
 
     def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
-        callbacks: list[Callback] = [] if self.checkpoint is None else [_EachIteration(self.checkpoint)]
-        with quiet():
-            trainer = _made(
-                self.trainer,
-                max_epochs=-1,
-                logger=False,
-                enable_checkpointing=bool(callbacks),
-                callbacks=callbacks,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-            )
+        with without_tips():
+            trainer = self._make_trainer()
             heard = signal.getsignal(signal.SIGINT)
             try:
                 trainer.fit(module, SpectraDataModule(blocks))
@@ -208,20 +244,29 @@ class LightningEM:
                 signal.signal(signal.SIGINT, heard)  # Lightning exits on an interrupt and leaves SIGINT ignored
                 raise KeyboardInterrupt from None
 
+    def _make_trainer(self) -> Trainer:
+        try:
+            made = self.trainer(
+                max_epochs=-1,
+                logger=False,
+                enable_checkpointing=self.checkpoint is not None,
+                callbacks=[] if self.checkpoint is None else [_EachIteration(self.checkpoint)],
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise InputError(f"trainer: {error}") from error
+        if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
+            raise InputError(
+                f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes"
+            )
+        return made
 
-def _made(trainer: Callable[..., Trainer], **options: Any) -> Trainer:
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        made = trainer(**options)
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"trainer: {error}") from error
-    if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
-        raise InputError(f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes")
-    return made
-
-
-def _state(checkpoint: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # whatever reading a damaged file raises
-        raise InputError(f"{checkpoint} is no checkpoint of a fit ({type(error).__name__}): remove it") from error
+        raise InputError(f"{path} is no checkpoint of a fit ({type(error).__name__}): remove it") from error
     return state

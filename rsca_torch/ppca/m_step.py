@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.e_step import LEAST_SCATTER, Model, Parameters, Posterior, Symmetric
-from rsca_torch.ppca.weights import Dense, Weights
+from rsca_torch.ppca.e_step import LEAST_SCATTER, DenseWeights, Model, Parameters, Posterior, Symmetric, ZeroOneWeights
 from rsca_torch.spectra.blocks import Blocks, Noise
 
-__all__ = ["Moments", "em_pass", "refuse_noiseless", "solutions"]
+__all__ = ["Moments", "moments_of", "refuse_noiseless", "solutions"]
 
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
 
@@ -23,7 +22,7 @@ class _Sum:
         self._part: Tensor | None = None
         self._stars = 0
 
-    def add(self, weights: Weights, rows: Tensor) -> None:
+    def add(self, weights: DenseWeights | ZeroOneWeights, rows: Tensor) -> None:
         """Add the weighted sum of (n, m) rows of n stars."""
         if self._part is None:
             self._part = self.total if rows.dtype == torch.float64 else torch.zeros_like(self.total, dtype=rows.dtype)
@@ -54,13 +53,13 @@ class Moments:
         self.normal = _Sum(*shape, device=device)  # packed sum of weight E[y y^T], y = (z, 1)
         self.right = _Sum(n_bins, n_components + 1, device=device)  # sum of weight residual E[y]
         self.latent = zeros(n_components + 1, n_components + 1)  # sum of E[y y^T]
-        self.squares, self.log_likelihood_sum, self.n_valid, self.n_aside = zeros(4)
-        self.by_square = None if noise != "measured+scatter" else _BySquare(*shape, n_components, device)
+        self.squares, self.log_likelihood_sum, self.n_valid, self.n_set_aside = zeros(4)
+        self.for_scatter = None if noise != "measured+scatter" else _ScatterSums(*shape, n_components, device)
 
     def tensors(self) -> list[Tensor]:
         """All sums, for adding up over processes in place."""
-        scalars = [self.squares, self.log_likelihood_sum, self.n_valid, self.n_aside]
-        more = [] if self.by_square is None else self.by_square.tensors()
+        scalars = [self.squares, self.log_likelihood_sum, self.n_valid, self.n_set_aside]
+        more = [] if self.for_scatter is None else self.for_scatter.tensors()
         return [self.normal.collect(), self.right.collect(), self.latent, *scalars, *more]
 
     def add(self, posterior: Posterior) -> None:
@@ -71,14 +70,14 @@ class Moments:
             (posterior.scale * moment).to(posterior.residual) for moment in (self.symmetric.pack(second), y)
         )
         self.normal.add(posterior.weights, packed)
-        self.right.add(Dense(posterior.weighted), first)
+        self.right.add(DenseWeights(posterior.weighted), first)
         self.latent += second.sum(0)
         self.squares += posterior.squares
         self.log_likelihood_sum += posterior.log_likelihood()
-        self.n_valid += posterior.n_valid
-        self.n_aside += len(posterior.aside.star)
-        if self.by_square is not None:
-            self.by_square.add(posterior, packed, first)
+        self.n_valid += posterior.block.n_valid
+        self.n_set_aside += len(posterior.set_aside.stars)
+        if self.for_scatter is not None:
+            self.for_scatter.add(posterior, packed, first)
 
     @property
     def log_likelihood(self) -> float:
@@ -86,9 +85,9 @@ class Moments:
         return float(self.log_likelihood_sum / self.n_valid)
 
     @property
-    def aside(self) -> float:
+    def share_set_aside(self) -> float:
         """Share of the valid bins that were set aside."""
-        return float(self.n_aside / self.n_valid)
+        return float(self.n_set_aside / self.n_valid)
 
     def maximise(self) -> tuple[Parameters, Parameters | None]:
         """The M-step, eqs. 1.6 and 1.7, then the expanded latents' mean and covariance folded in, eq. 1.8.
@@ -101,9 +100,9 @@ class Moments:
         spread = torch.linalg.cholesky(moments[:-1, :-1] - torch.outer(centre, centre))
         loadings = solution[:, :-1]
         loadings, mean = loadings @ spread, self.theta.mean + solution[:, -1] + loadings @ centre
-        if self.by_square is None:
+        if self.for_scatter is None:
             return Parameters(loadings, mean, self._variance(solution)), None
-        fast, slow = self.by_square.scatters(solution, self.theta.scatter, self.symmetric)
+        fast, slow = self.for_scatter.scatters(solution, self.theta.scatter, self.symmetric)
         return Parameters(loadings, mean, fast), Parameters(loadings, mean, slow)
 
     def _variance(self, solution: Tensor) -> Tensor:
@@ -115,7 +114,7 @@ class Moments:
         return self.theta.scatter * (left / float(self.n_valid))
 
 
-class _BySquare:
+class _ScatterSums:
     """The sums with the squares of the weights that the scatter's steps need (eqs. 1.10 and 1.11)."""
 
     def __init__(self, n_bins: int, n_packed: int, n_components: int, device: torch.device) -> None:
@@ -130,14 +129,14 @@ class _BySquare:
     def add(self, posterior: Posterior, packed: Tensor, first: Tensor) -> None:
         """Add the stars of a block."""
         square = posterior.weight.square()
-        self.normal.add(Dense(square), packed)
-        self.right.add(Dense(posterior.weighted * posterior.weight), first)
+        self.normal.add(DenseWeights(square), packed)
+        self.right.add(DenseWeights(posterior.weighted * posterior.weight), first)
         self.squares += posterior.weighted.square().sum(0)
         self.valid += posterior.weight.sum(0)
         self.valid_square += square.sum(0)
-        aside = posterior.aside.weight.double()
-        self.valid.index_add_(0, posterior.aside.place, aside)
-        self.valid_square.index_add_(0, posterior.aside.place, aside.square())
+        weights = posterior.set_aside.weights.double()
+        self.valid.index_add_(0, posterior.set_aside.bins, weights)
+        self.valid_square.index_add_(0, posterior.set_aside.bins, weights.square())
 
     def scatters(self, solution: Tensor, scatter: Tensor, symmetric: Symmetric) -> tuple[Tensor, Tensor]:
         """(P,) by eq. 1.10 and by eq. 1.11."""
@@ -173,7 +172,7 @@ def refuse_noiseless(variance: float, total: float) -> None:
         )
 
 
-def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None, numbers: range | None = None) -> Moments:
+def moments_of(blocks: Blocks, theta: Parameters, clip: float | None = None, numbers: range | None = None) -> Moments:
     """The E-step of one EM iteration: what the spectra say of theta, and the sums for its M-step.
 
     Args:
@@ -181,6 +180,14 @@ def em_pass(blocks: Blocks, theta: Parameters, clip: float | None = None, number
         theta: the parameters.
         clip: as in `Posterior`.
         numbers: of the blocks that are looked at. None: all.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> moments = moments_of(Blocks(Arrays(torch.eye(20, 9)), "isotropic"), theta)
+        >>> after, _ = moments.maximise()
+        >>> moments_of(Blocks(Arrays(torch.eye(20, 9)), "isotropic"), after).log_likelihood > moments.log_likelihood
+        True
     """
     moments = Moments(theta, blocks.noise)
     model: Model | None = None

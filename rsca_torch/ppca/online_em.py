@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.m_step import Moments, em_pass, solutions
+from rsca_torch.ppca.m_step import Moments, moments_of, solutions
 from rsca_torch.spectra.blocks import Blocks
 
 __all__ = ["online_em"]
@@ -43,14 +43,22 @@ class _Sums(NamedTuple):
 
 
 def online_em(blocks: Blocks, theta: Parameters) -> Parameters:
-    """Parameters after one pass over the stars, isotropic noise: EM on sums in which older chunks fade.
+    """Parameters after one look at all stars, isotropic noise: EM on sums in which older chunks fade.
 
     Source: Cappe & Moulines (2009); docs/maths.md, eq. 1.14.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> blocks = Blocks(Arrays(torch.randn(60, 9, generator=torch.Generator().manual_seed(0))), "isotropic")
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> before, after = (moments_of(blocks, at).log_likelihood for at in (theta, online_em(blocks, theta)))
+        >>> after > before
+        True
     """
     mean, known = theta.mean, None
     chunks = max(1, min(CHUNKS, blocks.n_stars // LEAST_CHUNK, len(blocks)))
     for first in range(chunks):
-        moments = em_pass(blocks, theta, numbers=range(first, len(blocks), chunks))  # stars of the whole survey
+        moments = moments_of(blocks, theta, numbers=range(first, len(blocks), chunks))  # stars of the whole survey
         new = _Sums.of(moments, mean)
         known = new if known is None else known.mixed(new, (first + 1) ** -FADING)
         solution = solutions(moments.symmetric.unpack(known.normal), known.right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, wavelength
 
 __all__ = [
     "COLOURS",
@@ -30,6 +29,7 @@ __all__ = [
 ]
 
 COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
+GAP = 5  # bins that are not there, of which a line is not drawn across
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -193,27 +193,27 @@ def _limits(*samples: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def draw_weights(weight: Tensor, wavelengths: Tensor) -> Figure:
-    """The spectra by which the most important features are weighed, chip by chip.
+def draw_weights(weight: Tensor, wavelengths: Tensor, segments: Mapping[str, tuple[float, float]]) -> Figure:
+    """The spectra by which the most important features are weighed, detector by detector.
 
     Args:
         weight: (K, P), rows ordered by importance.
         wavelengths: (P,) Angstrom.
+        segments: first and last wavelength of each detector, Angstrom.
     """
     shown = min(4, len(weight))
-    grid = wavelength()
     figure = Figure(figsize=(13, 1.8 * shown + 0.5), layout="constrained")
-    panels = figure.subplots(shown, len(CHIPS), sharey="row", sharex="col", squeeze=False)
+    panels = figure.subplots(shown, len(segments), sharey="row", sharex="col", squeeze=False)
     angstrom = wavelengths.numpy()
     for number, row in enumerate(weight[:shown].numpy()):
-        for panel, (chip, (first, end)) in zip(panels[number], CHIPS.items(), strict=True):
-            on_chip = (angstrom >= grid[first] - 0.01) & (angstrom <= grid[end - 1] + 0.01)
-            gaps = np.flatnonzero(np.diff(angstrom[on_chip]) > 1.0) + 1
-            x, y = np.insert(angstrom[on_chip], gaps, np.nan), np.insert(row[on_chip], gaps, np.nan)
+        for panel, (name, (first, last)) in zip(panels[number], segments.items(), strict=True):
+            inside = (angstrom >= first) & (angstrom <= last)
+            gaps = np.flatnonzero(np.diff(angstrom[inside]) > GAP * np.median(np.diff(angstrom))) + 1
+            x, y = np.insert(angstrom[inside], gaps, np.nan), np.insert(row[inside], gaps, np.nan)
             panel.plot(x, y, lw=0.5, color=COLOURS[1])
             panel.axhline(0, color="0.8", lw=0.5, zorder=0)
             if number == 0:
-                panel.set_title(f"{chip} chip", fontsize=9)
+                panel.set_title(name, fontsize=9)
         panels[number, 0].set_ylabel(f"weight of feature {number + 1}", fontsize=8)
     figure.supxlabel("rest wavelength in vacuum, Angstrom", fontsize=9)
     return figure

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table as RichTable
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_folder, updated_folder
 from rsca_torch.report.pictures import save_figure
@@ -114,14 +114,14 @@ def items_of(config: DictConfig) -> list[str]:
 
 
 def reproduce(
-    study: Study, names: Sequence[str], out: Path, progress: Callable[[str, int, int], None] | None = None
+    assembly: Assembly, names: Sequence[str], out: Path, progress: Callable[[str, int, int], None] | None = None
 ) -> list[Outcome]:
     """Every experiment in a folder of its own below `out`; one that is there already is taken as it is.
 
     One that cannot be done (a column is missing, too few stars) says so, and the others go on.
 
     Args:
-        study: the survey.
+        assembly: all that is fitted to the survey.
         names: of the experiments.
         out: where to.
         progress: called with (name, done, of how many).
@@ -133,18 +133,18 @@ def reproduce(
     for done, name in enumerate(names):
         if progress is not None:
             progress(name, done, len(names))
-        outcomes.append(_finished(study, name, out) or _done(study, name, out))
+        outcomes.append(_finished(assembly, name, out) or _done(assembly, name, out))
     return outcomes
 
 
-def _done(study: Study, name: str, out: Path) -> Outcome:
-    options = study.config.experiments[name]
+def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
+    options = assembly.config.experiments[name]
     given: Any = OmegaConf.to_container(options, resolve=True)
     title = given.pop("title")
     log.info("%s: %s", name, title)
     try:
         script = runpy.run_path(str(_path(name)))  # it lies beside the package, or in it: no module of either
-        reproduced: Reproduced = script["reproduce"](study, **given)
+        reproduced: Reproduced = script["reproduce"](assembly, **given)
     except InputError as error:
         log.warning("warning: %s is skipped: %s", name, error)
         return Outcome(name, title, [], "", str(error))
@@ -155,34 +155,34 @@ def _done(study: Study, name: str, out: Path) -> Outcome:
         for file, figure in reproduced.figures.items():
             save_figure(figure, folder, file)
         values = [_without_nan(asdict(value)) for value in outcome.values]
-        note = {"settings": _settings(study, name), "finding": outcome.finding, "values": values}
+        note = {"settings": _settings(assembly, name), "finding": outcome.finding, "values": values}
         (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     log.info("%s: %s", name, outcome.finding)
     return outcome
 
 
-def _finished(study: Study, name: str, out: Path) -> Outcome | None:
+def _finished(assembly: Assembly, name: str, out: Path) -> Outcome | None:
     """What an earlier run left."""
     try:
         note = json.loads((out / name / NOTE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    if note["settings"] != json.loads(json.dumps(_settings(study, name))):
+    if note["settings"] != json.loads(json.dumps(_settings(assembly, name))):
         raise InputError(
             f"{out / name} holds the experiment with other settings, data or code: choose another folder with "
             "out=DIR, or remove it"
         )
     log.info("%s: finished already", name)
     values = [_with_nan(value) for value in note["values"]]
-    return Outcome(name, str(study.config.experiments[name].title), values, note["finding"])
+    return Outcome(name, str(assembly.config.experiments[name].title), values, note["finding"])
 
 
-def _settings(study: Study, name: str) -> dict[str, Any]:
+def _settings(assembly: Assembly, name: str) -> dict[str, Any]:
     """What the experiment depends on."""
     used = ("seed", "compressor", "learner", "pairs", "abundances")
-    settings: Any = OmegaConf.to_container(OmegaConf.create({key: study.config[key] for key in used}), resolve=True)
-    settings["experiment"] = OmegaConf.to_container(study.config.experiments[name], resolve=True)
-    settings["store"] = study.store.checksum
+    settings: Any = OmegaConf.to_container(OmegaConf.create({key: assembly.config[key] for key in used}), resolve=True)
+    settings["experiment"] = OmegaConf.to_container(assembly.config.experiments[name], resolve=True)
+    settings["store"] = assembly.store.checksum
     settings["version"] = version("rsca_torch")
     settings["script"] = hashlib.sha256(_path(name).read_bytes()).hexdigest()
     return dict(settings)

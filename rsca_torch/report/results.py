@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
-from rsca_torch.evaluation.leave_one_out import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult
 
 __all__ = ["summary_table", "write_csv", "write_json", "write_set_aside"]
 
@@ -54,9 +55,9 @@ def write_json(
 
 
 def write_set_aside(path: Path, aside: Table) -> None:
-    """What step 1 set aside, as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
+    """What step 1 set aside (`set_aside`), as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
     hdus = [fits.PrimaryHDU(), fits.BinTableHDU(aside, name="LIST")]
-    for name, column in (("STARS", "APOGEE_ID"), ("BINS", "WAVELENGTH")):
+    for name, column in (("STARS", aside.colnames[0]), ("BINS", "WAVELENGTH")):
         values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
         order = np.argsort(-counts, kind="stable")
         hdus.append(fits.BinTableHDU(Table({column: values[order], "SET_ASIDE": counts[order]}), name=name))
@@ -72,6 +73,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": loco.held_out,
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
+        "figures_of_merit": _merits(loco),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
         "clusters": [
@@ -84,6 +86,15 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
             }
             for cluster, rate in loco.cluster_rates.items()
         ],
+    }
+
+
+def _merits(loco: LOCOResult) -> dict[str, Any]:
+    """Of every figure of merit the mean over clusters weighted by members, as the rate, and each cluster's value."""
+    means = {name: replace(loco, cluster_rates=values) for name, values in loco.merits.items()}
+    return {
+        name: {"value": mean.rate, "interval": list(mean.interval()), "clusters": mean.cluster_rates}
+        for name, mean in means.items()
     }
 
 
@@ -154,7 +165,7 @@ def summary_table(comparison: Comparison) -> RichTable:
     table.add_column("learner", no_wrap=True)
     table.add_column("rate", justify="right", no_wrap=True)
     table.add_column("68 %", justify="right", no_wrap=True)
-    table.add_column(f"less {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
+    table.add_column(f"minus {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
     for result in comparison.results:
         low, high = result.loco.interval()
         row = [result.representation.name.replace("_", " "), result.learner]

@@ -15,7 +15,11 @@ Array = Tensor | NDArray[Any]
 
 
 def as_tensor(array: Array) -> Tensor:
-    """The same numbers as a tensor; read-only and big-endian NumPy arrays (memory maps, FITS) are copied."""
+    """The same numbers as a tensor; read-only and big-endian NumPy arrays (memory maps, FITS) are copied.
+
+    >>> as_tensor(np.arange(3, dtype=">f4"))
+    tensor([0., 1., 2.])
+    """
     if isinstance(array, np.ndarray) and not (array.flags.writeable and array.dtype.isnative):
         array = np.array(array, dtype=array.dtype.newbyteorder("="))
     if isinstance(array, np.ndarray) and any(stride < 0 for stride in array.strides):
@@ -24,5 +28,9 @@ def as_tensor(array: Array) -> Tensor:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; seen in one pass where they are, as a finite sum has only finite terms."""
+    """Whether all values are finite; seen in one pass where they are, as a finite sum has only finite terms.
+
+    >>> all_finite(torch.tensor([1.0, torch.nan]))
+    False
+    """
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

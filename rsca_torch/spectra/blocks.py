@@ -1,4 +1,4 @@
-"""Spectra as blocks of stars, read anew on every pass of a fit."""
+"""Spectra as blocks of stars, read anew in every iteration of a fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISES = ("isotropic", "measured", "measured+scatter")
 
 BLOCK_STARS = 4096  # at once, at most: so many are summed in float32 where the products are
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
-KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between passes
+KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between iterations
 
 Rows = tuple[Tensor, Tensor | None, Tensor | None]
 
@@ -47,8 +47,18 @@ class Source(Protocol):
 class Arrays:
     """Arrays as a source; memory-mapped ones are read as they are needed.
 
+    Args:
+        flux: (N, P) floating point; what stands in an invalid bin never matters.
+        valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
+        sigma: (N, P) standard errors, in the unit of the flux. None: not known.
+
     Raises:
         InputError: where the shapes disagree.
+
+    Example:
+        >>> source = Arrays(torch.ones(5, 3))
+        >>> len(source), source.n_bins, source.has_sigma
+        (5, 3, False)
     """
 
     checked = False
@@ -73,7 +83,13 @@ class Arrays:
 
 
 class Joined:
-    """The stars of two sources with the same bins, one after the other."""
+    """The stars of two sources with the same bins, one after the other.
+
+    >>> both = Joined(Arrays(torch.zeros(2, 3)), Arrays(torch.ones(2, 3)))
+    >>> both.read(slice(1, 3))[0]
+    tensor([[0., 0., 0.],
+            [1., 1., 1.]])
+    """
 
     def __init__(self, first: Source, second: Source) -> None:
         self.parts = first, second
@@ -109,12 +125,12 @@ class Block(NamedTuple):
     unused: Tensor  # (n, P) bool, not valid
     noise: Tensor | None  # (n, P) known variance, inf where invalid; None: none is known
     n_valid: int
-    rare: Tensor | None = None  # (P,) bool, bins that few stars lack; None: not looked for
+    nearly_complete: Tensor | None = None  # (P,) bool, bins that few stars lack; None: not looked for
 
     def to(self, device: torch.device | str) -> Block:
         """The same on a device."""
-        noise, rare = (part if part is None else part.to(device) for part in (self.noise, self.rare))
-        return Block(self.flux.to(device), self.unused.to(device), noise, self.n_valid, rare)
+        noise, bins = (part if part is None else part.to(device) for part in (self.noise, self.nearly_complete))
+        return Block(self.flux.to(device), self.unused.to(device), noise, self.n_valid, bins)
 
 
 class Blocks:
@@ -128,7 +144,17 @@ class Blocks:
         used: (P,) bool, the bins that are used. None: all.
 
     Attributes:
-        rare: (P,) bool, those that few stars lack; None: not looked for.
+        nearly_complete: (P,) bool, the bins that few stars lack; None: not looked for.
+
+    Raises:
+        InputError: for another noise, errors that are not there, and, as it is read, a valid bin that is not finite or
+            has no positive error.
+
+    Example:
+        >>> blocks = Blocks(Arrays(torch.tensor([[1.0, torch.nan], [2.0, 3.0]])), "isotropic")
+        >>> [(block.flux, block.n_valid) for block in blocks]
+        [(tensor([[1., 0.],
+                [2., 3.]], dtype=torch.float64), 3)]
     """
 
     def __init__(
@@ -144,7 +170,7 @@ class Blocks:
         if noise != "isotropic" and not source.has_sigma:
             raise InputError(f"{noise} noise needs sigma, the (N, P) errors of the flux: give it, or noise='isotropic'")
         self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
-        self.rare: Tensor | None = None
+        self.nearly_complete: Tensor | None = None
         self.stars = range(len(source)) if stars is None else stars
         self.rows = max(1, min(BLOCK_STARS, BLOCK_ELEMENTS // max(1, source.n_bins)))
         self._kept: dict[int, Block] | None = None
@@ -163,7 +189,7 @@ class Blocks:
         """About `size` of the stars, evenly spaced."""
         step = max(1, self.n_stars // size)
         few = Blocks(self.source, self.noise, self.dtype, self.stars[::step], self.used)
-        few.rare = self.rare
+        few.nearly_complete = self.nearly_complete
         return few.keep()
 
     def using(self, bins: Tensor) -> Blocks:
@@ -191,7 +217,7 @@ class Blocks:
             block = self._read(self.stars[index * self.rows : (index + 1) * self.rows])
         if self._kept is not None:
             self._kept[index] = block
-        return block._replace(rare=self.rare)
+        return block._replace(nearly_complete=self.nearly_complete)
 
     def __iter__(self) -> Iterator[Block]:
         return (self[index] for index in range(len(self)))
@@ -227,7 +253,11 @@ class BinSums(NamedTuple):
 
 
 def bin_sums(blocks: Blocks) -> BinSums:
-    """One pass over the spectra."""
+    """Of all stars.
+
+    >>> bin_sums(Blocks(Arrays(torch.tensor([[1.0, torch.nan], [2.0, 3.0]])), "isotropic")).stars
+    tensor([2., 1.], dtype=torch.float64)
+    """
     sums = BinSums(*torch.zeros(4, blocks.n_bins, dtype=torch.float64))
     for flux, unused, noise, _, _ in blocks:
         sums.stars.add_(len(flux) - unused.sum(0))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from astropy.table import Table
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.stars import Stars
 
-__all__ = ["Spectra"]
+__all__ = ["Spectra", "same_bins"]
 
 SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Spectra:
     """N spectra of P wavelength bins with their star table; valid by construction.
 
@@ -26,44 +29,82 @@ class Spectra:
 
     Attributes:
         flux: (N, P) continuum-normalised flux, floating point; NaN where invalid.
-        valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
+        valid: (N, P) bool, True = use.
         sigma: (N, P) standard error of the flux, same dtype; NaN where invalid. None: not known.
-        wavelength: (P,) float64, vacuum Angstrom, rising. None: the bin number.
-        stars: N rows, at least APOGEE_ID. None: ids "0", "1", ...
+        wavelength: (P,) float64, vacuum Angstrom, rising.
+        stars: N rows.
 
-    Raises:
-        InputError: where the shapes disagree, an id comes twice, or a valid bin is not finite
-            or has an error that is not positive.
+    Example:
+        >>> import torch
+        >>> Spectra(torch.tensor([[1.0, 0.9, torch.nan], [1.0, 0.8, 1.1]]), wavelength=[15100, 15101, 15102])
+        Spectra: 2 stars, 3 bins from 15100.00 to 15102.00 Angstrom, 83.3 % valid, errors not known
     """
 
     flux: Tensor
-    valid: Tensor = None  # type: ignore[assignment]  # None is replaced in __post_init__
-    sigma: Tensor | None = None
-    wavelength: Tensor = None  # type: ignore[assignment]  # None is replaced in __post_init__
-    stars: Table = field(default=None, repr=False)
+    valid: Tensor
+    sigma: Tensor | None
+    wavelength: Tensor
+    stars: Stars
+    removal: ClassVar[None] = None  # nothing is taken out of spectra in memory
 
-    def __post_init__(self) -> None:
-        flux = as_tensor(self.flux)
+    def __init__(
+        self,
+        flux: Array,
+        valid: Array | None = None,
+        sigma: Array | None = None,
+        wavelength: Array | Sequence[float] | None = None,
+        stars: Table | None = None,
+        *,
+        id: str | None = None,  # noqa: A002  (the role's name)
+        group: str | None = None,
+        velocity: str | None = None,
+        extinction: str | None = None,
+        snr: str | None = None,
+        repeat_of: str | None = None,
+    ) -> None:
+        """Check what is given and keep it together.
+
+        Args:
+            flux: (N, P) continuum-normalised flux, floating point; whatever stands in an invalid bin.
+            valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
+            sigma: (N, P) standard error of the flux. None: not known.
+            wavelength: (P,) vacuum Angstrom, rising. None: the bin number.
+            stars: N rows. None: ids "0", "1", ...
+            id: the column of `stars` that names a star. None: the column "id", or what a `Stars` has in that role; the
+                same for the other roles.
+            group: of the group of siblings, '' for none.
+            velocity: of the radial velocity, km/s.
+            extinction: of the extinction, mag.
+            snr: of the signal-to-noise ratio.
+            repeat_of: of the id of the star that a row observes again.
+
+        Raises:
+            InputError: where the shapes disagree, a role names a column that is not there, an id comes twice, or a
+                valid bin is not finite or has an error that is not positive.
+        """
+        flux = as_tensor(flux)
         if flux.ndim != 2 or not flux.is_floating_point():
             raise InputError(
                 f"flux must be a floating-point array of shape (stars, bins), got {flux.dtype} {tuple(flux.shape)}"
             )
-        sigma = None if self.sigma is None else as_tensor(self.sigma).to(flux.dtype)
-        valid = flux.isfinite() if self.valid is None else as_tensor(self.valid)
-        if self.valid is None and sigma is not None:
-            valid = valid & sigma.isfinite()
-        wavelength = torch.arange(flux.shape[1]) if self.wavelength is None else as_tensor(self.wavelength)
-        stars = Table({"APOGEE_ID": [str(n) for n in range(len(flux))]}) if self.stars is None else self.stars
-        self._check(flux, valid, sigma, wavelength, stars)
+        sigma = None if sigma is None else as_tensor(sigma).to(flux.dtype)
+        if valid is None:
+            valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
+        valid = as_tensor(valid)
+        bins = torch.arange(flux.shape[1]) if wavelength is None else torch.as_tensor(wavelength)
+        table = Table({"id": [str(n) for n in range(len(flux))]}) if stars is None else stars
+        roles = {"id": id, "group": group, "velocity": velocity, "extinction": extinction, "snr": snr}
+        table = Stars.of(table, **roles, repeat_of=repeat_of)
+        self._check(flux, valid, sigma, bins, table)
         nan = torch.full((), torch.nan, dtype=flux.dtype)
         object.__setattr__(self, "flux", torch.where(valid, flux, nan))
         object.__setattr__(self, "valid", valid)
         object.__setattr__(self, "sigma", None if sigma is None else torch.where(valid, sigma, nan))
-        object.__setattr__(self, "wavelength", wavelength.to(torch.float64))
-        object.__setattr__(self, "stars", stars)
+        object.__setattr__(self, "wavelength", bins.to(torch.float64))
+        object.__setattr__(self, "stars", table)
 
     @staticmethod
-    def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None, wavelength: Tensor, stars: Table) -> None:
+    def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None, wavelength: Tensor, stars: Stars) -> None:
         if valid.shape != flux.shape or valid.dtype != torch.bool:
             raise InputError(f"valid must be bool {tuple(flux.shape)}, got {valid.dtype} {tuple(valid.shape)}")
         if sigma is not None and sigma.shape != flux.shape:
@@ -72,11 +113,9 @@ class Spectra:
             raise InputError(f"wavelength must have shape {tuple(flux.shape[1:])}, got {tuple(wavelength.shape)}")
         if not (wavelength.diff() > 0).all():
             raise InputError("wavelength must rise from bin to bin: sort the bins")
-        if len(stars) != len(flux) or "APOGEE_ID" not in stars.colnames:
-            raise InputError(
-                f"stars must have {len(flux)} rows and a column APOGEE_ID, got {len(stars)} rows with {stars.colnames}"
-            )
-        ids, counts = np.unique(np.asarray(stars["APOGEE_ID"], dtype=str), return_counts=True)
+        if len(stars) != len(flux):
+            raise InputError(f"stars must have {len(flux)} rows, one a spectrum, got {len(stars)}")
+        ids, counts = np.unique(stars.id, return_counts=True)
         if (counts > 1).any():
             raise InputError(
                 f"{(counts > 1).sum()} star ids come more than once (first: {ids[counts > 1][0]}); keep one row a star"
@@ -89,6 +128,12 @@ class Spectra:
 
     def __len__(self) -> int:
         return len(self.flux)
+
+    def __repr__(self) -> str:
+        errors = "not known" if self.sigma is None else "known"
+        valid = float(self.valid.double().mean()) if self.valid.numel() else 0.0
+        ends = f" from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom" if self.n_bins else ""
+        return f"Spectra: {len(self)} stars, {self.n_bins} bins{ends}, {100 * valid:.1f} % valid, errors {errors}"
 
     @property
     def n_bins(self) -> int:
@@ -105,14 +150,14 @@ class Spectra:
         """By construction."""
         return True
 
-    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+    def read(self, stars: Any) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: ANN401  (a slice, or row numbers)
         """(flux, valid, sigma) of some stars, each (n, P)."""
         return self.flux[stars], self.valid[stars], None if self.sigma is None else self.sigma[stars]
 
     @property
-    def star_id(self) -> np.ndarray[Any, np.dtype[np.str_]]:
-        """The N star ids (APOGEE_ID)."""
-        return np.asarray(self.stars["APOGEE_ID"], dtype=str)
+    def star_id(self) -> NDArray[np.str_]:
+        """The N star ids."""
+        return self.stars.id
 
     def take(self, rows: Any) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice; everything moves together."""
@@ -134,15 +179,24 @@ class Spectra:
         """
         if torch.equal(wavelength, self.wavelength):
             return self
-        place = torch.searchsorted(self.wavelength, wavelength).clamp(max=len(self.wavelength) - 1)
-        before = (place - 1).clamp(min=0)
-        nearer = (self.wavelength[before] - wavelength).abs() < (self.wavelength[place] - wavelength).abs()
-        place = torch.where(nearer, before, place)
-        found = (self.wavelength[place] - wavelength).abs() <= SAME_BIN * wavelength.abs()
-        if not found.any():
-            raise InputError(
-                f"none of the {len(wavelength)} wavelengths is among the spectra's {len(self.wavelength)} bins "
-                f"({float(self.wavelength[0]):.2f} to {float(self.wavelength[-1]):.2f}): another wavelength grid"
-            )
+        place, found = same_bins(self.wavelength, wavelength)
         sigma = None if self.sigma is None else self.sigma[:, place]
         return Spectra(self.flux[:, place], self.valid[:, place] & found, sigma, wavelength, self.stars)
+
+
+def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """((P,) numbers of the own bins that are nearest to the wanted ones, (P,) whether they are the same bins).
+
+    Raises:
+        InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
+    """
+    place = torch.searchsorted(own, wanted).clamp(max=len(own) - 1)
+    before = (place - 1).clamp(min=0)
+    place = torch.where((own[before] - wanted).abs() < (own[place] - wanted).abs(), before, place)
+    found = (own[place] - wanted).abs() <= SAME_BIN * wanted.abs()
+    if not found.any():
+        raise InputError(
+            f"none of the {len(wanted)} wavelengths is among the spectra's {len(own)} bins "
+            f"({float(own[0]):.2f} to {float(own[-1]):.2f}): another wavelength grid"
+        )
+    return place, found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table, require_whole
+from rsca_torch.survey.grid import Grid
 
 __all__ = [
     "CHIPS",
@@ -20,6 +21,7 @@ __all__ = [
     "STAR_COLUMNS",
     "abundance_column",
     "find_catalogue",
+    "grid",
     "read_catalogue",
     "read_spectrum",
     "spectrum_files",
@@ -67,6 +69,11 @@ _SOME_RELEASES = {
 def wavelength() -> NDArray[np.float64]:
     """(8575,) vacuum wavelength of each pixel in the star's rest frame, Angstrom."""
     return np.asarray(10 ** (4.179 + 6e-6 * np.arange(N_PIXELS)))
+
+
+def grid() -> Grid:
+    """APOGEE's pixels and its three detectors."""
+    return Grid(wavelength(), CHIPS)
 
 
 def abundance_column(element: str) -> str:

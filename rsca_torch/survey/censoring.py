@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
+from rsca_torch.survey.grid import Grid
 
 __all__ = ["Censoring"]
 
@@ -31,7 +31,7 @@ class Censoring:
         interstellar_angstrom: half-open ranges of vacuum wavelength that are never used, Angstrom; added to the pixels.
 
     Raises:
-        InputError: a bound is not positive, or a range is empty or off the grid.
+        InputError: a bound is not positive, or a range is empty.
     """
 
     max_error: float = 0.05
@@ -44,30 +44,32 @@ class Censoring:
             raise InputError(
                 f"censoring needs max_error > 0 and min_flux >= 0, got {self.max_error} and {self.min_flux}"
             )
-        grid = wavelength()
-        for ranges, low, high in (
-            (self.interstellar_pixels, 0, N_PIXELS),
-            (self.interstellar_angstrom, grid[0], grid[-1]),
-        ):
-            for pair in ranges:
-                if len(pair) != 2 or not low <= pair[0] < pair[1] <= high:
-                    raise InputError(
-                        f"an interstellar range is [first, end) between {low:.0f} and {high:.0f}, got {list(pair)}"
-                    )
+        pairs: list[Sequence[float]] = [*self.interstellar_pixels, *self.interstellar_angstrom]
+        for pair in pairs:
+            _require_inside(pair, -math.inf, math.inf)
 
-    def trusted_bins(self) -> NDArray[np.bool_]:
-        """(8575,) True for pixels on a chip and in no interstellar range.
+    def trusted_bins(self, grid: Grid) -> NDArray[np.bool_]:
+        """(P,) True for the grid's pixels on a detector and in no interstellar range.
 
-        Fixed ranges, because in the gaps flux and error are both exactly 0: no bound on the error catches them, and
-        "0 in every star" would depend on the stars.
+        Raises:
+            InputError: a range is off the grid.
         """
-        pixels, grid = np.arange(N_PIXELS), wavelength()
-        on_chip = np.any([(pixels >= first) & (pixels < end) for first, end in CHIPS.values()], axis=0)
-        for first, end in self.interstellar_pixels:
-            on_chip &= ~((pixels >= first) & (pixels < end))
-        for shortest, longest in self.interstellar_angstrom:
-            on_chip &= ~((grid >= shortest) & (grid < longest))
-        return np.asarray(on_chip)
+        for pair in self.interstellar_pixels:
+            _require_inside(pair, 0, len(grid))
+        for angstrom in self.interstellar_angstrom:
+            _require_inside(angstrom, grid.wavelength[0], grid.wavelength[-1])
+        return grid.usable() & self.outside_ranges(np.arange(len(grid)), grid.wavelength)
+
+    def outside_ranges(self, bins: NDArray[np.integer], wavelength: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """(P,) True for the bins in no interstellar range.
+
+        Args:
+            bins: (P,) their pixels on the survey's grid.
+            wavelength: (P,) Angstrom.
+        """
+        inside = [(bins >= first) & (bins < end) for first, end in self.interstellar_pixels]
+        inside += [(wavelength >= first) & (wavelength < end) for first, end in self.interstellar_angstrom]
+        return ~np.any(inside, axis=0) if inside else np.ones(len(bins), dtype=bool)
 
     def valid(self, flux: AnyArray, error: AnyArray) -> AnyArray:
         """True where a measurement is used; same shape and kind (NumPy or torch) as flux and error.
@@ -91,3 +93,9 @@ class Censoring:
 
     def _has_flux(self, flux: AnyArray) -> AnyArray:
         return (flux > self.min_flux) & (flux < math.inf)
+
+
+def _require_inside(pair: Sequence[float], low: float, high: float) -> None:
+    if len(pair) != 2 or not low <= pair[0] < pair[1] <= high:
+        between = f" between {low:.0f} and {high:.0f}" if math.isfinite(high) else ""
+        raise InputError(f"an interstellar range is [first, end){between}, got {list(pair)}")

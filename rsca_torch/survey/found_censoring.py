@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.ingest import censor
 from rsca_torch.survey.ingest import ingest as ingest_survey

@@ -19,10 +19,13 @@ from rich.console import Console
 from rich.progress import track
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.apogee import grid as apogee_grid
 from rsca_torch.survey.apogee import read_spectrum
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.fits_files import UnusableFileError
+from rsca_torch.survey.grid import Grid
 from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial, require_free
@@ -52,13 +55,15 @@ def ingest(survey: Survey, store: str | Path, block: int = 256) -> Store:
     store = Path(store)
     require_free(store)
     stars, flow, problems = choose_stars(survey)
-    trusted = np.flatnonzero(survey.censoring.trusted_bins())
-    partial = Partial(store, _fingerprint(survey, stars), trusted)
+    grid = apogee_grid()
+    trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
+    stars = Stars(stars).playing({role: name for role, name in survey.roles.items() if name is not None})
+    partial = Partial(store, _fingerprint(survey, stars), trusted, grid.wavelength[trusted])
     _read_spectra(survey, stars, partial, block)
     unread = sum(problem != NO_VALID_BIN for problem in partial.failed.values())
     if unread < len(stars):  # else none can be used, as will be said
         flow.record("spectrum missing or unreadable", len(stars) - unread)
-    finished = _finished(stars, partial, flow, problems, {"release": survey.release, "survey": survey.config()})
+    finished = _finished(stars, partial, flow, problems, _told(survey, grid))
     counts, lone = (finished.manifest[name] for name in ("counts", "lone_members"))
     _summarise(flow, counts, lone, store)
     return finished
@@ -81,10 +86,10 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     """
     store = Path(store)
     require_free(store)
-    trusted = censoring.trusted_bins()[given.bins]
+    trusted = censoring.outside_ranges(given.bins, given.wavelength)
     rule = json.loads(json.dumps(asdict(censoring)))
     fingerprint = hashlib.sha256(json.dumps([given.checksum, rule], sort_keys=True).encode()).hexdigest()
-    partial = Partial(store, fingerprint, given.bins[trusted])
+    partial = Partial(store, fingerprint, given.bins[trusted], given.wavelength[trusted])
     with (given.path / "errors.csv").open(newline="", encoding="utf-8") as file:
         faulty = {name: [int(count) for count in counts] for name, *counts in list(csv.reader(file))[1:]}
     for first in range(partial.done, len(given), block):
@@ -96,7 +101,8 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
         partial.append(flux[usable], error[usable], valid[usable], failed, faulty)
     flow = CutFlow("", 0)
     flow.steps = given.selection[:-1]  # the last step is taken anew
-    manifest = {"release": given.manifest["release"], "survey": given.manifest["survey"] | {"censoring": rule}}
+    manifest = {name: given.manifest[name] for name in ("survey", "release", "segments")}
+    manifest |= {"survey": manifest["survey"] | {"censoring": rule}, "censoring": rule}
     return _finished(given.stars.copy(), partial, flow, list(given.problems), manifest, given.manifest["lone_members"])
 
 
@@ -112,8 +118,7 @@ def _finished(
     stars = _usable(stars, partial, flow, problems)
     lone = lone_members(np.asarray(stars["CLUSTER"]))
     stars["CLUSTER"][np.isin(stars["CLUSTER"], lone)] = ""
-    counts = _counts(stars, int(partial.seen.sum()), len(problems))
-    told = {**manifest, "counts": counts, "lone_members": sorted([*lone_before, *lone])}
+    told = {**manifest, "lone_members": sorted([*lone_before, *lone])}
     partial.finish(stars, flow.steps, problems, told)
     return Store.open(partial.store)
 
@@ -179,16 +184,9 @@ def _fingerprint(survey: Survey, stars: Table) -> str:
     return total.hexdigest()
 
 
-def _counts(stars: Table, bins: int, problems: int) -> dict[str, int]:
-    members = stars["CLUSTER"] != ""
-    return {
-        "stars": len(stars),
-        "field": int((~members).sum()),
-        "members": int(members.sum()),
-        "clusters": len(np.unique(stars["CLUSTER"][members])),
-        "bins": bins,
-        "problems": problems,
-    }
+def _told(survey: Survey, grid: Grid) -> dict[str, Any]:
+    config = survey.config()
+    return {"release": survey.release, "survey": config, "censoring": config["censoring"], "segments": grid.edges()}
 
 
 def _summarise(flow: CutFlow, counts: Mapping[str, int], lone: Sequence[str], store: Path) -> None:

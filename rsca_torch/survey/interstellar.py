@@ -8,17 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Source
+from rsca_torch.spectra.stars import Stars
 
 __all__ = ["Feature", "InterstellarFinder", "Residuals", "Side", "require_apart", "residuals", "side"]
-
-EXTINCTION = "AK_TARG"
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class InterstellarFinder:
     """What high extinction adds to spectra, and the intervals to censor for it (paper, Appendix A).
 
     Attributes:
-        low: mag; the plane is fitted on stars with AK_TARG below it.
+        low: mag; the plane is fitted on stars with an extinction below it.
         high: mag; bands are looked for in stars above it.
         fewest_low: stars of low extinction that are needed.
         fewest_high: stars of high extinction that are needed.
@@ -183,19 +181,18 @@ class InterstellarFinder:
                 f"{self.padding}, {self.fewest_stars} and {list(self.bands)}"
             )
 
-    def sides(self, stars: Table) -> tuple[Side, Side]:
+    def sides(self, stars: Stars) -> tuple[Side, Side]:
         """(Stars of low extinction, stars of high extinction).
 
         Raises:
             InputError: too few stars, or the extinction of none is known.
         """
-        if EXTINCTION not in stars.colnames:
-            raise InputError(f"the star table has no column {EXTINCTION}: ingest a catalogue that has it")
-        values = np.asarray(stars[EXTINCTION], dtype=float)
+        values = stars.extinction
+        column = stars.roles["extinction"]
         if not np.isfinite(values).any():
-            raise InputError(f"the column {EXTINCTION} of the star table has no value: ingest a catalogue that has it")
-        low = side(values, EXTINCTION, self.low, self.fewest_low, self.make_up)
-        high = side(values, EXTINCTION, self.high, self.fewest_high, self.make_up, above=True)
+            raise InputError(f"the column {column} of the star table has no value: ingest a catalogue that has it")
+        low = side(values, column, self.low, self.fewest_low, self.make_up)
+        high = side(values, column, self.high, self.fewest_high, self.make_up, above=True)
         require_apart(low, high)
         return low, high
 

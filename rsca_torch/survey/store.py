@@ -1,8 +1,9 @@
 """The store: trusted spectra on disk, memory-mapped, with their star table and where they come from (docs/data.md).
 
-A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``bins.npy`` (their P pixels of the
-8,575), ``stars.fits``, ``selection.json``, ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and
-``manifest.json``. Which measurements are valid is not stored: the manifest's censoring says it of flux and error.
+A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``wavelength.npy`` (P,), ``bins.npy``
+(their P pixels on the survey's grid), ``stars.fits``, ``selection.json``, ``problems.csv``, ``errors.csv`` (faulty
+errors, file by file) and ``manifest.json``, which tells the columns' roles, the detectors and the rule of validity.
+Which measurements are valid is not stored: that rule says it of flux and error.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.spectra import Spectra
-from rsca_torch.survey.apogee import wavelength
+from rsca_torch.spectra.stars import Stars
+from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
 
-__all__ = ["FILES", "SCHEMA", "Store", "StoredSpectra", "checksum", "digest", "partial_path"]
+__all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
-SCHEMA = 1
+SCHEMA = 2
 ARRAYS = ("flux.npy", "error.npy")
-#: What is written now. What a store holds its manifest says: one made by an earlier program lacks errors.csv.
-FILES = (*ARRAYS, "bins.npy", "stars.fits", "selection.json", "problems.csv", "errors.csv")
+#: All but the manifest.
+FILES = (*ARRAYS, "wavelength.npy", "bins.npy", "stars.fits", "selection.json", "problems.csv", "errors.csv")
 
 
 def partial_path(store: Path) -> Path:
@@ -47,39 +49,11 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def checksum(files: Mapping[str, Mapping[str, Any]], censoring: Mapping[str, Any]) -> str:
-    """One SHA-256 for what a store gives: its files' checksums and the rule that makes bins valid."""
-    content = {"files": {name: files[name]["sha256"] for name in files}, "censoring": censoring}
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """One SHA-256 for what a store gives: its files' checksums, the rule that makes bins valid, and the roles."""
+    files = {name: file["sha256"] for name, file in manifest["files"].items()}
+    content = {"files": files, **{name: manifest[name] for name in ("censoring", "roles", "segments")}}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-class StoredSpectra:
-    """Spectra of a store that are read as they are needed: memory does not grow with the number of stars.
-
-    Attributes:
-        stars: N rows, as in the store.
-        wavelength: (P,) float64, vacuum Angstrom.
-    """
-
-    has_sigma = True
-    checked = True  # by the censoring
-
-    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
-        self._store, self._rows = store, rows
-        self.stars = store.stars[rows]
-        self.wavelength = torch.from_numpy(store.wavelength)
-        self.n_bins = len(store.wavelength)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def take(self, rows: Any) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
-        """The given stars: a bool mask, integers or a slice."""
-        return StoredSpectra(self._store, self._rows[rows])
-
-    def read(self, stars: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """(flux, valid, sigma) of some stars, each (n, P); flux and sigma float32, as stored."""
-        return self._store.read(self._rows[stars])
 
 
 class Store:
@@ -87,25 +61,30 @@ class Store:
 
     Attributes:
         path: the folder.
-        stars: N rows: APOGEE_ID, CLUSTER ('' for a field star), TELESCOPE, FIELD, LOCATION_ID, SNR, VHELIO_AVG (km/s),
-            AK_TARG (mag), TEFF (K), LOGG, M_H, ALPHA_M, FILE, [X/H] of each element as e.g. FE_H; missing is NaN.
-        bins: (P,) the pixels of the 8,575 that are stored.
+        stars: N rows: what the survey says of a star under its own names, and which column plays which role; missing is
+            NaN or ''.
         wavelength: (P,) float64, vacuum Angstrom.
+        bins: (P,) the pixels of the survey's grid that are stored.
+        segments: name of each detector -> its first and last wavelength, Angstrom.
         censoring: which measurements are valid.
-        manifest: schema, release, configuration, counts and checksums.
+        manifest: schema, configuration, roles, detectors, counts and checksums.
         selection: the cut flow, ``[{"cut", "removed", "kept"}]`` in order.
         problems: ``(file, problem)`` of every file that was not used.
         checksum: one SHA-256 for all of it.
     """
 
+    has_sigma = True
+    checked = True  # by the censoring
+
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
         self.checksum: str = manifest["checksum"]
-        self.censoring = Censoring(**manifest["survey"]["censoring"])
-        self.stars = _read_stars(path / "stars.fits")
+        self.censoring = Censoring(**manifest["censoring"])
+        self.stars = Stars(_read_stars(path / "stars.fits")).playing(manifest["roles"])
+        self.wavelength: NDArray[np.float64] = np.load(path / "wavelength.npy", allow_pickle=False)
         self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
-        self.wavelength = wavelength()[self.bins]
+        self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
         with (path / "problems.csv").open(newline="", encoding="utf-8") as file:
             self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
@@ -116,20 +95,19 @@ class Store:
         """Open a store for reading.
 
         Raises:
-            InputError: no store there, one that is not finished or not complete, or one of a newer program.
+            InputError: no store there, one that is not finished or not complete, or one of another schema.
         """
         path = Path(path)
         if not (path / "manifest.json").is_file():
             raise InputError(_no_store(path))
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-            if manifest["schema"] > SCHEMA:
-                raise InputError(
-                    f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}; update rsca_torch"
-                )
-            for name in manifest["files"]:
+            if manifest["schema"] != SCHEMA:
+                cure = "update rsca_torch" if manifest["schema"] > SCHEMA else "ingest the survey again"
+                raise InputError(f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}: {cure}")
+            for name in FILES:
                 _check_size(path / name, manifest["files"][name]["bytes"])
-            for name in manifest["files"]:
+            for name in FILES:
                 if name not in ARRAYS and digest(path / name) != manifest["files"][name]["sha256"]:
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
             return cls(path, manifest)
@@ -145,10 +123,18 @@ class Store:
         """For another process: opened there, not copied."""
         return Store.open, (self.path,)
 
+    def __repr__(self) -> str:
+        told = self.manifest["counts"]
+        return (
+            f"Store: {told['field']:,} field stars and {told['members']:,} members of {told['clusters']} clusters, "
+            f"{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom, "
+            f"{100 * told['valid_share']:.1f} % valid, in {self.path}"
+        )
+
     @property
     def is_member(self) -> NDArray[np.bool_]:
-        """(N,) True for the members of clusters."""
-        return np.asarray(self.stars["CLUSTER"] != "")
+        """(N,) True for the members of clusters; of none where no column plays the role group."""
+        return self.stars.group != "" if self.stars.has("group") else np.zeros(len(self), dtype=bool)
 
     def spectra(self, rows: Any = None) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """Read the spectra of some stars into memory.
@@ -173,13 +159,13 @@ class Store:
         valid = self.censoring.valid(flux.numpy(), error.numpy())  # NumPy compares twice as fast as torch
         return flux, torch.from_numpy(valid), error
 
-    def select(self, rows: Any = None) -> StoredSpectra:  # noqa: ANN401  (whatever indexes an array)
+    def select(self, rows: Any = None) -> View:  # noqa: ANN401  (whatever indexes an array)
         """Some stars' spectra, left on disk.
 
         Args:
             rows: as in `spectra`.
         """
-        return StoredSpectra(self, np.arange(len(self))[slice(None) if rows is None else rows])
+        return View(self, np.arange(len(self))[slice(None) if rows is None else rows])
 
     def verify(self) -> None:
         """Recompute every checksum.
@@ -189,7 +175,7 @@ class Store:
         """
         recorded = self.manifest["files"]
         changed = [name for name in recorded if digest(self.path / name) != recorded[name]["sha256"]]
-        if checksum(recorded, self.manifest["survey"]["censoring"]) != self.checksum:
+        if checksum(self.manifest) != self.checksum:
             changed.append("manifest.json")
         if changed:
             raise InputError(f"store {self.path}: {', '.join(changed)} changed since it was written; ingest again")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
 
 __all__ = ["Partial", "require_free"]
@@ -39,24 +39,32 @@ class Partial:
     The journal is replaced in one step after the data are on the disk, so whatever the moment of an interruption, the
     rows it counts are there and what comes after them is overwritten.
 
+    Args:
+        store: the folder to make.
+        fingerprint: of the settings and the stars; an interrupted run goes on where it is the same.
+        bins: (P,) the pixels that may be stored.
+        wavelength: (P,) Angstrom.
+
     Attributes:
         done: stars read, usable or not.
         failed: number of the star -> why its spectrum is not used.
         errors: file -> how many of its errors are zero, negative and not finite, where any is.
         seen: (P,) True for the bins that are valid in at least one star.
+        n_valid: measurements that are valid.
 
     Raises:
         InputError: the partial belongs to a run with other settings or data or of an older program, or cannot be
             written.
     """
 
-    def __init__(self, store: Path, fingerprint: str, bins: NDArray[np.int64]) -> None:
-        self.store, self.path, self.bins = store, partial_path(store), bins
+    def __init__(self, store: Path, fingerprint: str, bins: NDArray[np.int64], wavelength: NDArray[np.float64]) -> None:
+        self.store, self.path, self.bins, self.wavelength = store, partial_path(store), bins, wavelength
         self.fingerprint = fingerprint
         self.done = 0
         self.failed: dict[int, str] = {}
         self.errors: dict[str, Sequence[int]] = {}
         self.seen = np.zeros(len(bins), dtype=bool)
+        self.n_valid = 0
         self._journal = self.path / "journal.json"
         if self._journal.exists():
             self._resume()
@@ -79,14 +87,14 @@ class Partial:
             journal = json.loads(self._journal.read_text(encoding="utf-8"))
         except ValueError:
             journal = {}
-        if journal.get("fingerprint") != self.fingerprint or "errors" not in journal:
+        if journal.get("fingerprint") != self.fingerprint or "n_valid" not in journal:
             raise InputError(
                 f"{self.path} was begun with other settings or another catalogue, or by an older program; "
                 "remove it, choose another store, or go back to those settings"
             )
         self.done = journal["done"]
         self.failed = {int(star): problem for star, problem in journal["failed"].items()}
-        self.errors = journal["errors"]
+        self.errors, self.n_valid = journal["errors"], journal["n_valid"]
         packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
         self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
 
@@ -109,6 +117,7 @@ class Partial:
         self.failed.update(failed)
         self.errors.update(errors or {})
         self.seen |= valid.any(axis=0)
+        self.n_valid += int(valid.sum())
         _write_json(
             self._journal,
             {
@@ -116,13 +125,14 @@ class Partial:
                 "done": self.done,
                 "failed": self.failed,
                 "errors": self.errors,
+                "n_valid": self.n_valid,
                 "seen": np.packbits(self.seen).tobytes().hex(),
             },
         )
 
     def finish(
         self,
-        stars: Table,
+        stars: Stars,
         selection: Sequence[Mapping[str, Any]],
         problems: Sequence[tuple[str, str]],
         manifest: Mapping[str, Any],
@@ -133,13 +143,15 @@ class Partial:
             stars: one row a usable spectrum, in their order.
             selection: the cut flow.
             problems: (file, problem) of what was not used.
-            manifest: what is to be told besides schema and checksums; must hold ``survey.censoring``.
+            manifest: what is to be told besides schema, roles, counts and checksums; must hold ``censoring``, the
+                rule of validity, and ``segments``, the name of each detector -> [first, last] wavelength.
         """
         whole = self.path / "store"
         shutil.rmtree(whole, ignore_errors=True)
         whole.mkdir()
         for name in ("flux", "error"):
             self._write_array(whole, name, len(stars))
+        np.save(whole / "wavelength.npy", self.wavelength[self.seen], allow_pickle=False)
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
         _write_stars(whole / "stars.fits", stars)
         _write_json(whole / "selection.json", list(selection))
@@ -147,13 +159,26 @@ class Partial:
         faulty = [(file, *counts) for file, counts in self.errors.items()]
         _write_csv(whole / "errors.csv", [("file", "zero", "negative", "not_finite"), *faulty])
         files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in FILES}
-        total = checksum(files, manifest["survey"]["censoring"])
-        _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": total, **manifest, "files": files})
+        told = {**manifest, "roles": stars.roles, "counts": self._counts(stars, len(problems)), "files": files}
+        _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": checksum(told), **told})
         for name in FILES:
             with (whole / name).open("rb") as file:
                 _flush(file)
         whole.rename(self.store)
         shutil.rmtree(self.path)
+
+    def _counts(self, stars: Stars, problems: int) -> dict[str, float]:
+        groups = stars.group[stars.group != ""] if stars.has("group") else np.array([], dtype=str)
+        bins = int(self.seen.sum())
+        return {
+            "stars": len(stars),
+            "field": len(stars) - len(groups),
+            "members": len(groups),
+            "clusters": len(np.unique(groups)),
+            "bins": bins,
+            "problems": problems,
+            "valid_share": self.n_valid / (len(stars) * bins),
+        }
 
     def _write_array(self, whole: Path, name: str, n_stars: int, block: int = 256) -> None:
         raw = np.memmap(self.path / f"{name}.raw", FLOAT, mode="r", shape=(n_stars, len(self.bins)))
@@ -187,7 +212,7 @@ def _write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JS
     new.replace(path)
 
 
-def _write_stars(path: Path, stars: Table) -> None:
+def _write_stars(path: Path, stars: Stars) -> None:
     """Plain columns, without the units and masks that a round trip of a Table adds."""
     columns = []
     for name in stars.colnames:

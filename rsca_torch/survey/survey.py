@@ -19,6 +19,15 @@ from rsca_torch.survey.aspcapstar_folder import read_folder
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
 from rsca_torch.survey.members import Memberships, read_memberships
+from rsca_torch.survey.visits import MEAN_FIBRE, mean_fibres
+
+ROLES_OF_APOGEE = {
+    "id": "APOGEE_ID",
+    "group": "CLUSTER",
+    "velocity": "VHELIO_AVG",
+    "extinction": "AK_TARG",
+    "snr": "SNR",
+}
 
 __all__ = ["Survey", "choose_stars"]
 
@@ -56,6 +65,7 @@ class Survey:
     cuts: Sequence[Cut] = ()
     censoring: Censoring = field(default_factory=Censoring)
     member_duplicates: str = "leave"
+    roles: Mapping[str, str | None] = field(default_factory=lambda: dict(ROLES_OF_APOGEE))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
@@ -103,6 +113,8 @@ def choose_stars(survey: Survey) -> tuple[Table, CutFlow, list[tuple[str, str]]]
         for star in np.unique(ids[unclear]):
             log.warning("%s is left out: in %s", star, " and in ".join(memberships.ambiguous[str(star)]))
         stars = stars[~unclear]
+    if "VISITS" in stars.colnames:
+        stars[MEAN_FIBRE] = mean_fibres(stars)
     stars["CLUSTER"] = memberships.of(np.asarray(stars["APOGEE_ID"]))
     stars = _one_row_a_star(stars, survey.member_duplicates == "stay")
     flow.record("duplicate observations", len(stars))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 
-__all__ = ["Visit", "star_column", "visits_of"]
+__all__ = ["MEAN_FIBRE", "Visit", "mean_fibres", "visits_of"]
+
+log = logging.getLogger(__name__)
 
 ONE_METRE, MEAN_FIBRE = "apo1m", "MEANFIB"
 PLATE_VISIT = re.compile(r"[^-]+-(?P<plate>\d+)-(?P<night>\d+)-(?P<fibre>\d+)")  # reduction, plate, night, fibre
@@ -60,20 +63,22 @@ def _visit(text: str, telescope: str, forms: list[re.Pattern[str]]) -> Visit:
     return Visit(telescope, told.get("plate", ""), int(told["night"]), fibre)
 
 
-def star_column(stars: Table, name: str) -> NDArray[Any] | None:
-    """(N,) a column of a star table; None where it is not there.
+def mean_fibres(stars: Table) -> NDArray[np.float64]:
+    """(N,) the mean fibre (1 to 300) of each star's visits; NaN where none is known, as at the 1 m telescope.
 
-    MEANFIB, the mean fibre (1 to 300) of a star's visits, is told from VISITS where the table has no such column; NaN
-    where no visit is known, and at the 1 m telescope.
-
-    Raises:
-        InputError: as `visits_of`.
+    Args:
+        stars: columns VISITS and, where there, TELESCOPE. What cannot be read counts as unknown, which is logged.
     """
-    if name in stars.colnames:
-        return np.asarray(stars[name])
-    if name != MEAN_FIBRE or "VISITS" not in stars.colnames:
-        return None
     telescopes = stars["TELESCOPE"] if "TELESCOPE" in stars.colnames else [""] * len(stars)
-    made = [visits_of(str(text), str(telescope)) for text, telescope in zip(stars["VISITS"], telescopes, strict=True)]
-    fibres = [[visit.fibre for visit in visits if visit.fibre is not None] for visits in made]
-    return np.array([np.mean(each) if each else np.nan for each in fibres], dtype=float)
+    means, unreadable = np.full(len(stars), np.nan), list[str]()
+    for row, (text, telescope) in enumerate(zip(stars["VISITS"], telescopes, strict=True)):
+        try:
+            fibres = [visit.fibre for visit in visits_of(str(text), str(telescope)) if visit.fibre is not None]
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        if fibres:
+            means[row] = np.mean(fibres)
+    if unreadable:
+        log.warning("%d stars have no fibre; the first: %s", len(unreadable), unreadable[0])
+    return means

@@ -38,48 +38,56 @@ def fitted(
     summary: dict[str, Any] | None = None,
     logger: Any = None,  # noqa: ANN401  (a Lightning logger)
 ) -> Learner:
-    """A fresh learner fitted on field (F, K) and members (M, K) with their M labels, in eval mode.
+    """A fresh learner, fitted and in eval mode.
 
     First its closed form, then, where it has a recipe, its loss. The number of epochs is the median of those that are
     best for inner clusters, each left out of a training of its own: no other cluster has a say.
 
     Args:
         make_learner: gives a fresh learner.
-        field: (F, K) latents.
-        members: (M, K) latents, or with more that is known of them.
+        field: (F, K) latents of the field stars, or (F, 2, P) packed spectra.
+        members: (M, K) or (M, 2, P) likewise of the cluster members, or with more that is known of them.
         clusters: M labels.
         seed: of torch's random numbers.
         summary: empty at first, carries what the learner says of the field alone from one call to the next.
-        logger: of the training on all training clusters.
+        logger: of Lightning, for the training on all these clusters. None: no log.
 
     Raises:
         InputError: as the learner does, and where recipe and loss do not fit each other.
 
     Warns:
         NumericalWarning: where the loss is not a number, or the embedding collapsed.
+
+    Examples:
+        >>> from rsca_torch import ScaledComponents
+        >>> from rsca_torch.testing import drawn_problem
+        >>> problem = drawn_problem()
+        >>> learner = fitted(ScaledComponents, problem.field, problem.members, problem.clusters, seed=0)
+        >>> learner(problem.members).shape
+        torch.Size([30, 6])
     """
     given = members if isinstance(members, Members) else Members(members, np.asarray(clusters, dtype=str))
-    known: dict[str, Any] = {} if summary is None else summary
+    summary = {} if summary is None else summary
     with _seeded(seed):
-        learner = _initialised(make_learner, field, given, known)
+        learner = _initialised(make_learner, field, given, summary)
     recipe: Recipe | None = getattr(learner, "recipe", None)  # any module with the methods will do
     if recipe is None or recipe.epochs == 0:
         return learner.eval()
-    descent = import_module(
-        "rsca_torch.training.gradient_descent"
-    )  # Lightning takes seconds to import: not for closed forms
-    best: dict[str, int] = {}
+    # Lightning takes seconds to import: not for closed forms.
+    gradient_descent = import_module("rsca_torch.training.gradient_descent")
+    best_epochs: dict[str, int] = {}
     for inner in _inner_clusters(given, recipe):
         inside = given.labels == inner
         with _seeded(seed), _numpy_seeded(seed):
-            one = _initialised(make_learner, field, given[~inside], known)
-            training = descent.train(one, recipe, given[~inside], recipe.epochs, _overlap_of(given[inside], field))
-        best[inner] = training.best_epoch
-    epochs = round(statistics.median(best.values())) if best else recipe.epochs
+            inner_learner = _initialised(make_learner, field, given[~inside], summary)
+            overlap = _overlap_of(given[inside], field)
+            training = gradient_descent.train(inner_learner, recipe, given[~inside], recipe.epochs, overlap)
+        best_epochs[inner] = training.best_epoch
+    epochs = round(statistics.median(best_epochs.values())) if best_epochs else recipe.epochs
     with _seeded(seed), _numpy_seeded(seed):
-        if best:
-            learner = _initialised(make_learner, field, given, known)  # with the random numbers of a first one
-        training = descent.train(learner, recipe, given, epochs, None, logger)
+        if best_epochs:
+            learner = _initialised(make_learner, field, given, summary)  # with the random numbers of a first one
+        training = gradient_descent.train(learner, recipe, given, epochs, None, logger)
     rank, variance, dimensions = _spread(learner.eval(), field)
     if dimensions > 2 and rank < COLLAPSED:
         warnings.warn(
@@ -88,7 +96,7 @@ def fitted(
             NumericalWarning,
             stacklevel=2,
         )
-    learner.trained = Trained(len(training.losses), training.losses, best, [], rank, variance, training.stopped)
+    learner.trained = Trained(len(training.losses), training.losses, best_epochs, [], rank, variance, training.stopped)
     return learner
 
 
@@ -141,7 +149,7 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
 
 def _inner_clusters(members: Members, recipe: Recipe) -> list[str]:
     """The largest of those that can judge, whose many pairs say the most; at least two clusters stay to train on."""
-    able = members.able_clusters() if len(np.unique(members.labels)) > 2 else []
+    able = members.judging_clusters() if len(np.unique(members.labels)) > 2 else []
     able.sort(key=lambda name: -int((members.labels == name).sum()))  # of equal ones the first by name
     return able[: recipe.inner]
 

@@ -1,4 +1,4 @@
-"""Minimising a learner's loss on the training clusters of a fold, under Lightning; `learning` says for how long."""
+"""Minimising a learner's loss on the training clusters of a fold, under Lightning; `fitting` says for how long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
-from rsca_torch.ppca.quiet import quiet
+from rsca_torch.ppca.lightning import without_tips
 from rsca_torch.spectra.packed import PACKED, with_noise
 from rsca_torch.training.members import Members
 
@@ -55,13 +55,13 @@ class FoldData(LightningDataModule):
         data = TensorDataset(self.members.z, number, torch.arange(len(number)))
         wanted = self.recipe.clusters_a_batch
         if wanted is None:
-            return DataLoader(_Whole(data.tensors), batch_size=None)  # type: ignore[arg-type]
+            return DataLoader(_OneBatch(data.tensors), batch_size=None)  # type: ignore[arg-type]
         size = wanted * self.recipe.members_a_cluster
         sampler = MPerClassSampler(number.numpy(), self.recipe.members_a_cluster, size, max(size, len(number)))
         return DataLoader(data, batch_size=size, sampler=sampler, drop_last=True)
 
 
-class _Whole:
+class _OneBatch:
     """All members as the one batch of an epoch."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
@@ -97,7 +97,7 @@ class LearnerTraining(LightningModule):
         self.losses: list[float] = []
         self.overlaps: list[float] = []
         self.stopped: int | None = None
-        self._good = _copied(learner)
+        self._good = _state_copy(learner)
         self._of_epoch: list[float] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -145,7 +145,7 @@ class LearnerTraining(LightningModule):
                 stacklevel=2,
             )
             return None
-        self._good = _copied(self.learner)
+        self._good = _state_copy(self.learner)
         self._of_epoch.append(float(loss.detach()))
         return loss
 
@@ -178,10 +178,28 @@ def train(
     overlap: Callable[[Learner], float] | None,
     logger: Logger | None = None,
 ) -> LearnerTraining:
-    """So many epochs, or fewer where it stops."""
+    """Minimise a learner's loss in place.
+
+    Args:
+        learner: initialised.
+        recipe: of the learner.
+        members: of the training clusters.
+        epochs: so many, or fewer where it stops.
+        overlap: as in `LearnerTraining`.
+        logger: None: no log.
+
+    Returns:
+        What happened.
+
+    Raises:
+        InputError: where learner and recipe do not fit each other, or the members a batch.
+
+    Warns:
+        NumericalWarning: where the loss is not a number.
+    """
     training = LearnerTraining(learner, recipe, members, overlap)
     if epochs:
-        with quiet():
+        with without_tips():
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,
@@ -197,5 +215,5 @@ def train(
     return training
 
 
-def _copied(learner: Learner) -> dict[str, Tensor]:
+def _state_copy(learner: Learner) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}

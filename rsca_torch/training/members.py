@@ -1,4 +1,4 @@
-"""The members that a learner is trained on, and how its training went."""
+"""The members of a fold's training clusters, and how a training on them went."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ __all__ = ["Members", "Trained"]
 
 @dataclass(frozen=True)
 class Members:
-    """The members that a learner is trained on.
+    """The members that a learner is trained on, or judged by.
+
+    `members[chosen]` (M bool) are some of them; the pairs, which are many, are not copied for that.
 
     Attributes:
         z: (M, K) latents, or (M, 2, P) packed spectra.
         labels: M.
-        flags: (M or more, F) bool, the pairs that may be compared; None: all.
+        flags: (M, F) bool, the pairs that may be compared; None: not known.
         roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
-        rows: (M,) of `flags`, which are many and are not copied where nobody asks; None: as they come.
+        rows: (M,) each star's row of `flags`, which then may have more. None: as they come.
+
+    Examples:
+        >>> flags = np.array([[True, False, True], [False, False, True], [True, True, True]])
+        >>> members = Members(torch.zeros(3, 2), np.array(["M 67", "M 67", "M 92"]), flags)
+        >>> members[members.labels == "M 67"].compared()
+        (tensor([0, 2]), tensor([[ True,  True],
+                [False,  True]]))
     """
 
     z: Tensor
@@ -34,7 +43,14 @@ class Members:
     rows: np.ndarray | None = None
 
     def compared(self) -> tuple[Tensor, Tensor]:
-        """The C field stars that may be compared with one of the members, and (M, C) bool, with which."""
+        """The field stars that may be compared with some member.
+
+        Returns:
+            (C,) int64 which they are, and (M, C) bool with whom each may be.
+
+        Raises:
+            InputError: where the pairs are not known.
+        """
         if self.flags is None:
             raise InputError("which pairs may be compared is not known: give Members(flags=...)")
         rows = np.arange(len(self.z)) if self.rows is None else self.rows
@@ -49,11 +65,15 @@ class Members:
             self.z[here], self.labels[chosen], self.flags, roots, rows if self.rows is None else self.rows[rows]
         )
 
-    def able_clusters(self) -> list[str]:
+    def clusters(self) -> list[str]:
+        """Their names, sorted."""
+        return [str(name) for name in np.unique(self.labels)]
+
+    def judging_clusters(self) -> list[str]:
         """Those that can judge: with two members and a pair that is allowed."""
         names, sizes = np.unique(self.labels, return_counts=True)
-        able = [str(name) for name in names[sizes > 1]]
-        return [name for name in able if self.flags is None or len(self[self.labels == name].compared()[0])]
+        several = [str(name) for name in names[sizes > 1]]
+        return [name for name in several if self.flags is None or len(self[self.labels == name].compared()[0])]
 
 
 @dataclass(frozen=True)

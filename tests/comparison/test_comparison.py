@@ -9,16 +9,22 @@ import pytest
 import torch
 from astropy.table import Table
 
-from rsca_torch import Identity, InputError, NumericalWarning, Scaled, Spectra, allowed_pairs, fit_ppca
-from rsca_torch.comparison.comparison import compare
-from rsca_torch.comparison.representation import (
-    Representation,
-    abundances,
-    represent,
-    represent_with_each,
-    side_by_side,
+from rsca_torch import (
+    NCA,
+    Identity,
+    InputError,
+    NumericalWarning,
+    Scaled,
+    ScaledComponents,
+    Spectra,
+    allowed_pairs,
+    fit_ppca,
 )
+from rsca_torch.comparison.abundances import abundances
+from rsca_torch.comparison.comparison import compare
+from rsca_torch.comparison.representation import Representation, represent, side_by_side
 from rsca_torch.report.results import write_csv, write_json
+from rsca_torch.spectra.stars import Stars
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 
@@ -30,7 +36,7 @@ def star_table(prefix, clusters, seed):
     for name in ("FE_H", "MG_H", "CE_H"):
         table[name] = rng.normal(size=n)
     table["VHELIO_AVG"], table["AK_TARG"] = rng.uniform(-4, 4, n), rng.uniform(0, 0.08, n)
-    return table
+    return Stars.of(table, id="APOGEE_ID", group="CLUSTER", velocity="VHELIO_AVG", extinction="AK_TARG")
 
 
 @pytest.fixture
@@ -70,38 +76,48 @@ def test_abundances_that_cannot_be_judged(tables):
         abundances("x", field, members, ["Fe"])
 
 
-def test_raw_distances_of_spectra_are_those_of_the_model_spectra(make_spectra):
+@pytest.fixture
+def spectra(make_spectra):
+    """Fifty stars, of which the last ten are members."""
     made = make_spectra(n_stars=50, n_components=3)
-    spectra = Spectra(torch.from_numpy(made.flux), valid=torch.from_numpy(made.valid))
-    given = represent(
-        spectra.take(slice(0, 40)), spectra.take(slice(40, 50)), lambda f, _: fit_ppca(f.flux, f.valid, 3)
-    )
-    model = given.ppca.reconstruct(spectra.flux, spectra.valid)
+    both = Spectra(torch.from_numpy(made.flux), valid=torch.from_numpy(made.valid))
+    return both, both.take(slice(0, 40)), both.take(slice(40, 50))
+
+
+def test_raw_distances_of_spectra_are_those_of_the_model_spectra(spectra):
+    both, field, members = spectra
+    given = represent(field, members, lambda f, _: fit_ppca(f.flux, f.valid, 3))
+    model = given.ppca.reconstruct(both.flux, both.valid)
+    seen = given.seen_by(Identity)
     expected = torch.linalg.norm(model[45] - model[7])
-    torch.testing.assert_close(torch.linalg.norm(given.members[5] - given.field[7]), expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(torch.linalg.norm(seen.members[5] - seen.field[7]), expected, rtol=1e-9, atol=0)
 
 
-def test_each_smaller_model_starts_from_the_larger_one(make_spectra):
-    made = make_spectra(n_stars=50, n_components=3)
-    spectra = Spectra(torch.from_numpy(made.flux), valid=torch.from_numpy(made.valid))
-    field, members = spectra.take(slice(0, 40)), spectra.take(slice(40, 50))
-    asked = []
+def test_a_learner_whose_results_depend_on_no_unit_sees_the_latents_themselves(spectra):
+    _, field, members = spectra
+    given = represent(field, members, lambda f, _: fit_ppca(f.flux, f.valid, 3))
+    scales = given.ppca.scales
+    for learner, units in ((ScaledComponents, torch.ones(3).double()), (Scaled, torch.ones(3).double()), (NCA, scales)):
+        seen = given.seen_by(learner)
+        torch.testing.assert_close(seen.field, given.ppca(field.flux, field.valid) * units, rtol=1e-12, atol=0)
+        covariance = given.ppca.posterior(members.flux, members.valid)[1] * units * units[:, None]
+        torch.testing.assert_close(seen.roots @ seen.roots.mT, covariance, rtol=1e-9, atol=1e-12)
 
-    def compressor(field, members, n_components, start):  # noqa: ARG001  (the interface's)
-        asked.append((n_components, start))
-        return fit_ppca(field.flux, field.valid, n_components, start=start)
 
-    given = represent_with_each(field, members, compressor, [2, 4, 3])
-    assert asked == [(4, None), (3, given[4].ppca), (2, given[3].ppca)]
-    assert {number: each.ppca.n_components for number, each in given.items()} == {4: 4, 3: 3, 2: 2}
+def test_models_side_by_side(spectra):
+    _, field, members = spectra
+    given = {k: represent(field, members, lambda f, _, k=k: fit_ppca(f.flux, f.valid, k)) for k in (2, 4)}
     both = side_by_side([given[2], given[4]])
     assert torch.equal(both.field, torch.cat([given[2].field, given[4].field], dim=1))
     assert torch.equal(both.members, torch.cat([given[2].members, given[4].members], dim=1))
     assert both.ppcas == (given[2].ppca, given[4].ppca)
     assert both.ppca is None
-    assert both.suited(Scaled)().widths == (2, 4)
-    assert side_by_side([given[3]]) is given[3]
-    assert given[3].suited(Scaled) is Scaled
+    assert both.roots.shape == (10, 6, 6)
+    assert torch.equal(both.roots[3, 2:, 2:], given[4].roots[3])
+    assert not both.roots[:, :2, 2:].any()
+    assert both.seen_by(Scaled).make_learner().widths == (2, 4)
+    assert side_by_side([given[2]]) is given[2]
+    assert given[2].seen_by(Scaled).make_learner is Scaled
 
 
 def test_every_learner_chooses_for_itself(tables):

@@ -29,8 +29,8 @@ from rsca_torch.comparison.finished_run import finished_rate
 from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
 from rsca_torch.files import updated_folder
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.lightning import _EachIteration
-from rsca_torch.ppca.model import fit_source
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 from rsca_torch.survey.simulated.store import simulated_store
 

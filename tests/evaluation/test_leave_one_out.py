@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import hydra
 import numpy as np
 import pytest
 import reference
@@ -24,8 +25,11 @@ from rsca_torch import (
     leave_one_cluster_out,
     paired_difference,
 )
-from rsca_torch.evaluation import doppelganger as doppelganger_module
+from rsca_torch.cli.main import CONFIG
 from rsca_torch.evaluation import folds as folds_module
+from rsca_torch.evaluation.fold_files import FoldFiles
+from rsca_torch.learners import distances as distances_module
+from rsca_torch.learners.distances import sibling_overlap
 
 LEARNERS = {
     "raw": (Identity, lambda field, *_: np.eye(field.shape[1])),
@@ -220,14 +224,14 @@ def test_pairs_come_in_chunks(small, monkeypatch, restricted):
     """Whatever their size, the result is the same to the bit, and no tensor grows with members x field x components."""
     allowed = small.allowed if restricted else None
     expected = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
-    lengths, chunks = doppelganger_module._lengths, []
-    monkeypatch.setattr(doppelganger_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
+    lengths, chunks = distances_module._lengths, []
+    monkeypatch.setattr(distances_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
     siblings_of = folds_module.sibling_distances
     monkeypatch.setattr(  # siblings come in one chunk: not counted
         folds_module, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
     )
     for chunk in (4, 40, 2**20):
-        monkeypatch.setattr(doppelganger_module, "CHUNK", chunk)
+        monkeypatch.setattr(distances_module, "CHUNK", chunk)
         chunks.clear()
         with Sizes() as sizes:
             got = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
@@ -362,6 +366,85 @@ def test_neither_the_order_of_stars_nor_of_labels_matters(small, order, field_or
     assert list(got.cluster_rates) == sorted(renamed.values())
     assert got.cluster_rates == pytest.approx({renamed[c]: r for c, r in expected.cluster_rates.items()}, abs=1e-12)
     assert got.rate == pytest.approx(expected.rate, rel=1e-12)
+
+
+class TestMerits:
+    """Figures of merit beside the rate."""
+
+    @pytest.mark.parametrize("held_out", [True, False], ids=["held out", "not held out"])
+    def test_they_are_of_the_distances_that_the_rate_is_counted_from(self, small, held_out):
+        allowed = small.allowed & (small.clusters != "NGC 2")[:, None]
+        seen = []
+
+        def nearest(siblings, strangers):
+            seen.append((siblings, strangers))
+            return strangers.min() / siblings.median()
+
+        with pytest.warns(NumericalWarning, match="no allowed pair"):
+            got = judge(
+                ScaledComponents,
+                small,
+                allowed=allowed,
+                held_out=held_out,
+                keep_distances=True,
+                merits={"overlap": sibling_overlap, "nearest": nearest},
+            )
+        assert list(got.merits) == ["overlap", "nearest"]
+        expected = {
+            label: np.mean([[far <= near for far in strangers] for near in siblings]) if len(strangers) else math.nan
+            for label, (siblings, strangers) in ((c, pair) for c, pair in got.distances.items())
+        }
+        assert got.merits["overlap"] == pytest.approx(expected, rel=1e-12, nan_ok=True)
+        assert len(seen) == 4
+        assert math.isnan(got.merits["nearest"]["NGC 2"])
+        known = [label for label in expected if label != "NGC 2"]
+        weights = [got.members[label] for label in known]
+        for name, values in got.merits.items():
+            values = [values[label] for label in known]
+            assert got.merit(name) == pytest.approx(np.average(values, weights=weights), rel=1e-12)
+            interval = reference.bootstrap(values, weights, resamples=500)
+            assert got.interval(resamples=500, merit=name) == pytest.approx(interval, rel=1e-12)
+
+    def test_without_any_there_are_none(self, small):
+        got = judge(Identity, small)
+        assert got.merits == {}
+        with pytest.raises(InputError, match="no figure of merit overlap was asked for, there is none"):
+            got.merit("overlap")
+
+    def test_the_configured_one(self):
+        with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+            merit = hydra.utils.instantiate(hydra.compose("figure_of_merit/overlap").figure_of_merit)
+        near, far = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 4.0, 5.0])
+        assert merit(near, far) == 0.25
+
+    def test_kept_folds_that_lack_one_are_fitted_anew(self, small, tmp_path):
+        fits = []
+
+        class Counted(ScaledComponents):
+            def initialise(self, *given, **options):
+                fits.append(None)
+                super().initialise(*given, **options)
+
+        kept = FoldFiles(tmp_path)
+        first = judge(Counted, small, kept=kept)
+        for merits, fitted in (({}, 0), ({"overlap": sibling_overlap}, 5), ({"overlap": sibling_overlap}, 0)):
+            fits.clear()
+            got = judge(Counted, small, kept=kept, merits=merits)
+            assert len(fits) == fitted
+            assert got.cluster_rates == first.cluster_rates
+            assert got.merits == judge(ScaledComponents, small, merits=merits).merits
+
+
+def test_a_result_says_in_a_line_what_was_found():
+    low, high = result(RATES_A, MEMBERS).interval()
+    told = repr(result(RATES_A, MEMBERS))
+    assert told == f"LOCOResult(5 clusters, rate 0.3833, 68% interval {low:.4g} to {high:.4g})"
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor, lambda flags: torch.as_tensor(flags).byte()])
+def test_allowed_pairs_come_as_they_come(small, convert):
+    got = judge(ScaledComponents, small, allowed=convert(small.allowed))
+    assert got == judge(ScaledComponents, small, allowed=small.allowed)
 
 
 def result(rates, members):

@@ -14,10 +14,14 @@ from omegaconf import OmegaConf
 from rsca_torch import RSCA, Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
 from rsca_torch.cli import compare, fit
 from rsca_torch.cli.main import CONFIG
-from rsca_torch.evaluation.leave_one_out import LOCOResult, leave_one_cluster_out
-from rsca_torch.evaluation.nested_choice import best, carried, nested_leave_one_cluster_out
-from rsca_torch.learners import Averaged
+from rsca_torch.evaluation import nested_choice
+from rsca_torch.evaluation.fold_files import FoldFiles
+from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
+from rsca_torch.evaluation.nested_choice import Candidate, best, carried, nested_leave_one_cluster_out
+from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.learners import Averaged, Recipe
 from rsca_torch.report.pictures import draw_components, save_figure
+from rsca_torch.training import fitting
 
 WEIGHTS = {
     Identity: lambda field, *_: np.eye(field.shape[1]),
@@ -215,6 +219,136 @@ def test_what_is_carried_is_what_the_smallest_fold_can_fit():
 def test_candidates_are_different_whole_numbers(given):
     with pytest.raises(InputError, match=r"candidates .* whole numbers of at least 1, one or more, each once: got \["):
         carried(given, 100, LABELS)
+
+
+# What a fixed number of components honours, the choice honours too
+
+
+class Stretched(Learner):
+    """A diagonal metric that is trained on latents drawn from their errors, for as long as an inner cluster says."""
+
+    recipe = Recipe(epochs=6, inner=1, patience=3, learning_rate=0.3, noise=True)
+
+    def initialise(self, field, members, clusters):  # noqa: ARG002
+        self.stretch = torch.nn.Parameter(torch.ones(field.shape[1], dtype=torch.float64))
+
+    def forward(self, z):
+        return z * self.stretch
+
+    def loss(self, z, clusters):
+        squares = (self(z)[:, None] - self(z)).square().sum(-1)
+        same = torch.from_numpy(clusters[:, None] == clusters)
+        return squares[same].mean() / squares[~same].mean()
+
+
+class Counted(Stretched):
+    fits = 0
+
+    def initialise(self, *given):
+        super().initialise(*given)
+        type(self).fits += 1
+
+
+@pytest.fixture
+def trained(problem):
+    """Candidates with errors, labels, allowed pairs."""
+    roots = torch.from_numpy(np.random.default_rng(5).normal(size=(len(problem.members), 4, 4)))
+    each = {
+        number: Candidate(*latents, roots[:, :number, :number]) for number, latents in candidates_of(problem).items()
+    }
+    return each, problem.clusters, problem.allowed & (np.arange(60) % 3 > 0)
+
+
+def curves_without_each(monkeypatch, *given, **options):
+    """The result, and the rates by number of components that each cluster's choice is made of."""
+    seen = []
+    monkeypatch.setattr(nested_choice, "best", lambda curve: seen.append(curve) or best(curve))
+    result = nested_leave_one_cluster_out(*given, **options)
+    monkeypatch.undo()
+    rates = [{number: loco.cluster_rates for number, loco in curve.items()} for curve in seen]
+    return result, dict(zip(result.chosen, rates, strict=True))
+
+
+def plain_without_each(each, clusters, allowed):
+    """The same by leave one cluster out of a survey that lacks the cluster."""
+    curves = {}
+    for cluster in np.unique(clusters):
+        rest = clusters != cluster
+        curves[str(cluster)] = {
+            number: leave_one_cluster_out(
+                Stretched,
+                on.field,
+                on.members[rest],
+                clusters[rest],
+                None if allowed is None else allowed[rest],
+                roots=None if on.roots is None else on.roots[torch.from_numpy(rest)],
+            ).cluster_rates
+            for number, on in each.items()
+        }
+    return curves
+
+
+def test_the_choice_is_made_with_errors_and_allowed_pairs(trained, monkeypatch):
+    """As leave one cluster out would rank the candidates, were the cluster not there."""
+    each, clusters, allowed = trained
+    result, got = curves_without_each(monkeypatch, Stretched, *trained)
+    expected = plain_without_each(*trained)
+    for cluster, curve in expected.items():
+        assert got[cluster] == {number: pytest.approx(rates, abs=1e-12) for number, rates in curve.items()}
+    exact = {number: on._replace(roots=None) for number, on in each.items()}
+    assert plain_without_each(exact, clusters, allowed) != expected, "or this test sees no errors"
+    for number, on in each.items():
+        plain = leave_one_cluster_out(Stretched, on.field, on.members, clusters, allowed, roots=on.roots)
+        assert result.curve[number] == plain
+
+
+def test_allowed_pairs_have_a_say_in_how_long_the_learners_of_the_choice_train(trained, monkeypatch):
+    """Their inner clusters are compared with the field stars that they may be compared with, and no others."""
+    seen = []
+    overlap = fitting.sibling_overlap
+    monkeypatch.setattr(
+        fitting, "sibling_overlap", lambda near, far: seen.append((len(near), len(far))) or overlap(near, far)
+    )
+    nested_leave_one_cluster_out(Stretched, *trained)
+    _, clusters, allowed = trained
+    possible = {
+        (n * (n - 1) // 2, int(allowed[clusters == cluster].sum()))
+        for cluster, n in zip(*np.unique(clusters, return_counts=True), strict=True)
+    }
+    assert set(seen) <= possible
+
+
+def test_finished_folds_are_not_fitted_again(trained, tmp_path):
+    each, *rest = trained
+    kept = {number: on._replace(kept=FoldFiles(tmp_path / str(number))) for number, on in each.items()}
+    first = nested_leave_one_cluster_out(Counted, kept, *rest, keep_distances=True)
+    assert Counted.fits > 0
+    names = {path.name for path in (tmp_path / "4").iterdir()}
+    assert len(names) == 6 + 6 * 5, "a file a cluster, and two a pair"
+    Counted.fits = 0
+    again = nested_leave_one_cluster_out(Counted, kept, *rest, keep_distances=True)
+    assert Counted.fits == 0
+    assert (again.chosen, again.curve) == (first.chosen, first.curve)
+    for cluster, distances in first.loco.distances.items():
+        assert all(torch.equal(*pair) for pair in zip(distances, again.loco.distances[cluster], strict=True))
+
+
+def test_several_processes_choose_as_one_does(trained):
+    """The learners of the choice are fitted there too: none here."""
+    each, *rest = trained
+    one = nested_leave_one_cluster_out(Counted, {2: each[2]}, *rest)
+    Counted.fits = 0
+    two = nested_leave_one_cluster_out(Counted, {2: each[2]}, *rest, processes=2)
+    assert Counted.fits == 0
+    assert two == one
+
+
+def test_every_training_of_the_choice_is_logged_under_a_name_of_its_own(trained):
+    names = []
+    each, *rest = trained
+    nested_leave_one_cluster_out(Stretched, {2: each[2]}, *rest, logger=lambda name: names.append(name) or False)
+    assert len(names) == len(set(names)) == 6 + 15
+    assert {"2 components without NGC 0", "2 components without NGC 0 and NGC 1"} <= set(names)
 
 
 # Averaged

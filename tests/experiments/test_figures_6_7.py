@@ -18,7 +18,7 @@ from rsca_torch import InputError, Spectra, fit_ppca
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.assembly import Study
 from rsca_torch.report.reproduction import EXPERIMENTS
-from rsca_torch.survey.apogee import wavelength
+from rsca_torch.survey.apogee import grid, wavelength
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
@@ -117,7 +117,7 @@ def sides(telluric):
         config = hydra.compose("simulate", ["root=x", f"simulation.synthesis.telluric={telluric}"])
     simulation, rule = hydra.utils.instantiate(config.simulation), Censoring(interstellar_pixels=())
     stars = simulation.stars.draw(3000, np.random.default_rng(0))
-    bins, given = np.flatnonzero(rule.trusted_bins()), {}
+    bins, given = np.flatnonzero(rule.trusted_bins(grid())), {}
     for seed, (name, rows) in enumerate({"slow": np.abs(stars["VHELIO"]) < 5, "fast": stars["VHELIO"] > 80}.items()):
         blocks = simulation.observe(stars[rows & (stars["ROLE"] == "field")], np.random.SeedSequence(seed))
         flux, error = (np.concatenate(part)[:, bins] for part in list(zip(*blocks, strict=True))[2:])

@@ -31,9 +31,9 @@ from rsca_torch.comparison.assembly import Study
 from rsca_torch.comparison.compression import arguments
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.scaled_components import within_cluster_spread
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.compress import compress
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.report.reproduction import EXPERIMENTS
-from rsca_torch.rsca import compress
 from rsca_torch.spectra.blocks import Arrays
 from rsca_torch.survey.simulated.store import simulated_store
 
@@ -189,7 +189,7 @@ def survey(seed=0):
     flux, valid = spectra(seed, 180)
     wavelength = torch.arange(30, dtype=torch.float64)
     stars = Table({"APOGEE_ID": [f"star{number}" for number in range(180)]})
-    both = Spectra(torch.from_numpy(flux), torch.from_numpy(valid), None, wavelength, stars)
+    both = Spectra(torch.from_numpy(flux), torch.from_numpy(valid), None, wavelength, stars, id="APOGEE_ID")
     return both.take(slice(150)), both.take(slice(150, None)), both
 
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-import rsca_torch.learners
-from rsca_torch import InputError, NumericalWarning, Scaled, ScaledComponents, leave_one_cluster_out
+from rsca_torch import InputError, NumericalWarning, ScaledComponents, leave_one_cluster_out
 from rsca_torch.learners import KISSME, LDA, RCA, PCAWhitening
-from rsca_torch.learners.moments import FieldMoments
 
 KINDS = pytest.mark.parametrize("kind", [KISSME, LDA, PCAWhitening, RCA])
 LEADING = pytest.mark.parametrize("kind", [LDA, PCAWhitening, RCA])
 SIBLINGS = pytest.mark.parametrize("kind", [KISSME, LDA, RCA])
 POPULATIONS = pytest.mark.parametrize("population", ["field", "members"])
-CONF = Path(__file__).parents[2] / "conf" / "learner"
 
 
 def close(actual, expected, rtol, atol):
@@ -236,75 +229,6 @@ def test_distances_survive_an_invertible_linear_map(small, kind, seed, scale, sh
 
 
 @KINDS
-@given(order=st.permutations(range(20)))
-def test_the_order_of_stars_and_the_names_of_clusters_do_not_matter(small, kind, order, tolerance):
-    renamed = [{"NGC 0": "z", "NGC 1": "y", "NGC 2": "x", "NGC 3": "w", "NGC 4": "v"}[c] for c in small.clusters]
-    other = kind()
-    other.initialise(small.field, small.members[order], [renamed[n] for n in order])
-    close(other.weight, fit(kind(), small).weight, **tolerance[torch.float64])
-
-
-@KINDS
-def test_rows_are_signed_and_the_centre_is_the_fields(small, kind, tolerance):
-    learner = fit(kind(), small)
-    assert (learner.weight[torch.arange(4), learner.weight.abs().argmax(1)] > 0).all()
-    close(learner.centre, small.field.mean(0), **tolerance[torch.float64])
-    z = torch.from_numpy(small.members)
-    assert learner.loss(z, small.clusters) is None
-    assert list(learner.parameters()) == []
-    assert learner.name in {path.stem for path in CONF.glob("*.yaml")}
-    assert learner.paper[-4:].isdigit()
-
-
-@pytest.mark.parametrize("away", [0.0, 1e6])
-def test_the_field_s_moments(small, away):
-    """Also far from the origin, where sums of squares would cancel."""
-    field = small.field + away
-    moments = FieldMoments.of(field)
-    exact = [[math.fsum(row) for row in product] for product in _deviations(field)]
-    np.testing.assert_allclose(moments.covariance, np.array(exact) / (len(field) - 1), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(moments.mean, field.mean(0), rtol=1e-12, atol=1e-12)
-
-
-def _deviations(field):
-    """(K, K, F) products of deviations from the mean."""
-    deviation = (field - [math.fsum(column) / len(field) for column in field.T]).T
-    return deviation[:, None] * deviation
-
-
-@KINDS
-def test_a_summary_takes_the_place_of_the_field(small, kind):
-    """The field's own moments change nothing; those of another field do, so they are what is used."""
-    learner, expected = kind(), fit(kind(), small)
-    learner.initialise(small.field, small.members, small.clusters, learner.summarise(torch.from_numpy(small.field)))
-    assert all(torch.equal(a, b) for a, b in zip(learner.buffers(), expected.buffers(), strict=True))
-    wider = FieldMoments.of(small.field * np.array([1, 2, 3, 4]))
-    learner.initialise(small.field, small.members, small.clusters, wider)
-    assert torch.equal(learner.centre, wider.mean)
-    assert torch.equal(learner.weight, expected.weight) == (kind is LDA)  # which takes but the centre from the field
-
-
-@KINDS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computes_in_float64_and_gives_back_the_dtype(small, kind, dtype):
-    field, members = (torch.from_numpy(part).to(dtype) for part in (small.field, small.members))
-    learner, again = kind(), kind()
-    learner.initialise(field, members, small.clusters)
-    again.initialise(field.double(), members.double(), small.clusters)
-    assert learner.weight.dtype == torch.float64
-    assert torch.equal(again.weight, learner.weight)
-    assert learner(members).dtype == dtype
-
-
-@KINDS
-def test_the_state_goes_into_a_fresh_and_into_a_fitted_learner(small, make_clusters, kind):
-    learner, z = fit(kind(), small), torch.from_numpy(small.members)
-    for other in (kind(), fit(kind(), make_clusters(5, spreads=(0.1, 0.2, 0.3)))):
-        other.load_state_dict(learner.state_dict())
-        assert torch.equal(other(z), learner(z))
-
-
-@KINDS
 def test_one_dimension(small, kind):
     learner = kind()
     learner.initialise(small.field[:, :1], small.members[:, :1], small.clusters)
@@ -328,44 +252,6 @@ def test_a_judge_never_saw_the_cluster_that_it_judges(small, kind):
     before, after = usual.median_sibling_distance, poisoned.median_sibling_distance
     close(after["NGC 2"], 2 * before["NGC 2"], rtol=1e-9, atol=0)
     assert (after["NGC 0"] == before["NGC 0"]) == (kind is PCAWhitening)  # the other judges saw it
-
-
-@pytest.mark.parametrize("name", ["kissme", "lda", "pca_whitening", "rca"])
-def test_configuration(name):
-    """Every key is an argument at its default, so that the file and Python mean the same."""
-    settings = OmegaConf.load(CONF / f"{name}.yaml")
-    learner = instantiate(settings)
-    assert type(learner) in (KISSME, LDA, PCAWhitening, RCA)
-    assert learner.name == name
-    options = {key: value for key, value in settings.items() if key != "_target_"}
-    assert len(options) == 1
-    assert all(getattr(type(learner)(), key) == value for key, value in options.items())
-    assert type(learner).__name__ in rsca_torch.learners.__all__
-
-
-@KINDS
-def test_not_fitted(kind):
-    with pytest.raises(InputError, match=f"{kind.__name__} is not fitted: call initialise"):
-        kind()(torch.zeros(3, 2))
-
-
-@pytest.mark.parametrize("kind", [KISSME, LDA, PCAWhitening, RCA, Scaled, ScaledComponents])
-def test_shapes_and_values_are_checked(small, kind):
-    with pytest.raises(InputError, match=r"got \(150, 4\), \(20, 3\) and 20 labels"):
-        kind().initialise(small.field, small.members[:, :3], small.clusters)
-    with pytest.raises(InputError, match=r"got \(150, 4\), \(20, 4\) and 19 labels"):
-        kind().initialise(small.field, small.members, small.clusters[:19])
-    with pytest.raises(InputError, match="no cluster has two members"):
-        kind().initialise(small.field, small.members[:3], ["a", "b", "c"])
-    for bad in (np.nan, np.inf):
-        holed = small.members.copy()
-        holed[3, 1] = bad
-        with pytest.raises(InputError, match="must be finite"):
-            kind().initialise(small.field, holed, small.clusters)
-        with pytest.raises(InputError, match="must be finite"):
-            kind().initialise(
-                np.where(small.field == small.field[0, 0], bad, small.field), small.members, small.clusters
-            )
 
 
 @LEADING

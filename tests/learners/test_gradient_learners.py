@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,7 @@ from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from torch import nn
 
 from rsca_torch import InputError, ScaledComponents, doppelganger_rate
-from rsca_torch.learners import NCA, GradientLearner, LargeMargin, Recipe, Siamese
+from rsca_torch.learners import NCA, GradientLearner, LargeMargin, Siamese
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.siamese import Euclidean
 from rsca_torch.training.fitting import fitted
@@ -688,22 +686,6 @@ def test_options_out_of_range(kind, options, message):
 def test_own_options_out_of_range(kind, options, message):
     with pytest.raises(InputError, match=message):
         kind(**options)
-
-
-@pytest.mark.parametrize("kind", [NCA, LargeMargin, Siamese])
-def test_the_configuration_has_every_option_at_its_default(kind):
-    written = OmegaConf.load(Path(__file__).parents[2] / "conf" / "learner" / f"{kind.name}.yaml")
-    own, shared = (inspect.signature(each).parameters for each in (kind, GradientLearner))
-    options = [*(name for name in own if name != "shared"), *shared]
-    assert list(written) == ["_target_", *options]
-    assert list(written.recipe) == ["_target_", *inspect.signature(Recipe).parameters]
-    learner, default = instantiate(written), kind()
-    assert type(learner) is kind
-    assert learner.recipe == default.recipe == Recipe()
-    for name in set(options) - {"recipe"}:
-        if hasattr(default, name) and not isinstance(getattr(default, name), nn.Module):
-            assert getattr(learner, name) == getattr(default, name), name
-    assert learner.paper
 
 
 def test_a_criterion_and_a_miner_from_the_configuration(small):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
-from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.scaled_components import within_cluster_spread
 
 FITTED = {Scaled: reference.scaled, ScaledComponents: reference.scaled_components}
@@ -64,45 +64,6 @@ def test_field_covariance_is_the_identity_and_the_scatter_diagonal(small, option
     close(scatter, np.diag(np.diag(scatter)), rtol=0, atol=1e-11 * np.trace(scatter))
 
 
-@pytest.mark.parametrize("block", [1, 7, 4096])
-def test_moments_of_the_field(small, monkeypatch, tolerance, block):
-    """In blocks, where the mean is a million times the spread, and where the first stars are unlike all others."""
-    monkeypatch.setattr("rsca_torch.learners.moments.BLOCK", block)
-    for field in (small.field, small.field + 1e6, np.concatenate([small.field[:7] + 1e3, small.field[7:]])):
-        moments = FieldMoments.of(field)
-        close(moments.mean, field.mean(0), **tolerance[torch.float64])
-        close(moments.covariance, np.cov(field, rowvar=False), **tolerance[torch.float64])
-        close(moments.sphere @ moments.covariance @ moments.sphere.T, np.eye(4), **tolerance[torch.float64])
-    single = small.field.astype(np.float32)
-    close(FieldMoments.of(single).covariance, np.cov(single.astype(float), rowvar=False), **tolerance[torch.float64])
-    with pytest.raises(InputError, match=r"field \(F, K\) expected, got \(150,\)"):
-        FieldMoments.of(small.field[:, 0])
-    with pytest.raises(InputError, match="must be finite"):
-        FieldMoments.of(np.array([[np.inf, 1.0], [-np.inf, 2.0]]))
-
-
-@KINDS
-def test_latents_that_carry_a_gradient(small, kind):
-    """As they leave an encoder in training: a closed form does not go back through them."""
-    carry = [torch.tensor(part, requires_grad=True) for part in (small.field, small.members)]
-    learner, expected = kind(), kind()
-    learner.initialise(*carry, small.clusters)
-    expected.initialise(small.field, small.members, small.clusters)
-    assert all(
-        torch.equal(a, b) and not a.requires_grad for a, b in zip(learner.buffers(), expected.buffers(), strict=True)
-    )
-
-
-@KINDS
-def test_a_summary_takes_the_place_of_the_field(small, kind):
-    learner = kind()
-    summary = learner.summarise(torch.from_numpy(small.field))
-    learner.initialise(small.field, small.members, small.clusters, summary)
-    expected = fit(kind(), small)
-    assert all(torch.equal(a, b) for a, b in zip(learner.buffers(), expected.buffers(), strict=True))
-    assert Identity().summarise(small.field) is None
-
-
 @KINDS
 def test_rows_are_ordered_and_signed(small, kind):
     learner = fit(kind(), small)
@@ -149,15 +110,16 @@ def test_spread_inside_clusters(robust, pooled, tolerance):
     rng = np.random.default_rng(0)
     clusters = ["b", "a", "a", "c", "b", "a", "a", "b", "d"]  # sizes 4, 3, 1, 1
     centred = rng.normal(size=(9, 3))
-    got = within_cluster_spread(torch.from_numpy(centred), clusters, robust, pooled)
+    groups = Groups(clusters if pooled else [""] * 9)
+    got = within_cluster_spread(torch.from_numpy(centred), groups, robust)
     close(got, reference.sigma_c(centred, clusters, robust, pooled), **tolerance[torch.float64])
 
 
 def test_spread_of_a_normal_sample_is_its_standard_deviation():
     sample = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    clusters = ["a"] * len(sample)
+    groups = Groups(["a"] * len(sample))
     # the MAD's standard error is 1.17 / sqrt(N) of the standard deviation (asymptotic variance 1.3605): 5 of them
-    assert within_cluster_spread(sample, clusters).item() == pytest.approx(3, rel=5 * 1.17 / len(sample) ** 0.5)
+    assert within_cluster_spread(sample, groups).item() == pytest.approx(3, rel=5 * 1.17 / len(sample) ** 0.5)
 
 
 @given(
@@ -180,31 +142,10 @@ def test_distances_survive_an_invertible_linear_map(small, seed, scale, shift):
     close(got, expected, rtol=1e-6, atol=1e-6)
 
 
-@given(order=st.permutations(range(20)), field_order=st.randoms(use_true_random=False))
-@pytest.mark.parametrize("kind", FITTED, ids=lambda kind: kind.__name__)
-def test_the_order_of_stars_and_the_names_of_clusters_do_not_matter(small, kind, order, field_order, tolerance):
-    learner = fit(kind(), small)
-    rows = list(range(len(small.field)))
-    field_order.shuffle(rows)
-    renamed = [{"NGC 0": "z", "NGC 1": "y", "NGC 2": "x", "NGC 3": "w", "NGC 4": "v"}[c] for c in small.clusters]
-    other = kind()
-    other.initialise(
-        torch.from_numpy(small.field[rows]), torch.from_numpy(small.members[order]), [renamed[n] for n in order]
-    )
-    close(other.weight, learner.weight, **tolerance[torch.float64])
-
-
 def test_identity_gives_back_what_came(small):
     z = torch.from_numpy(small.members)
     assert torch.equal(fit(Identity(), small)(z), z)
     assert Identity().loss(z, small.clusters) is None
-
-
-def test_closed_forms_have_no_loss_and_no_parameters(small):
-    for kind in FITTED:
-        learner = fit(kind(), small)
-        assert learner.loss(torch.from_numpy(small.members), small.clusters) is None
-        assert list(learner.parameters()) == []
 
 
 def test_a_learner_must_define_forward():
@@ -213,43 +154,6 @@ def test_a_learner_must_define_forward():
 
     with pytest.raises(InputError, match=r"Nothing must define forward\(z\)"):
         Nothing()(torch.zeros(1, 2))
-
-
-@KINDS
-def test_not_fitted(kind):
-    with pytest.raises(InputError, match=f"{kind.__name__} is not fitted: call initialise"):
-        kind()(torch.zeros(3, 2))
-
-
-@KINDS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computes_in_float64_and_gives_back_the_dtype(small, kind, dtype, tolerance):
-    field, members = (torch.from_numpy(part).to(dtype) for part in (small.field, small.members))
-    learner = kind()
-    learner.initialise(field, members, small.clusters)
-    assert learner.weight.dtype == torch.float64
-    again = kind()
-    again.initialise(field.double(), members.double(), small.clusters)
-    assert torch.equal(again.weight, learner.weight)
-    assert learner(members).dtype == dtype
-    close(learner(members), again(members.double()), **tolerance[dtype])
-
-
-@KINDS
-def test_the_state_goes_into_a_fitted_learner(small, make_clusters, kind):
-    learner, other = fit(kind(), small), fit(kind(), make_clusters(5))
-    z = torch.from_numpy(small.members)
-    assert not torch.equal(other(z), learner(z))
-    other.load_state_dict(learner.state_dict())
-    assert torch.equal(other(z), learner(z))
-
-
-@KINDS
-def test_the_state_goes_into_a_fresh_learner(small, kind):
-    learner, fresh = fit(kind(), small), kind()
-    fresh.load_state_dict(learner.state_dict())
-    z = torch.from_numpy(small.members)
-    assert torch.equal(fresh(z), learner(z))
 
 
 @pytest.mark.parametrize(

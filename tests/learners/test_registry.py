@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import hydra
@@ -18,8 +19,10 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from sklearn.linear_model import LogisticRegression
 
+import rsca_torch.learners
 from rsca_torch import InputError, Scaled
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.learners import Recipe
@@ -108,6 +111,45 @@ def test_the_built_in_learners_are_those_of_conf():
         "rsca", "rsca_torch.learners.ScaledComponents", "built in", "de Mijolla & Ness 2022"
     )
     assert all(plugin.paper for plugin in plugins if plugin.name != "raw")
+
+
+@pytest.mark.parametrize("name", [plugin.name for plugin in builtin()])
+def test_a_configuration_has_every_option_at_its_default(name):
+    """So that the file and Python mean the same."""
+    written = OmegaConf.load(CONFIG / "learner" / f"{name}.yaml")
+    kind = learner_class(written._target_)
+    named = [option for option in signature(kind).parameters.values() if option.kind is option.POSITIONAL_OR_KEYWORD]
+    assert list(written) == ["_target_", *(option.name for option in named)]
+    learner, default = hydra.utils.instantiate(written), kind()
+    assert type(learner) is kind
+    assert kind.__name__ in rsca_torch.learners.__all__
+    assert learner.recipe == default.recipe
+    if "recipe" in written:
+        assert list(written.recipe) == ["_target_", *(field.name for field in fields(Recipe))]
+    values = {key: tuple(value) if OmegaConf.is_list(value) else value for key, value in written.items()}
+    differs = {option.name for option in named if option.name != "recipe" and values[option.name] != option.default}
+    # The authors' program differs from RSCA.
+    assert differs == ({"clamp"} if name == "paper" else set())
+    assert learner.name == ("rsca" if name == "paper" else name)
+
+
+def test_a_learner_of_one_file_and_one_configuration(tmp_path, monkeypatch, capfd):
+    """Both in a folder that is named on the command line; nothing is installed or registered."""
+    (tmp_path / "somebodys.py").write_text(MODULE)
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "halves.yaml").write_text("_target_: somebodys.Halves\nshare: 0.25\n")
+    monkeypatch.chdir(tmp_path)
+    given = ["compare", *SMALL, *SPECTRA_ALONE, "learner=halves", "learner.share=0.125"]
+    wrong = [*given[:-1], "learner.share=half", "out=none"]
+    for number, place in enumerate((["--config-dir", "."], [f"hydra.searchpath=[file://{tmp_path}]"])):
+        done = run((None, tmp_path), "rsca_torch.cli.main", *given, f"out=out{number}", *place, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / f"out{number}" / "results.json").read_text())
+        assert results["config"]["learner"] == {"_target_": "somebodys.Halves", "share": 0.125}
+        assert results["results"][0]["learner"] == "Halves"
+        assert main([*wrong, *place]) == 2
+        assert "learner.share=half is text, expected a number like 0.25" in capfd.readouterr().err
+    shutil.rmtree(tmp_path / "rsca_simulated")  # some megabytes
 
 
 def test_entry_points_are_listed_with_package_version_and_paper(site):

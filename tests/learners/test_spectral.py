@@ -33,6 +33,7 @@ from rsca_torch.learners import Recipe, Siamese, SpectralSiamese
 from rsca_torch.learners.spectral import Step1
 from rsca_torch.spectra import packed as packing
 from rsca_torch.spectra.packed import pack, packed, require_room, unpack, with_noise
+from rsca_torch.spectra.stars import Stars
 from rsca_torch.testing import LearnerContract, drawn_spectra
 from rsca_torch.training.fitting import fitted
 
@@ -48,7 +49,7 @@ def stars(prefix, clusters, seed):
     n = len(clusters)
     table = Table({"APOGEE_ID": [f"{prefix}{i}" for i in range(n)], "CLUSTER": np.array(clusters, dtype=str)})
     table["VHELIO_AVG"], table["AK_TARG"] = rng.uniform(-4, 4, n), rng.uniform(0, 0.08, n)
-    return table
+    return Stars.of(table, id="APOGEE_ID", group="CLUSTER", velocity="VHELIO_AVG", extinction="AK_TARG")
 
 
 def observed(latents, loadings, rng, prefix, clusters):

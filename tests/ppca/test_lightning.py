@@ -19,11 +19,10 @@ from lightning import Trainer
 
 import rsca_torch
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.ppca.datamodule import SpectraDataModule
-from rsca_torch.ppca.extrapolation import climb
+from rsca_torch.ppca.extrapolation import run_em
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.initialisation import first_guess
-from rsca_torch.ppca.lightning import ONE, AllReduce, LightningEM, PPCATraining, latents_of
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.lightning import AllReduce, LightningEM, PPCATraining, SpectraDataModule
 from rsca_torch.spectra.blocks import Arrays, Blocks, bin_sums
 
 FITS = [("isotropic", None), ("measured", None), ("measured+scatter", None), ("measured+scatter", 6.0)]
@@ -45,7 +44,7 @@ def spectra():
 
 
 def problem(noise="measured+scatter", clip=None):
-    """The arguments of an engine: blocks of six stars, a first guess, tolerance, most iterations, clip."""
+    """The arguments of an EM loop: blocks of six stars, a first guess, tolerance, most iterations, clip."""
     blocks = Blocks(spectra(), noise).keep()
     blocks.rows = ROWS
     theta = first_guess(blocks, bin_sums(blocks), 2, 1e-9, clip)
@@ -62,18 +61,18 @@ def same(one, other):
 @EVERY_FIT
 def test_it_is_em(noise, clip):
     steps, expected_steps = [], []
-    expected = climb(*problem(noise, clip), lambda *step: expected_steps.append(step))
+    expected = run_em(*problem(noise, clip), lambda *step: expected_steps.append(step))
     ascent = LightningEM()(*problem(noise, clip), lambda *step: steps.append(step))
-    assert len(problem()[0]) == 9  # several blocks a pass
+    assert len(problem()[0]) == 9  # several blocks an iteration
     assert same(ascent, expected)
-    assert (ascent.converged, ascent.aside) == (expected.converged, expected.aside)
+    assert (ascent.converged, ascent.share_set_aside) == (expected.converged, expected.share_set_aside)
     assert steps == expected_steps
     assert len(steps) > 6
 
 
 @EVERY_FIT
 def test_it_is_an_engine_of_a_fit(noise, clip):
-    fits = [fit_source(spectra(), 2, noise, clip=clip, engine=engine) for engine in (climb, LightningEM())]
+    fits = [fit_source(spectra(), 2, noise, clip=clip, em_loop=em_loop) for em_loop in (run_em, LightningEM())]
     assert fits[0].history == fits[1].history
     assert all(torch.equal(*pair) for pair in zip(fits[0].buffers(), fits[1].buffers(), strict=True))
 
@@ -111,7 +110,7 @@ class TestCheckpoint:
 
     def test_it_changes_nothing(self, tmp_path):
         file = tmp_path / "new" / "fit.ckpt"
-        assert same(LightningEM(checkpoint=file)(*problem()), climb(*problem()))
+        assert same(LightningEM(checkpoint=file)(*problem()), run_em(*problem()))
         assert [path.name for path in file.parent.iterdir()] == ["fit.ckpt"]
 
     def test_of_a_finished_fit_is_its_result(self, tmp_path):
@@ -135,12 +134,12 @@ class TestCheckpoint:
         with pytest.raises(KeyboardInterrupt):
             LightningEM(checkpoint=file)(*problem(), stop)
         ascent = LightningEM(checkpoint=file)(*problem(), lambda *step: steps.append(step))
-        assert same(ascent, climb(*problem()))
+        assert same(ascent, run_em(*problem()))
         assert 2 < steps[0][0] <= ITERATION + 1
 
     @pytest.mark.parametrize("where", ["progress", "step"])
     def test_a_killed_fit_goes_on(self, where, tmp_path):
-        """By the operating system, between two iterations or in the middle of a pass: nothing is tidied up."""
+        """By the operating system, between two iterations or in the middle of an iteration: nothing is tidied up."""
         file, steps = tmp_path / "fit.ckpt", []
         path = os.pathsep.join([str(Path(rsca_torch.__file__).parents[1]), str(Path(__file__).parent)])
         killed = subprocess.run(
@@ -148,9 +147,9 @@ class TestCheckpoint:
         )
         assert killed.returncode == (9 if where == "progress" else -signal.SIGKILL)
         ascent = LightningEM(checkpoint=file)(*problem(clip=6.0), lambda *step: steps.append(step))
-        expected = climb(*problem(clip=6.0))
+        expected = run_em(*problem(clip=6.0))
         assert same(ascent, expected)
-        assert ascent.aside == expected.aside
+        assert ascent.share_set_aside == expected.share_set_aside
         first = ITERATION if where == "progress" else ITERATION + 1  # progress comes before the file
         assert steps[0] == (first, expected.history[first - 1])
         assert len(expected.history) > first + 3
@@ -202,32 +201,21 @@ def test_two_processes(tmp_path):
         return Trainer(accelerator="cpu", devices=2, strategy=strategy, default_root_dir=tmp_path, **options)
 
     ascent = LightningEM(two, file)(*problem(clip=6.0))
-    expected = climb(*problem(clip=6.0))
+    expected = run_em(*problem(clip=6.0))
     assert ascent.converged
     assert ascent.done
     np.testing.assert_allclose(ascent.history[:9], expected.history[:9], rtol=1e-9)
-    assert ascent.aside == expected.aside > 0
+    assert ascent.share_set_aside == expected.share_set_aside > 0
     assert ascent.history[-1] == pytest.approx(expected.history[-1], abs=1e-8)
     for got, wanted in zip(ascent.reached, expected.reached, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
     assert LightningEM(checkpoint=file)(*problem(clip=6.0)).history == ascent.history  # the file is of the whole fit
-    model = fit_source(spectra(), 2, "measured+scatter", clip=6.0)
-    blocks, theta = model.prepare(spectra())
-    blocks.rows = ROWS
-    torch.testing.assert_close(latents_of(blocks, theta, 6.0, two), model.latents(spectra()))
-
-
-def test_inference_in_one_process():
-    model = fit_source(spectra(), 2, "measured+scatter", clip=6.0)
-    blocks, theta = model.prepare(spectra())
-    blocks.rows = ROWS
-    torch.testing.assert_close(latents_of(blocks, theta, 6.0, ONE), model.latents(spectra()))
 
 
 def test_a_fit_that_ran_out_of_iterations_is_said(tmp_path):
-    engine = LightningEM(checkpoint=tmp_path / "fit.ckpt")
+    em_loop = LightningEM(checkpoint=tmp_path / "fit.ckpt")
     with pytest.warns(NumericalWarning, match="has not converged in 3 iterations"):
-        fit_source(spectra(), 2, "isotropic", 1e-14, 3, engine=engine)
+        fit_source(spectra(), 2, "isotropic", 1e-14, 3, em_loop=em_loop)
 
 
 def _be_killed(where, file):

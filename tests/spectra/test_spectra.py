@@ -19,7 +19,7 @@ WAVELENGTH = torch.tensor([15100.0, 15101.0, 15103.0, 15104.0], dtype=torch.floa
 @pytest.fixture
 def spectra():
     stars = Table({"APOGEE_ID": ["a", "b", "c"], "SNR": [10.0, 20.0, 30.0]})
-    return Spectra(FLUX, VALID, FLUX / 100, WAVELENGTH, stars)
+    return Spectra(FLUX, VALID, FLUX / 100, WAVELENGTH, stars, id="APOGEE_ID")
 
 
 def test_invalid_bins_are_nan(spectra):
@@ -138,7 +138,7 @@ def test_on_one_bin(spectra):
     assert torch.equal(other.valid, VALID[:, 1:2])
 
 
-TABLE = Table({"APOGEE_ID": ["a", "b", "b"]})
+TABLE = Table({"id": ["a", "b", "b"]})
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,11 @@ TABLE = Table({"APOGEE_ID": ["a", "b", "b"]})
             r"sigma must have the shape of flux \(3, 4\), got \(3,\)",
         ),
         ({"flux": FLUX, "wavelength": WAVELENGTH[:3]}, r"wavelength must have shape \(4,\), got \(3,\)"),
-        ({"flux": FLUX, "stars": TABLE[:2]}, "stars must have 3 rows and a column APOGEE_ID, got 2 rows"),
-        ({"flux": FLUX, "stars": Table({"ID": [1, 2, 3]})}, r"column APOGEE_ID, got 3 rows with \['ID'\]"),
+        ({"flux": FLUX, "stars": TABLE[:2]}, "stars must have 3 rows, one a spectrum, got 2"),
+        (
+            {"flux": FLUX, "stars": Table({"ID": [1, 2, 3]})},
+            "no column plays the role id, which names a star; there are ID: give id=NAME",
+        ),
         ({"flux": FLUX, "stars": TABLE}, r"1 star ids come more than once \(first: b\); keep one row a star"),
         ({"flux": FLUX / 0, "valid": VALID}, "7 valid bins have a flux that is not finite"),
         (

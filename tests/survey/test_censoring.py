@@ -5,26 +5,26 @@ import pytest
 import torch
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import wavelength
+from rsca_torch.survey.apogee import grid
 from rsca_torch.survey.censoring import Censoring
 
 
 def test_trusted_bins_are_the_chips_without_the_authors_ranges():
-    trusted = Censoring().trusted_bins()
+    trusted = Censoring().trusted_bins(grid())
     assert trusted.sum() == 6774
     edges = np.flatnonzero(np.diff(np.r_[0, trusted.astype(int), 0])).reshape(-1, 2).tolist()
     assert edges == [
         [246, 720], [910, 2370], [2470, 2600], [2750, 3274], [3585, 4300], [4600, 6080], [6344, 8335],
     ]  # fmt: skip
-    assert Censoring(interstellar_pixels=()).trusted_bins().sum() == 7514
+    assert Censoring(interstellar_pixels=()).trusted_bins(grid()).sum() == 7514
 
 
 def test_ranges_in_angstrom_are_added():
-    bins = Censoring(interstellar_pixels=(), interstellar_angstrom=((16000, 16010),)).trusted_bins()
-    removed = np.flatnonzero(Censoring(interstellar_pixels=()).trusted_bins() & ~bins)
-    grid = wavelength()
-    assert 16000 <= grid[removed[0]] < 16000.3
-    assert 16009.7 < grid[removed[-1]] < 16010
+    bins = Censoring(interstellar_pixels=(), interstellar_angstrom=((16000, 16010),)).trusted_bins(grid())
+    removed = np.flatnonzero(Censoring(interstellar_pixels=()).trusted_bins(grid()) & ~bins)
+    angstrom = grid().wavelength
+    assert 16000 <= angstrom[removed[0]] < 16000.3
+    assert 16009.7 < angstrom[removed[-1]] < 16010
     assert (np.diff(removed) == 1).all()
 
 
@@ -73,4 +73,4 @@ def test_faulty_errors_are_counted_where_there_is_a_flux():
 )
 def test_impossible_rules(options):
     with pytest.raises(InputError, match=r"censoring needs|an interstellar range is"):
-        Censoring(**options)
+        Censoring(**options).trusted_bins(grid())

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from astropy.table import Table
 
 from rsca_torch import InputError, fit_ppca
 from rsca_torch.spectra.blocks import Arrays
+from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.interstellar import InterstellarFinder, Residuals, require_apart, residuals, side
 
 OPTIONS = {
@@ -86,16 +86,20 @@ def test_the_two_sides_of_a_cut():
         require_apart(side(values, "A", 0.1, 5, True), high)
 
 
+def stars_of(columns):
+    return Stars.of({"id": np.arange(len(columns["AK_TARG"])), **columns}, extinction="AK_TARG")
+
+
 def test_sides_of_a_star_table():
     finder = InterstellarFinder(**OPTIONS)
-    low, high = finder.sides(Table({"AK_TARG": [0.6, 0.05, 0.01, 0.7, 0.09]}))
+    low, high = finder.sides(stars_of({"AK_TARG": [0.6, 0.05, 0.01, 0.7, 0.09]}))
     assert (low.rows.tolist(), high.rows.tolist()) == ([1, 2, 4], [0, 3])
-    with pytest.raises(InputError, match="the star table has no column AK_TARG"):
-        finder.sides(Table({"TEFF": [4500.0]}))
+    with pytest.raises(InputError, match=r"no column of the star table plays the role extinction, .*censoring=found"):
+        finder.sides(Stars.of({"id": ["a"], "TEFF": [4500.0]}))
     with pytest.raises(InputError, match="the column AK_TARG of the star table has no value"):
-        finder.sides(Table({"AK_TARG": [np.nan, np.nan]}))
+        finder.sides(stars_of({"AK_TARG": [np.nan, np.nan]}))
     with pytest.raises(InputError, match="1 stars are among both"):
-        finder.sides(Table({"AK_TARG": [0.6, 0.05, 0.01, 0.2]}))
+        finder.sides(stars_of({"AK_TARG": [0.6, 0.05, 0.01, 0.2]}))
 
 
 def found_of(depth, error=0.001, stars=50.0):

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum, wavelength
+from rsca_torch.survey.apogee import CHIPS, ELEMENTS, grid, read_spectrum, wavelength
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated import Detector, Population, SimulatedSurvey, Synthesis
 from rsca_torch.survey.simulated.fits_bytes import card
@@ -169,8 +169,8 @@ def test_a_spectrum_has_the_archive_s_layout(root, truth):
             assert hdu.data.dtype == ">f4"
             assert hdu.shape == (8575,)
             assert "EXTNAME" not in hdu.header
-            grid = [hdu.header[name] for name in ("CRVAL1", "CDELT1", "CRPIX1", "CTYPE1", "DC-FLAG")]
-            assert grid == [4.179, 6e-6, 1, "LOG-LINEAR", 1]
+            steps = [hdu.header[name] for name in ("CRVAL1", "CDELT1", "CRPIX1", "CTYPE1", "DC-FLAG")]
+            assert steps == [4.179, 6e-6, 1, "LOG-LINEAR", 1]
         assert len(hdus[4].data) == 1
         assert "DATE" not in hdus[0].header
 
@@ -192,7 +192,7 @@ def test_gaps_hold_zero_and_bad_bins_zero_and_ten(root, truth):
 
 def assert_no_faulty_error(root):
     censoring = Censoring()
-    trusted = censoring.trusted_bins()
+    trusted = censoring.trusted_bins(grid())
     files = list(root.rglob("aspcapStar*.fits"))
     assert files
     for file in files:

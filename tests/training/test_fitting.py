@@ -323,18 +323,18 @@ class TestFolds:
         trained = Trained(3, [1.0, 0.5, 0.25], {"a b": 2}, [], 1.5, 2.5, None)
         fold = Fold(float("nan"), 3, 0, 1.5, torch.rand(3).double(), torch.zeros(0).double(), "said", trained)
         files = FoldFiles(tmp_path / "new" / "folds")
-        assert files.get("NGC 188") is None
-        files.put("NGC 188", fold)
-        got = files.get("NGC 188")
+        assert files.get(("NGC 188",)) is None
+        files.put(("NGC 188",), fold)
+        got = files.get(("NGC 188",))
         assert np.isnan(got.rate)
         assert (got.members, got.pairs, got.median_sibling_distance, got.note) == (3, 0, 1.5, "said")
         assert got.trained == trained
         assert torch.equal(got.siblings, fold.siblings)
         assert len(got.strangers) == 0
-        assert files.get("NGC 1") is None
+        assert files.get(("NGC 1",)) is None
         (file,) = (tmp_path / "new" / "folds").iterdir()
         file.write_bytes(file.read_bytes()[:50])
-        assert files.get("NGC 188") is None
+        assert files.get(("NGC 188",)) is None
 
     def test_several_processes_give_the_rates_of_one(self, problem):
         one = leave_one_cluster_out(Stretched, *problem)

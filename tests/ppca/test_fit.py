@@ -1,4 +1,4 @@
-"""Step 1 against the exact Gaussians (reference.py), an independent optimiser's maximum, and its invariances."""
+"""The fit against an independent optimiser's maximum, its invariances, and what it says."""
 
 from __future__ import annotations
 
@@ -11,38 +11,27 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ppca_problems import (
+    EVERY_FIT,
+    EVERY_NOISE,
+    FLUX,
+    HOLED,
+    KINDS,
+    NOISES,
+    TIGHT,
+    arguments_of,
+    close,
+    covariance,
+    same,
+)
 
 import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import InputError, NumericalWarning, fit_ppca
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.extrapolation import climb
-from rsca_torch.ppca.m_step import em_pass
-from rsca_torch.ppca.model import fit_source
+from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.spectra.blocks import Arrays, Blocks
-
-TIGHT = {"tolerance": 1e-13, "max_iterations": 20_000}
-NOISES = ("isotropic", "measured", "measured+scatter")
-EVERY_NOISE = pytest.mark.parametrize("noise", NOISES)
-EVERY_FIT = pytest.mark.parametrize(("noise", "clip"), [(noise, clip) for noise in NOISES for clip in (None, 8.0)])
-KINDS = pytest.mark.parametrize("measured", [False, True], ids=["isotropic", "measured"])
-
-
-def close(actual, expected, rtol, atol):
-    np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), rtol=rtol, atol=atol)
-
-
-def covariance(model):
-    return (model.loadings @ model.loadings.T).numpy()
-
-
-def same(a, b):
-    """Bit for bit."""
-    return (
-        all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("loadings", "mean", "bin_variance"))
-        and a.history == b.history
-        and a.noise_variance == b.noise_variance
-    )
 
 
 @KINDS
@@ -85,42 +74,6 @@ class TestReference:
 
 
 @KINDS
-def test_posterior_likelihood_and_reconstruction_are_those_of_the_full_gaussian(make_spectra, measured, tolerance):
-    data = make_spectra(1, measured=measured)
-    data.valid[4] = False
-    model = fit_ppca(data.flux, data.valid, 2, data.sigma)
-    variance = data.variance if measured else np.full(data.flux.shape, model.noise_variance)
-    arguments = (data.flux, data.valid, variance, model.loadings.numpy(), model.mean.numpy())
-    means, covariances = reference.ppca_posterior(*arguments)
-    got_mean, got_covariance = model.posterior(data.flux, data.valid, data.sigma)
-    close(got_mean, means, **tolerance[torch.float64])
-    close(got_covariance, covariances, **tolerance[torch.float64])
-    close(model(data.flux, data.valid, data.sigma), means, **tolerance[torch.float64])
-    reconstruction = means @ model.loadings.numpy().T + model.mean.numpy()
-    close(model.reconstruct(data.flux, data.valid, data.sigma), reconstruction, **tolerance[torch.float64])
-    got = model.log_likelihood(data.flux, data.valid, data.sigma)
-    assert got == pytest.approx(reference.ppca_log_likelihood(*arguments), rel=1e-10)
-
-
-def test_without_sigma_a_measured_model_uses_the_harmonic_mean(make_spectra, tolerance):
-    data = make_spectra(2, measured=True)
-    model = fit_ppca(data.flux, data.valid, 2, data.sigma)
-    harmonic = [1 / np.mean(1 / data.variance[data.valid[:, p], p]) for p in range(data.flux.shape[1])]
-    close(model.bin_variance, harmonic, **tolerance[torch.float64])
-    variance = np.broadcast_to(harmonic, data.flux.shape)
-    means, _ = reference.ppca_posterior(data.flux, data.valid, variance, model.loadings.numpy(), model.mean.numpy())
-    close(model(data.flux, data.valid), means, **tolerance[torch.float64])
-
-
-@KINDS
-def test_the_linear_map_is_the_posterior_mean_of_a_complete_star(make_spectra, measured, tolerance):
-    data = make_spectra(3, measured=measured)
-    model = fit_ppca(data.flux, data.valid, 2, data.sigma)
-    mapped = (torch.from_numpy(data.flux) - model.mean) @ model.linear_map().T
-    close(mapped, model(data.flux), **tolerance[torch.float64])
-
-
-@KINDS
 @given(seed=st.integers(0, 2**16))
 def test_an_em_step_is_the_oracles_and_cannot_lower_the_likelihood(make_spectra, measured, tolerance, seed):
     data = make_spectra(seed, n_stars=15, n_bins=6, missing=0.3, measured=measured)
@@ -130,7 +83,7 @@ def test_an_em_step_is_the_oracles_and_cannot_lower_the_likelihood(make_spectra,
     weight = 1 / data.variance if measured else np.ones_like(data.flux)
     blocks = Blocks(Arrays(data.flux, data.valid, data.sigma), "measured" if measured else "isotropic")
     scatter = torch.tensor(0.0 if measured else noise, dtype=torch.float64)
-    moments = em_pass(blocks, Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), scatter))
+    moments = moments_of(blocks, Parameters(torch.from_numpy(loadings), torch.from_numpy(mean), scatter))
     before, after = moments.log_likelihood, moments.maximise()[0]
     new_loadings, new_mean, new_noise = reference.em_step(
         data.flux, data.valid, weight, loadings, mean, noise, estimate_noise=not measured, expand=True
@@ -281,17 +234,6 @@ def test_the_unit_of_the_flux_does_not_matter(make_spectra, measured, factor, to
 
 
 @KINDS
-def test_a_star_without_valid_bins_has_the_prior(make_spectra, measured):
-    data = make_spectra(12, measured=measured)
-    model = fit_ppca(data.flux, data.valid, 2, data.sigma)
-    sigma = None if data.sigma is None else data.sigma[:1]
-    mean, spread = model.posterior(data.flux[:1], np.zeros((1, 12), dtype=bool), sigma)
-    assert torch.equal(mean, torch.zeros(1, 2, dtype=torch.float64))
-    assert torch.equal(spread, torch.eye(2, dtype=torch.float64)[None])
-    assert model.log_likelihood(data.flux[:1], np.zeros((1, 12), dtype=bool), sigma) == 0
-
-
-@KINDS
 def test_a_star_without_valid_bins_does_not_move_the_fit(make_spectra, measured, tolerance):
     data = make_spectra(13, measured=measured)
     data.valid[5] = False
@@ -328,18 +270,6 @@ def test_the_order_of_stars_and_bins_does_not_matter(make_spectra, measured, tol
     close(other.mean, model.mean[bins], **tolerance["fit"])
     latents = model(data.flux, data.valid, data.sigma)[stars]
     close(other(data.flux[grid], data.valid[grid], sigma), latents, **tolerance["fit"])
-
-
-@KINDS
-def test_float32_is_computed_in_float64(make_spectra, measured):
-    data = make_spectra(16, measured=measured)
-    single = data.flux.astype(np.float32)
-    sigma = None if data.sigma is None else data.sigma.astype(np.float32)
-    double = None if sigma is None else sigma.astype(np.float64)
-    model = fit_ppca(single, data.valid, 2, sigma)
-    assert model.loadings.dtype == torch.float64
-    assert same(model, fit_ppca(torch.from_numpy(single.astype(np.float64)), data.valid, 2, double))
-    assert model(single, data.valid, sigma).dtype == torch.float64
 
 
 @pytest.fixture
@@ -413,10 +343,6 @@ def test_the_limit_of_components_is_said(shape, limit, make_spectra):
             fit_ppca(data.flux, n_components=too_many)
 
 
-FLUX = np.random.default_rng(21).normal(size=(10, 5))
-HOLED = np.where(np.eye(10, 5) == 1, np.nan, FLUX)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -452,73 +378,10 @@ def test_big_endian_arrays_as_fits_files_hold_them(make_spectra):
     assert same(fit_ppca(data.flux.astype(">f8"), data.valid, 2), fit_ppca(data.flux, data.valid, 2))
 
 
-def test_no_stars_give_no_latents(make_spectra):
-    data = make_spectra(25)
-    model = fit_ppca(data.flux, data.valid, 2)
-    assert model(data.flux[:0]).shape == (0, 2)
-    assert model.reconstruct(data.flux[:0]).shape == (0, 12)
-    assert model.posterior(data.flux[:0])[1].shape == (0, 2, 2)
-    assert model.log_likelihood(data.flux[:0]) == 0
-
-
-def test_what_cannot_be_compressed(make_spectra):
-    data = make_spectra(22, measured=True)
-    model = fit_ppca(data.flux, data.valid, 2, data.sigma)
-    with pytest.raises(InputError, match=r"the model has 12 bins, flux has shape \(60, 11\)"):
-        model(data.flux[:, :11])
-    with pytest.raises(InputError, match=r"valid must have the shape of flux \(60, 12\), got \(59, 12\)"):
-        model(data.flux, data.valid[:59])
-    with pytest.raises(InputError, match="not finite"):
-        model(np.full((1, 12), np.nan), np.ones((1, 12), dtype=bool))
-    with pytest.raises(InputError, match="error that is not positive"):
-        model(data.flux, data.valid, np.zeros((60, 12)))
-
-
 def test_measured_or_isotropic_follows_from_sigma(make_spectra):
     data = make_spectra(23, measured=True)
     assert same(fit_ppca(data.flux, data.valid, 2, data.sigma, "isotropic"), fit_ppca(data.flux, data.valid, 2))
     assert fit_ppca(data.flux, data.valid, 2, data.sigma).noise_variance is None
-
-
-@pytest.fixture(scope="session")
-def scattered(make_spectra):
-    """Measured errors and a scatter of 0.2 on average in all bins but the first `without`; the truth in `scatter`."""
-
-    def make(seed=0, n_stars=80, n_bins=12, without=0, **options):
-        data = make_spectra(seed, n_stars=n_stars, n_bins=n_bins, measured=True, **options)
-        rng = np.random.default_rng(seed + 1000)
-        data.scatter = np.where(np.arange(n_bins) < without, 0, rng.uniform(0.1, 0.3, n_bins))
-        data.flux = data.flux + np.sqrt(data.scatter) * rng.normal(size=data.flux.shape)
-        return data
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def planted(scattered):
-    """Five bins of 50 standard deviations, which nobody flagged, in `rays`; a scatter unless the noise is measured."""
-
-    def make(seed, noise, **options):
-        data = scattered(seed, without=100 * (noise == "measured"), **options)
-        data.clean = data.flux.copy()
-        rng = np.random.default_rng(seed + 2000)
-        data.rays = np.zeros(data.flux.shape, dtype=bool)
-        data.rays[rng.choice(len(data.flux), 5, replace=False), rng.integers(data.flux.shape[1], size=5)] = True
-        data.valid |= data.rays
-        data.flux[data.rays] += (50 * np.sqrt(data.variance + data.scatter))[data.rays]
-        return data
-
-    return make
-
-
-def arguments_of(data, noise):
-    """(flux, valid, sigma): no sigma for isotropic noise."""
-    return data.flux, data.valid, None if noise == "isotropic" else data.sigma
-
-
-def variance_of(model, data, noise):
-    """(N, P)."""
-    return data.variance * (noise != "isotropic") + model.scatter.numpy()
 
 
 def gradient_of_scatter(data, model, aside=None, clip=0.0, step=1e-5):
@@ -607,52 +470,6 @@ class TestScatter:
 
 
 @EVERY_FIT
-def test_posterior_and_likelihood_of_every_kind_of_model(planted, noise, clip, tolerance):
-    data = planted(46, noise)
-    model = fit_ppca(*arguments_of(data, noise)[:2], 2, arguments_of(data, noise)[2], noise, clip=clip)
-    plane = model.loadings.numpy(), model.mean.numpy()
-    variance = variance_of(model, data, noise)
-    aside = np.zeros_like(data.valid)
-    if clip is not None:
-        aside = reference.set_aside(data.flux, data.valid, variance, *plane, clip)
-        assert aside.sum() >= 4  # of 5: among so few stars a component may take one
-        np.testing.assert_array_equal(model.set_aside(*arguments_of(data, noise)), aside)
-    else:
-        assert not model.set_aside(*arguments_of(data, noise)).any()
-    means, covariances = reference.ppca_posterior(data.flux, data.valid & ~aside, variance, *plane)
-    got = model.posterior(*arguments_of(data, noise))
-    close(got[0], means, **tolerance[torch.float64])
-    close(got[1], covariances, **tolerance[torch.float64])
-    likelihood = reference.clipped_log_likelihood(data.flux, data.valid, variance, *plane, clip or 0.0, aside)
-    assert model.log_likelihood(*arguments_of(data, noise)) == pytest.approx(likelihood, rel=1e-9)
-
-
-@EVERY_FIT
-def test_without_errors_the_likelihood_is_that_of_the_bins_variances(planted, noise, clip):
-    data = planted(47, noise)
-    model = fit_ppca(*arguments_of(data, noise)[:2], 2, arguments_of(data, noise)[2], noise, clip=clip)
-    variance = np.broadcast_to(model.bin_variance.numpy(), data.flux.shape)
-    plane = model.loadings.numpy(), model.mean.numpy()
-    aside = np.zeros_like(data.valid)
-    if clip is not None:
-        aside = reference.set_aside(data.flux, data.valid, variance, *plane, clip)
-    likelihood = reference.clipped_log_likelihood(data.flux, data.valid, variance, *plane, clip or 0.0, aside)
-    assert model.log_likelihood(data.flux, data.valid) == pytest.approx(likelihood, rel=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore:1 of 12 bins have fewer valid stars:rsca_torch.NumericalWarning")
-@EVERY_NOISE
-def test_a_first_bin_that_was_left_out_is_not_in_the_likelihood(scattered, noise):
-    data = scattered(48)
-    data.valid[:, 0] = False
-    flux, valid, sigma = arguments_of(data, noise)
-    model = fit_ppca(flux, valid, 2, sigma, noise, **TIGHT)
-    less = fit_ppca(flux[:, 1:], valid[:, 1:], 2, None if sigma is None else sigma[:, 1:], noise, **TIGHT)
-    expected = less.log_likelihood(flux[:, 1:], valid[:, 1:], None if sigma is None else sigma[:, 1:])
-    assert model.log_likelihood(flux, valid, sigma) == pytest.approx(expected, rel=1e-9)
-
-
-@EVERY_FIT
 @settings(max_examples=6)
 @given(exponent=st.floats(-4, 4))
 def test_the_unit_of_flux_and_errors_does_not_matter(planted, noise, clip, exponent, tolerance):
@@ -668,161 +485,18 @@ def test_the_unit_of_flux_and_errors_does_not_matter(planted, noise, clip, expon
     assert torch.equal(other.set_aside(*rescaled), model.set_aside(flux, valid, sigma))
 
 
-@EVERY_FIT
-def test_a_star_without_valid_bins_has_the_prior_whatever_the_model(planted, noise, clip):
-    data = planted(50, noise)
-    flux, valid, sigma = arguments_of(data, noise)
-    model = fit_ppca(flux, valid, 2, sigma, noise, clip=clip)
-    valid[0] = False
-    mean, spread = model.posterior(flux, valid, sigma)
-    assert torch.equal(mean[0], torch.zeros(2, dtype=torch.float64))
-    assert torch.equal(spread[0], torch.eye(2, dtype=torch.float64))
-    assert not model.set_aside(flux, valid, sigma)[0].any()
-    only = None if sigma is None else sigma[:1]
-    assert model.log_likelihood(flux[:1], valid[:1], only) == 0
-
-
-class TestClip:
-    """Bins that the model cannot explain."""
-
-    @EVERY_NOISE
-    def test_planted_outliers_are_found_and_do_not_move_the_fit(self, planted, noise, tolerance):
-        """With known noise what is set aside is as if it had been invalid: one maximum. An estimated variance has them
-        in its number of bins (1.7, 1.10), which moves it by their share, here below 0.5 % (3 % in a bin of 90)."""
-        data = planted(51, noise, n_stars=120)
-        flux, valid, sigma = arguments_of(data, noise)
-        model = fit_ppca(flux, valid, 2, sigma, noise, clip=8.0, **TIGHT)
-        np.testing.assert_array_equal(model.set_aside(flux, valid, sigma), data.rays)
-        clean = fit_ppca(data.clean, valid & ~data.rays, 2, sigma, noise, **TIGHT)
-        moved = fit_ppca(flux, valid, 2, sigma, noise, **TIGHT)
-        limit = tolerance["fit"] if noise == "measured" else {"rtol": 0, "atol": 0.02}
-        close(covariance(model), covariance(clean), **limit)
-        close(model.mean, clean.mean, **limit)
-        close(model.scatter, clean.scatter, **limit)
-        assert np.abs(covariance(moved) - covariance(clean)).max() > 0.1
-        latents = clean(data.clean, valid & ~data.rays, sigma)
-        close(
-            model(flux, valid, sigma),
-            latents,
-            **(tolerance["fit"] if noise == "measured" else {"rtol": 0, "atol": 0.05}),
-        )
-
-    @EVERY_NOISE
-    def test_history_never_falls_and_ends_at_the_likelihood(self, planted, noise):
-        data = planted(52, noise)
-        flux, valid, sigma = arguments_of(data, noise)
-        model = fit_ppca(flux, valid, 2, sigma, noise, clip=5.0, tolerance=1e-10)
-        assert model.converged
-        assert (np.diff(model.history) >= 0).all()
-        per_bin = model.log_likelihood(flux, valid, sigma) / valid.sum()
-        assert per_bin == pytest.approx(model.history[-1], abs=1e-8)
-
-    @EVERY_NOISE
-    def test_the_rule_of_the_fit_is_that_of_the_model(self, planted, noise):
-        data = planted(53, noise)
-        flux, valid, sigma = arguments_of(data, noise)
-        seen = []
-
-        def engine(*arguments):
-            seen.append(climb(*arguments))
-            return seen[-1]
-
-        model = fit_source(Arrays(flux, valid, sigma), 2, noise, clip=5.0, engine=engine, **TIGHT)
-        aside = model.set_aside(flux, valid, sigma)
-        assert aside.any()
-        assert seen[0].aside == pytest.approx(int(aside.sum()) / int(valid.sum()), rel=1e-12)
-
-    @EVERY_NOISE
-    def test_a_threshold_that_nothing_reaches_changes_nothing(self, scattered, tolerance, noise):
-        data = scattered(54)
-        flux, valid, sigma = arguments_of(data, noise)
-        without = fit_ppca(flux, valid, 2, sigma, noise)
-        assert without.clip is None
-        model = fit_ppca(flux, valid, 2, sigma, noise, clip=1e6)
-        assert model.clip == 1e6
-        if noise == "isotropic":  # the sums are made in another order there
-            close(model.history, without.history, **tolerance[torch.float64])
-            close(model.loadings, without.loadings, **tolerance["fit"])
-        else:
-            assert same(model, without)
-            assert torch.equal(model(flux, valid, sigma), without(flux, valid, sigma))
-
-    @EVERY_NOISE
-    @pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])
-    def test_an_invalid_bin_is_never_counted(self, planted, noise, junk):
-        data = planted(55, noise)
-        flux, valid, sigma = arguments_of(data, noise)
-        model = fit_ppca(flux, valid, 2, sigma, noise, clip=8.0)
-        aside = model.set_aside(np.where(valid, flux, junk), valid, sigma)
-        np.testing.assert_array_equal(aside, data.rays)
-        valid = valid & ~data.rays
-        assert not model.set_aside(flux, valid, sigma).any()
-
-    @EVERY_NOISE
-    @pytest.mark.parametrize("elements", [1, 12 * 7])
-    def test_the_split_into_blocks_changes_nothing(self, planted, noise, elements, monkeypatch, tolerance):
-        data = planted(56, noise)
-        flux, valid, sigma = arguments_of(data, noise)
-        whole = fit_ppca(flux, valid, 2, sigma, noise, clip=8.0, **TIGHT)
-        latents, aside = whole(flux, valid, sigma), whole.set_aside(flux, valid, sigma)
-        monkeypatch.setattr(rsca_torch.spectra.blocks, "BLOCK_ELEMENTS", elements)
-        split = fit_ppca(flux, valid, 2, sigma, noise, clip=8.0, **TIGHT)
-        close(split.loadings, whole.loadings, **tolerance["fit"])
-        close(split.scatter, whole.scatter, **tolerance["fit"])
-        close(whole(flux, valid, sigma), latents, **tolerance[torch.float64])
-        assert torch.equal(whole.set_aside(flux, valid, sigma), aside)
-        assert aside.any()
-
-    @EVERY_NOISE
-    @settings(max_examples=6)
-    @given(stars=st.permutations(range(40)))
-    def test_the_order_of_stars_does_not_matter(self, planted, noise, stars, tolerance):
-        data = planted(57, noise, n_stars=40, n_bins=18)
-        flux, valid, sigma = arguments_of(data, noise)
-        other_sigma = None if sigma is None else sigma[stars]
-        options = {"clip": 8.0, "tolerance": 1e-12, "max_iterations": 2000}
-        model = fit_ppca(flux, valid, 2, sigma, noise, **options)
-        other = fit_ppca(flux[stars], valid[stars], 2, other_sigma, noise, **options)
-        close(other.loadings, model.loadings, **tolerance["fit"])
-        close(other.scatter, model.scatter, **tolerance["fit"])
-        aside = model.set_aside(flux, valid, sigma)
-        assert torch.equal(other.set_aside(flux[stars], valid[stars], other_sigma), aside[stars])
-
-    @pytest.mark.parametrize("many", [20, 22])
-    def test_more_than_one_in_a_hundred_set_aside_is_said(self, many, make_spectra):
-        data = make_spectra(58, n_stars=100, n_bins=20, missing=0.0)
-        data.flux[np.arange(many), np.arange(many) % 20] += 15
-        message = r"^1.1% of the valid bins .* 8 standard .*set aside.*larger clip$"
-        with pytest.warns(NumericalWarning, match=message) if many > 20 else nullcontext():
-            model = fit_ppca(data.flux, n_components=2, clip=8.0)
-        assert int(model.set_aside(data.flux).sum()) == many
-
-
-@EVERY_FIT
-def test_products_of_float32_are_those_of_float64(planted, noise, clip):
-    """From the same maximum; how far off a fit stops is another matter: where rounding outweighs what it gains."""
-    data = planted(59, noise, n_stars=200)
-    flux, valid, sigma = arguments_of(data, noise)
-    double = fit_ppca(flux, valid, 2, sigma, noise, clip=clip, tolerance=1e-9)
-    options = {"clip": clip, "tolerance": 1e-4, "start": double}
-    single = fit_ppca(flux, valid, 2, sigma, noise, products="float32", **options)
-    assert single.loadings.dtype == single.scatter.dtype == torch.float64
-    scale = float(double.loadings.abs().max())
-    close(single.loadings / scale, double.loadings / scale, rtol=0, atol=1e-4)
-    close(single.scatter, double.scatter, rtol=0, atol=1e-4)
-    close(single(flux, valid, sigma), double(flux, valid, sigma), rtol=0, atol=1e-3)
-    assert single.history[-1] == pytest.approx(double.history[-1], rel=1e-5)
-    assert not same(single, double)
-
-
 def test_bins_that_are_left_out_are_named_by_wavelength(make_spectra):
     data = make_spectra(60)
     data.valid[:, [3, 8]] = False
     data.valid[:2, 3] = True
     wavelength = torch.linspace(15100, 15320, 12, dtype=torch.float64)
     message = "2 of 12 bins have fewer valid stars than .*: Angstrom 15160.00, 15260.00$"
-    with pytest.warns(NumericalWarning, match=message):
-        fit_source(Arrays(data.flux, data.valid), 2, "isotropic", wavelength=wavelength)
+    for grid in (wavelength, wavelength.numpy()):
+        with pytest.warns(NumericalWarning, match=message):
+            fit_source(Arrays(data.flux, data.valid), 2, "isotropic", wavelength=grid)
+    with pytest.warns(NumericalWarning) as called:
+        fit_ppca(data.flux, data.valid, 2)
+    assert called[0].filename == __file__
 
 
 def test_no_more_than_twenty_bins_are_named(make_spectra):
@@ -861,7 +535,7 @@ def test_not_converged_says_how_far(make_spectra):
 
 
 class TestStart:
-    """start=: a model to climb from."""
+    """start=: a model to start from."""
 
     @EVERY_NOISE
     @pytest.mark.parametrize("before", NOISES)

@@ -1,0 +1,90 @@
+"""What `rsca compare` leaves in its folder: numbers, bins set aside, the judged learner, pictures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.comparison import Comparison, learner_name
+from rsca_torch.comparison.representation import Representation, sees_spectra
+from rsca_torch.comparison.run_settings import settings_of
+from rsca_torch.learners import Learner
+from rsca_torch.report.pictures import (
+    draw_components,
+    draw_features,
+    draw_histograms,
+    draw_rates,
+    draw_weights,
+    save_figure,
+)
+from rsca_torch.report.results import write_csv, write_json, write_set_aside
+from rsca_torch.rsca import RSCA
+
+__all__ = ["write_comparison"]
+
+log = logging.getLogger(__name__)
+
+
+def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
+    """results.json, results.csv, set_aside.fits where step 1 sets bins aside, the learner of all clusters, pictures."""
+    on = comparison.results[0].representation
+    _write_numbers(folder, comparison, assembly)
+    _write_set_aside(folder, on)
+    learner = assembly.fitted(on)
+    model = on.layer(learner, torch.from_numpy(assembly.store.wavelength))
+    _write_learner(folder, learner, model)
+    if assembly.config.figures:
+        log.info("drawing")
+        _draw(folder, comparison, learner, model, assembly)
+
+
+def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
+    store, config = assembly.store, assembly.config
+    counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
+    settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
+    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
+    write_json(folder / "results.json", comparison, source, config.seed, settings)
+    write_csv(folder / "results.csv", comparison)
+
+
+def _write_set_aside(folder: Path, on: Representation) -> None:
+    if on.aside is None or all(ppca.clip is None for ppca in on.ppcas):
+        return
+    write_set_aside(folder / "set_aside.fits", on.aside)
+    stars = len(np.unique(np.asarray(on.aside.columns[0])))
+    log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
+
+
+def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
+    """rsca.safetensors, the frozen layer; of a learner that is none, learner.pt."""
+    if model is not None:
+        model.save(folder / "rsca.safetensors")
+        return
+    torch.save(learner.state_dict(), folder / "learner.pt")  # loads with weights_only=True
+    seen = "spectra" if sees_spectra(lambda: learner) else "its latents"
+    log.info("no rsca.safetensors, but learner.pt: %s on %s", learner_name(learner), seen)
+
+
+@torch.no_grad()
+def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None, assembly: Assembly) -> None:
+    """Pictures of the comparison and of the judged learner, fitted on all clusters."""
+    judged = comparison.results[0]
+    on = judged.representation
+    save_figure(draw_rates(comparison), folder, "rates")
+    if judged.nested is not None:
+        save_figure(draw_components(judged), folder, "components")
+    for result in comparison.results:
+        if result.loco.held_out and result.learner == judged.learner:
+            figure = draw_histograms([result], list(result.loco.cluster_rates))
+            save_figure(figure, folder, f"distances_{result.representation.name}")
+    if model is not None:
+        save_figure(draw_weights(model.weight, model.wavelength, assembly.store.segments), folder, "weights")
+        field, members = model.from_latents(on.field), model.from_latents(on.members)
+    else:
+        seen = on.seen_by(assembly.make_learner)
+        field, members = learner(seen.field), learner(seen.members)
+    save_figure(draw_features(on, field, members), folder, "features")

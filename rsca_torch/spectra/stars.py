@@ -1,0 +1,154 @@
+"""The star table: one row a star, and which of its columns plays which role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+
+__all__ = ["ROLES", "Stars"]
+
+#: Each role, and what needs it.
+NEEDED_BY = {
+    "id": "everything: it names a star",
+    "group": "everything that learns: it names a star's siblings",
+    "velocity": "the pairs that rsca compare allows (pairs.max_velocity) and compressor.remove=velocity",
+    "extinction": "the pairs that rsca compare allows (pairs.max_extinction), compressor.remove=extinction and "
+    "censoring=found",
+    "snr": "the choice among a star's observations and reports",
+    "repeat_of": "repeated observations of one star that stay in the field",
+}
+ROLES = tuple(NEEDED_BY)
+TEXTS = ("id", "group", "repeat_of")  # the others are numbers
+
+
+class Stars(Table):
+    """N stars, one a row, under their survey's own column names; some columns play a role that this program knows.
+
+    The roles are ``id`` (text, different for each row), ``group`` (the cluster or other group of siblings, '' for
+    none), ``velocity`` (km/s), ``extinction`` (mag), ``snr`` and ``repeat_of`` (the id of the star that the row
+    observes again, '' for none). They are kept in ``meta["roles"]``, so rows and copies have them too.
+
+    Example:
+        >>> from astropy.table import Table
+        >>> stars = Stars.of(Table({"sobject_id": [7, 9], "field": ["", "M 67"]}), id="sobject_id", group="field")
+        >>> stars.id.tolist(), stars[1:].group.tolist(), stars.has("velocity")
+        (['7', '9'], ['M 67'], False)
+    """
+
+    @classmethod
+    def of(cls, table: Table | Mapping[str, Any], **roles: str | None) -> Stars:
+        """A star table that knows its roles.
+
+        Args:
+            table: N rows, as an astropy Table or as named columns; a `Stars` keeps the roles that it has.
+            **roles: the name of the column that plays each of `ROLES`. None: the column of the role's own name, where
+                there is one.
+
+        Raises:
+            InputError: a role is unknown or names a column that is not there, or no column plays the id.
+        """
+        stars = cls(table)
+        known = {role: role for role in ROLES if role in stars.colnames}
+        given = {role: column for role, column in roles.items() if column is not None}
+        return stars.playing({**known, **stars.roles, **given})
+
+    def playing(self, roles: Mapping[str, str]) -> Stars:
+        """The same columns in exactly these roles.
+
+        Raises:
+            InputError: as `of`.
+        """
+        for role, column in roles.items():
+            if role not in ROLES:
+                raise InputError(f"there is no role {role!r} of a star table's column, only {', '.join(ROLES)}")
+            if column not in self.colnames:
+                cure = "name another" if role == "id" else "name another, or null to do without"
+                raise InputError(
+                    f"role {role}={column}: the star table has no such column, but {self._told()}; "
+                    f"the role is needed by {NEEDED_BY[role]}; {cure}"
+                )
+        if "id" not in roles:
+            raise InputError(f"no column plays the role id, which names a star; there are {self._told()}: give id=NAME")
+        stars: Stars = self.copy(copy_data=False)
+        stars.meta["roles"] = dict(roles)
+        return stars
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> column, of those that are played."""
+        return {role: column for role, column in self.meta.get("roles", {}).items() if column in self.colnames}
+
+    def has(self, role: str) -> bool:
+        """Whether a column plays the role."""
+        return role in self.roles
+
+    def values(self, name: str) -> NDArray[Any]:
+        """(N,) a role or else a column: text as str, '' for missing; numbers as float64, NaN for missing.
+
+        Args:
+            name: of `ROLES`, or of a column. Ids and groups are text whatever the column holds.
+
+        Raises:
+            InputError: neither is there.
+        """
+        column = self.roles.get(name, name)
+        if column not in self.colnames:
+            if name in ROLES:
+                raise InputError(
+                    f"no column of the star table plays the role {name}, which is needed by {NEEDED_BY[name]}; there "
+                    f"are {self._told()}: name one as survey.roles.{name}=COLUMN and ingest again, or as {name}=COLUMN "
+                    "of Spectra"
+                )
+            raise InputError(
+                f"the star table has no column {name}: ingest a catalogue that has it, or choose among {self._told()}"
+            )
+        return _plain(self[column], text=name in TEXTS)
+
+    @property
+    def id(self) -> NDArray[np.str_]:
+        """(N,) names."""
+        return self.values("id")
+
+    @property
+    def group(self) -> NDArray[np.str_]:
+        """(N,) the group of siblings, '' for none."""
+        return self.values("group")
+
+    @property
+    def velocity(self) -> NDArray[np.float64]:
+        """(N,) km/s, NaN where it is not known."""
+        return self.values("velocity")
+
+    @property
+    def extinction(self) -> NDArray[np.float64]:
+        """(N,) mag, NaN where it is not known."""
+        return self.values("extinction")
+
+    @property
+    def snr(self) -> NDArray[np.float64]:
+        """(N,) signal-to-noise ratio, NaN where it is not known."""
+        return self.values("snr")
+
+    def _told(self) -> str:
+        return ", ".join(self.colnames) or "no columns"
+
+
+def _plain(column: Any, text: bool) -> NDArray[Any]:  # noqa: ANN401  (astropy's columns are untyped)
+    """Without mask, unit, bytes and objects; integers become text exactly (ids of 19 digits)."""
+    missing = np.ma.getmaskarray(column)
+    values = np.ma.getdata(column)
+    if values.dtype.kind == "O":  # as pandas hands over text
+        missing = missing | np.array([value is None or value != value for value in values], dtype=bool)
+        values = np.where(missing, "", values).astype(str)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    values = np.asarray(values)
+    if text or values.dtype.kind == "U":
+        return np.where(missing, "", values.astype(str))
+    return np.where(missing, np.nan, values.astype(float)) if values.dtype.kind in "fiub" else values

@@ -1,0 +1,135 @@
+"""The one assembly: what is fitted in which order, what a choice of components honours, `rsca fit` in Python."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import hydra
+import numpy as np
+import pytest
+import torch
+
+from rsca_torch import RSCA, InputError
+from rsca_torch.cli.main import main
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.learners import NCA, Recipe
+from rsca_torch.learners.registry import CONFIG
+from rsca_torch.survey.simulated.store import simulated_store
+
+pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("survey")
+
+
+def assembly_of(folder, *overrides, command="compare"):
+    settings = (f"simulated={folder}", "simulation.n_field=150", "compressor.tolerance=1e-2", "checkpoints=null")
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = hydra.compose(command, [*settings, *overrides])
+    return Assembly(config, simulated_store(config))
+
+
+def test_each_smaller_fit_starts_from_the_larger_one(folder):
+    assembly, asked = assembly_of(folder, "compressor.n_components=[2,4,3]"), []
+    fit = type(assembly.compression).fit
+
+    def recorded(self, field, members, n_components, start=None):
+        asked.append((n_components, start))
+        return fit(self, field, members, n_components, start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(assembly.compression), "fit", recorded)
+        on = assembly.spectra
+    assert [(number, start and start.n_components) for number, start in asked] == [(4, None), (3, 4), (2, 3)]
+    assert [ppca.n_components for ppca in on.ppcas] == [2, 4, 3]
+    assert assembly.compressed(3) is assembly.candidates[3]
+
+
+class Drawing(NCA):
+    """Remembers what it was trained on."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def loss(self, z, clusters):
+        self.seen.append(z.detach().clone())
+        return super().loss(z, clusters)
+
+
+def test_a_choice_of_components_honours_the_noise_that_a_learner_draws(folder, tmp_path):
+    """With `auto` as with one number: the latents of two steps of one training differ, as they are drawn anew."""
+    for number in ("4", "auto"):
+        assembly = assembly_of(folder, f"compressor.n_components={number}", "compressor.candidates=[4]", "logger=null")
+        recipe = Recipe(epochs=2, inner=0, noise=True)
+        assembly.make_learner = lambda recipe=recipe: Drawing(recipe=recipe)
+        assembly.config.baselines, assembly.config.abundances = {}, {}
+        Drawing.seen.clear()
+        result = assembly.compare(tmp_path).results[0]
+        assert (result.nested is not None) == (number == "auto")
+        assert len(Drawing.seen) >= 2 * len(result.loco.cluster_rates)
+        assert not torch.equal(Drawing.seen[0], Drawing.seen[1])
+
+
+def test_a_choice_of_components_keeps_its_folds(folder, tmp_path):
+    options = ("compressor.n_components=auto", "compressor.candidates=[2,3]", f"checkpoints={tmp_path}", "learner=nca")
+    options += ("learner.recipe.epochs=1", "learner.recipe.inner=0", "abundances={}", "baselines={}")
+
+    def judged():
+        assembly = assembly_of(folder, *options[:2], *options[3:6], options[2], "logger=null")
+        assembly.config.baselines, assembly.config.abundances = {}, {}
+        return assembly, assembly.compare(tmp_path / "logs").results[0]
+
+    assembly, first = judged()
+    kept = sorted(tmp_path.glob("folds/*/*.safetensors"))
+    clusters = len(first.loco.cluster_rates)
+    assert len(kept) >= 2 * clusters * (clusters + 1) // 2
+    times = [file.stat().st_mtime_ns for file in kept]
+    _, again = judged()
+    assert again.loco.cluster_rates == first.loco.cluster_rates
+    assert [file.stat().st_mtime_ns for file in kept] == times
+    assembly.training.forget()
+    assert not list(tmp_path.glob("folds/*/*.safetensors"))
+
+
+def test_rsca_in_python_is_what_rsca_fit_saves(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assembly = assembly_of(folder, command="fit", *["out=x", "compressor.tolerance=1e-4"])  # noqa: B026
+    store = assembly.store
+    options = [f"store={store.path}", "compressor.n_components=6", "checkpoints=null"]
+    assert main(["fit", *options, "out=rsca.safetensors"]) == 0
+    saved = RSCA.load("rsca.safetensors")
+    for field, members in (
+        (store.select(~store.is_member), store.select(store.is_member)),
+        (store.spectra(~store.is_member), store.spectra(store.is_member)),
+    ):
+        model = RSCA.fit(field, members, n_components=6)
+        torch.testing.assert_close(model.weight, saved.weight, rtol=1e-9, atol=1e-12)
+        assert model.clusters == saved.clusters
+        assert len(model.clusters) == store.manifest["counts"]["clusters"]
+        assert repr(model) == repr(saved)
+        torch.testing.assert_close(model.embed(store.select()), saved.embed(store.spectra()), rtol=1e-5, atol=1e-6)
+
+
+def test_fit_of_auto_is_the_best_of_the_curve(folder):
+    assembly = assembly_of(
+        folder, "compressor.n_components=auto", "compressor.candidates=[2,5]", "out=x", command="fit"
+    )
+    rates = {number: assembly.judged(on).rate for number, on in assembly.candidates.items()}
+    assert len(assembly.layer().sigma_r) == min(rates, key=lambda number: (rates[number], number))
+
+
+def test_what_cannot_become_one_layer_is_refused(folder):
+    with pytest.raises(InputError, match=r"one n_components or auto expected, got \[2, 3\]"):
+        assembly_of(folder, "compressor.n_components=[2,3]", "out=x", command="fit").layer()
+    with pytest.raises(InputError, match="fit makes an RSCA model: learner=rsca expected, got"):
+        assembly_of(folder, "learner=raw", "out=x", command="fit").layer()
+
+
+def test_columns_are_found_by_role_or_name(folder):
+    assembly = assembly_of(folder)
+    stars = assembly.field.stars
+    np.testing.assert_array_equal(assembly.column("velocity"), stars["VHELIO_AVG"])
+    np.testing.assert_array_equal(assembly.column("VHELIO_AVG", members=True), assembly.members.stars["VHELIO_AVG"])
+    with pytest.raises(InputError, match="the star table has no column NONE"):
+        assembly.column("NONE")
