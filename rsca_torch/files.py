@@ -1,4 +1,4 @@
-"""A result is written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rsca_torch.errors import InputError
 
-__all__ = ["filled_folder", "require_new_file", "require_new_folder", "whole_file", "whole_folder"]
+__all__ = ["atomic_file", "atomic_folder", "require_new_file", "require_new_folder", "updated_folder"]
 
 
 def require_new_folder(path: Path) -> None:
@@ -29,8 +29,12 @@ def require_new_file(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` that becomes `path` at the end, and vanishes if the end is not reached."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` that becomes `path` at the end, and vanishes if the end is not reached.
+
+    Args:
+        path: nothing, or an empty folder (`require_new_folder`).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -45,8 +49,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name in a new folder beside `path`; what is written there becomes `path` at the end."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A name in a new folder beside `path`; what is written there becomes `path` at the end.
+
+    Args:
+        path: of the file; one that is there is replaced.
+    """
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         part = Path(folder) / path.name
         yield part
@@ -54,10 +62,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filled_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
-    """A new folder in `path`, which is made if it is not there; at the end its files move there, `last` last.
+def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
+    """A new folder in `path`; at the end its files move to `path`, where other files stay.
 
-    What else lies in `path` stays. If the end is not reached, nothing moves.
+    If the end is not reached, nothing moves.
+
+    Args:
+        path: the folder; made if it is not there.
+        last: the file that says that all are there: it moves last.
     """
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part.", dir=path) as name:

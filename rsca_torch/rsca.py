@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import whole_file
+from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.compress import Basis, compress
@@ -253,7 +253,7 @@ class RSCA(nn.Module):
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         header["sha256"] = _digest(tensors)
-        with whole_file(Path(path)) as part:
+        with atomic_file(Path(path)) as part:
             part.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
 
     @classmethod

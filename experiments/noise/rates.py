@@ -28,7 +28,7 @@ from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
-from rsca_torch.files import whole_file
+from rsca_torch.files import atomic_file
 from rsca_torch.learners import Averaged, ScaledComponents
 from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.model import MaskedPPCA
@@ -120,7 +120,7 @@ def compressed(
         )
         field, members = model.latents(survey.field), model.latents(survey.members)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as part:
+    with atomic_file(file) as part:
         torch.save({"field": field, "members": members, "seconds": time.perf_counter() - began}, part)
     return (field, members), model
 

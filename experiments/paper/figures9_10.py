@@ -13,7 +13,7 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Result
 from rsca_torch.evaluation.result import paired_difference
 from rsca_torch.report.pictures import draw_histograms
-from rsca_torch.report.reproduction import Reproduced, Value, published_rows
+from rsca_torch.report.reproduction import Reproduced, Value, published
 
 ITEM = "per_cluster"
 HEAD = "setting cluster members pairs median_sibling_distance doppelganger_rate".split()
@@ -71,8 +71,8 @@ def rows_of(result: Result, names: list[str]) -> Iterator[tuple[str, str, int, i
 
 def published_mean(setting: str) -> float:
     """The mean of the published rates of clusters, weighted by their members."""
-    rows = [row for row in published_rows() if (row["item"], row["setting"]) == (ITEM, setting)]
-    return float(np.average([float(row["value"]) for row in rows], weights=[float(row["members"]) for row in rows]))
+    there = published().loc[ITEM, setting]
+    return float(np.average(there["value"], weights=there["members"]))
 
 
 def found(results: list[Result], table: Table) -> str:

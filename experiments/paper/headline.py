@@ -71,11 +71,11 @@ def fewest(table: Table, than: str) -> float:
 
 def found(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], level: float) -> str:
     """The paper's sentence, with what it says."""
-    there = published()
+    there = published()["value"]
     paper = (
-        f"published: {100 * there['ablation', 'spectra transformed', ''][0]:.1f} %, "
-        f"{100 * there['top_n', '4', ''][0]:.1f} % with the four most important dimensions, and "
-        f"{100 * there['ablation', f'{SUBSET} transformed', ''][0]:.1f} %"
+        f"published: {100 * there['ablation', 'spectra transformed', '']:.1f} %, "
+        f"{100 * there['top_n', '4', '']:.1f} % with the four most important dimensions, and "
+        f"{100 * there['ablation', f'{SUBSET} transformed', '']:.1f} %"
     )
     less = paired_difference(subset, spectra)
     few, match = (f"{number:.0f}" if np.isfinite(number) else "none" for number in enough.values())

@@ -10,7 +10,7 @@ from rsca_torch.cli.inputs import open_store, output_path, require_clusters
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.run_settings import rate_of_finished_run
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
-from rsca_torch.files import filled_folder, require_new_folder, whole_folder
+from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
 from rsca_torch.report.comparison_folder import write_comparison
 from rsca_torch.report.results import summary_table
 from rsca_torch.report.terminal import print_table, progress
@@ -35,7 +35,7 @@ def run(config: DictConfig) -> float:
         if rate is not None:
             log.info("finished already: %s", out)
             return rate
-    with whole_folder(out) if job is None else filled_folder(out) as folder, progress() as told:
+    with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
         store = open_store(config, told)
         require_clusters(store)
         assembly = Assembly(config, store, told)

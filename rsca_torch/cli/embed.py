@@ -10,7 +10,7 @@ from astropy.table import Table
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.files import require_new_file, whole_file
+from rsca_torch.files import atomic_file, require_new_file
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.store import Store
@@ -49,6 +49,6 @@ def run(config: DictConfig) -> None:
     blind = int((table["VALID_BINS"] == 0).sum())
     if blind:
         log.warning("warning: %d stars have no valid bin among the model's: their features are the prior's", blind)
-    with whole_file(out) as part:
+    with atomic_file(out) as part:
         table.write(part, format="fits")
     log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)

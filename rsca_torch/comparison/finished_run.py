@@ -11,13 +11,12 @@ from typing import Any
 
 from rsca_torch.errors import InputError
 
-__all__ = ["RESULTS", "SCHEMA", "Setting", "as_number", "finished_rate", "flat", "other_schema", "without_idle"]
+__all__ = ["RESULTS", "SCHEMA", "as_number", "finished_rate", "flat", "other_schema", "without_idle"]
 
 RESULTS = "results.json"
 SCHEMA = 1  # of it
 #: Where a run reads and writes, whether it draws and logs, how it is shared out: it is the same run without them.
 IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "logger")
-Setting = str  # as JSON has it; "" where a run has no such option
 
 
 def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None) -> float | None:
@@ -68,8 +67,8 @@ def without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def flat(value: Any, above: str = "") -> dict[str, Setting]:  # noqa: ANN401  (any JSON)
-    """Nested options by their dotted names."""
+def flat(value: Any, above: str = "") -> dict[str, str]:  # noqa: ANN401  (any JSON)
+    """Nested options by their dotted names, each as text: as it is, or as JSON has it."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 5 and 5.0 are one setting
     if not isinstance(value, dict):

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rsca_torch.files import filled_folder
+from rsca_torch.files import updated_folder
 
 __all__ = ["NOTE", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
 
@@ -49,7 +49,7 @@ def job_note(folder: Path, launch: str, overrides: Sequence[str], problem: str |
     """
     content = {"launch": launch, "overrides": list(overrides), "problem": problem}
     folder.mkdir(parents=True, exist_ok=True)
-    with filled_folder(folder) as part:
+    with updated_folder(folder) as part:
         (part / NOTE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rsca_torch.evaluation.folds import Fold, LeftOut
-from rsca_torch.files import whole_file
+from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
@@ -64,7 +64,7 @@ class FoldFiles:
         told = {name: value for name, value in vars(fold).items() if name not in (*TENSORS, "trained")}
         told["trained"] = None if fold.trained is None else asdict(fold.trained)
         tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
-        with whole_file(self._file(left_out)) as part:
+        with atomic_file(self._file(left_out)) as part:
             part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "left_out": json.dumps(left_out)}))
 
     def _file(self, left_out: LeftOut) -> Path:

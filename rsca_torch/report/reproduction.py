@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
 import math
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from astropy.table import Table
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +22,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
-from rsca_torch.files import filled_folder, whole_folder
+from rsca_torch.files import atomic_folder, updated_folder
 from rsca_torch.report.pictures import save_figure
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "Value",
     "items_of",
     "published",
-    "published_rows",
     "reproduce",
     "summary_table",
     "write_summary",
@@ -157,7 +157,7 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
         log.warning("warning: %s is skipped: %s", name, error)
         return Outcome(name, title, [], "", str(error))
     outcome = Outcome(name, title, list(reproduced.values), reproduced.finding)
-    with whole_folder(out / name) as folder:
+    with atomic_folder(out / name) as folder:
         for file, table in reproduced.tables.items():
             table.write(folder / f"{file}.csv", format="ascii.csv")
         for file, figure in reproduced.figures.items():
@@ -200,42 +200,30 @@ def _path(name: str) -> Path:
     return EXPERIMENTS / "paper" / f"{name}.py"
 
 
-def published_rows() -> list[dict[str, str]]:
-    """What the paper prints: item, setting, cluster, members, value, uncertainty, source."""
-    with (EXPERIMENTS / "published.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
-
-
-def published() -> dict[tuple[str, str, str], tuple[float, float]]:
-    """(value, uncertainty) by (item, setting, cluster); an uncertainty that is not given is 0."""
-    return {
-        (row["item"], row["setting"], row["cluster"]): (float(row["value"]), float(row["uncertainty"] or 0))
-        for row in published_rows()
-    }
-
-
-HEAD = "experiment item setting cluster published uncertainty obtained low high same why".split()
+def published() -> pd.DataFrame:
+    """What the paper prints: members, value, uncertainty (0 where none is given), source; by item, setting, cluster."""
+    texts = dict.fromkeys(("item", "setting", "cluster", "source"), str)
+    table = pd.read_csv(EXPERIMENTS / "published.csv", comment="#", dtype=texts)
+    table = table.fillna({"cluster": "", "uncertainty": 0.0})
+    return table.set_index(["item", "setting", "cluster"]).sort_index()
 
 
 def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) -> None:
     """summary.csv and summary.md: published and obtained side by side, what each experiment found, its pictures."""
-    rows = [row for outcome in outcomes for row in _rows(outcome, simulated)]
-    with filled_folder(folder, "summary.md") as part:
-        with (part / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(HEAD)
-            table.writerows(rows)
+    summary = _summary(outcomes, simulated)
+    texts = summary.map(_short)
+    with updated_folder(folder, "summary.md") as part:
+        summary.to_csv(part / "summary.csv", index=False)
         lines = ["# The paper, item by item", ""]
         for outcome in outcomes:
             said = f"Skipped: {outcome.skipped}" if outcome.skipped else outcome.finding
             lines += [f"## {outcome.title}", "", said, ""]
             pictures = sorted((folder / outcome.name).glob("*.png"))
             lines += [line for each in pictures for line in (f"![{each.stem}]({outcome.name}/{each.name})", "")]
-            own = _rows(outcome, simulated)
-            if own:
-                lines += [f"| {' | '.join(HEAD[1:])} |", "|" + "---|" * (len(HEAD) - 1)]
-                lines += [f"| {' | '.join(_short(cell) for cell in row[1:])} |" for row in own]
-                lines.append("")
+            own = texts[texts["experiment"] == outcome.name].drop(columns="experiment")
+            if len(own):
+                rows = [own.columns, ["---"] * len(own.columns), *own.to_numpy()]
+                lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
         (part / "summary.md").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -244,43 +232,37 @@ def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:
     table = RichTable(box=None, padding=(0, 2, 0, 0))
     for name in ("experiment", "item", "setting", "published", "obtained", "same"):
         table.add_column(name, no_wrap=True)
+    summary = _summary(outcomes, simulated)
+    texts = summary[summary["cluster"] == ""].map(_short)
     for outcome in outcomes:
         if outcome.skipped:
             table.add_row(outcome.name, "skipped", outcome.skipped)
-        for row in _rows(outcome, simulated):
-            told = dict(zip(HEAD, row, strict=True))
-            if not told["cluster"]:
-                spread = f" ({_short(told['low'])}-{_short(told['high'])})" if told["low"] != "" else ""
-                obtained = f"{_short(told['obtained'])}{spread}"
-                table.add_row(
-                    *(str(told[name]) for name in HEAD[:3]), _short(told["published"]), obtained, told["same"]
-                )
+        for row in texts[texts["experiment"] == outcome.name].itertuples():
+            interval = f" ({row.low}-{row.high})" if row.low else ""
+            table.add_row(row.experiment, row.item, row.setting, row.published, f"{row.obtained}{interval}", row.same)
     return table
 
 
-def _rows(outcome: Outcome, simulated: bool) -> list[list[Any]]:
-    known = published()
-    rows = []
-    for value in outcome.values:
-        there = known.get((value.item, value.setting, value.cluster))
-        same = "" if there is None else ("yes" if _same(value, *there) else "no")
-        why = value.why or (SIMULATED if simulated and there is not None else "")
-        told = [math.nan, math.nan] if there is None else list(there)
-        numbers = [*told, value.value, value.low, value.high]
-        cells = ["" if math.isnan(number) else number for number in numbers]
-        rows.append([outcome.name, value.item, value.setting, value.cluster, *cells, same, why])
-    return rows
+def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
+    """One row for each number: what was published, what was obtained, and whether that is the same.
 
-
-def _same(value: Value, there: float, uncertainty: float) -> bool:
-    """Whether the intervals overlap; a number without one is an interval of no width."""
-    low = value.value if math.isnan(value.low) else value.low
-    high = value.value if math.isnan(value.high) else value.high
-    return low <= there + uncertainty and there - uncertainty <= high
+    It is where the intervals overlap; a number without one is an interval of no width.
+    """
+    names = "experiment item setting obtained low high cluster why".split()
+    obtained = [(outcome.name, *astuple(value)) for outcome in outcomes for value in outcome.values]
+    there = published()[["value", "uncertainty"]].rename(columns={"value": "published"})
+    table = pd.DataFrame(obtained, columns=names).join(there, on=["item", "setting", "cluster"])
+    low, high = (table[end].fillna(table["obtained"]) for end in ("low", "high"))
+    first, last = table["published"] - table["uncertainty"], table["published"] + table["uncertainty"]
+    known = table["published"].notna()
+    table["same"] = np.select([~known, (low <= last) & (first <= high)], ["", "yes"], "no")
+    if simulated:
+        table["why"] = table["why"].mask(known & (table["why"] == ""), SIMULATED)
+    return table["experiment item setting cluster published uncertainty obtained low high same why".split()]
 
 
 def _short(cell: Any) -> str:  # noqa: ANN401  (a number or a text)
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return cell if isinstance(cell, str) else "" if math.isnan(cell) else f"{cell:.4g}"
 
 
 def _without_nan(told: Mapping[str, Any]) -> dict[str, Any]:

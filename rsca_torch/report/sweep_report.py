@@ -64,7 +64,7 @@ def _cells(groups: pd.DataFrame, varied: list[str], baseline: str) -> pd.DataFra
     short = {name: name.removeprefix("compressor.") for name in (N_COMPONENTS, NOISE)}
     seeds, percent = groups["rates"].map(len), 100 * groups.select_dtypes(float)
     spread = percent["spread"].map("{:.2f}".format)
-    less = [
+    minus = [
         "" if np.isnan(d.difference)
         else f"{d.difference:+.2f} ({d.difference_low:+.2f},{d.difference_high:+.2f})"
         for d in percent.itertuples()
@@ -78,7 +78,7 @@ def _cells(groups: pd.DataFrame, varied: list[str], baseline: str) -> pd.DataFra
             "seeds": seeds.astype(str),
             "mean": percent["mean"].map("{:.2f}".format),
             "spread": spread.where(percent["spread"].notna(), ""),
-            f"less {baseline} (68 %)": [cell and cell + more for cell, more in zip(less, part, strict=True)],
+            f"minus {baseline} (68 %)": [cell and cell + more for cell, more in zip(minus, part, strict=True)],
         }
     )
 

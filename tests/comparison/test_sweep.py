@@ -28,7 +28,7 @@ from rsca_torch.cli.main import COMMANDS, CONFIG, main
 from rsca_torch.comparison.finished_run import finished_rate
 from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
-from rsca_torch.files import filled_folder
+from rsca_torch.files import updated_folder
 from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.lightning import _EachIteration
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
@@ -262,7 +262,7 @@ def test_a_folder_is_filled_at_the_end_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "kept.txt").write_text("mine")
 
     def stop():
-        with filled_folder(tmp_path) as part:
+        with updated_folder(tmp_path) as part:
             (part / "results.json").write_text("{}")
             raise ZeroDivisionError
 
@@ -271,7 +271,7 @@ def test_a_folder_is_filled_at_the_end_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     moved, replace = [], Path.replace
     monkeypatch.setattr(Path, "replace", lambda self, target: moved.append(target.name) or replace(self, target))
-    with filled_folder(tmp_path) as part:
+    with updated_folder(tmp_path) as part:
         (part / "results.json").write_text("{}")
         (part / "logs" / "fold").mkdir(parents=True)
         (part / "logs" / "fold" / "metrics.csv").write_text("1")

@@ -85,7 +85,7 @@ def test_too_few_and_too_many_components_are_worse(by_pca):
     assert seen[20] < validated[20]
     assert seen[110] < 0.1 * validated[110]
     assert "lowest with 20 components" in reproduced.finding
-    assert {value.item for value in reproduced.values} <= {item for item, _, _ in published()}
+    assert {value.item for value in reproduced.values} <= {item for item, _, _ in published().index}
 
 
 def test_components_do_not_help_where_clusters_are_none(by_pca):
@@ -254,7 +254,7 @@ def test_what_is_close_and_what_has_no_gap_is_not_parted(separation, valley):
 
 def test_transformed_spectra_are_best(assembly):
     reproduced = script("figure4").reproduce(assembly)
-    settings = {setting for item, setting, _ in published() if item == "ablation"}
+    settings = {setting for item, setting, _ in published().index if item == "ablation"}
     assert {value.setting for value in reproduced.values if value.item == "ablation"} == settings
     on = {"spectra": assembly.spectra, "abundance subset": assembly.abundances("abundance_subset")}
     for name, kind, make in [
@@ -287,7 +287,9 @@ def test_every_cluster_from_spectra_and_from_abundances(assembly):
         rates = rates_without(assembly, representation, ScaledComponents)
         told = {value.cluster: value.value for value in reproduced.values if value.cluster and value.setting == setting}
         assert told == pytest.approx({name: rate for name, (rate, _) in rates.items() if np.isfinite(rate)})
-        assert set(told) <= {cluster for item, of, cluster in published() if (item, of) == ("per_cluster", setting)}
+        assert set(told) <= {
+            cluster for item, of, cluster in published().index if (item, of) == ("per_cluster", setting)
+        }
         assert of(reproduced, "per_cluster mean", setting).value == pytest.approx(mean(rates))
     assert "published: 1.92 %" in reproduced.finding
     assert "published: 2.28 %" in reproduced.finding
