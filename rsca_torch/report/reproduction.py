@@ -75,7 +75,8 @@ class Value:
         cls, item: str, setting: str, row: Table.Row, names: Sequence[str] = ("doppelganger_rate", "low", "high")
     ) -> Value:
         """A row's number and the ends of its interval, from the columns of those names."""
-        return cls(item, setting, *(float(row[name]) for name in names))
+        value, low, high = (float(row[name]) for name in names)
+        return cls(item, setting, value, low, high)
 
 
 @dataclass(frozen=True)
