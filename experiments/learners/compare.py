@@ -100,7 +100,7 @@ def pooled(results: Sequence[LOCOResult]) -> LOCOResult:
     return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan))
 
 
-def drawn(rates: Mapping[str, np.ndarray]) -> Figure:
+def drawing(rates: Mapping[str, np.ndarray]) -> Figure:
     """A row a learner, a point a survey, a bar at their mean."""
     figure = Figure(figsize=(7, 0.5 + 0.32 * len(rates)), layout="constrained")
     axes = figure.subplots()
@@ -151,7 +151,7 @@ def main() -> None:
             f"| {won} of {len(surveys)} |"
         )
     picture = given.folder / "learners.png"
-    drawn(rates).savefig(picture, dpi=150, metadata={"Software": None})
+    drawing(rates).savefig(picture, dpi=150, metadata={"Software": None})
     print(f"\n{picture}")
 
 

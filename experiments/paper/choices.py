@@ -1,4 +1,7 @@
-"""Where the authors' program differs from the paper's text: what each choice does to the rate."""
+"""Where the authors' program departs from the paper's text: what each choice alone, and all of them, do to the rate.
+
+Source: sections 3.2 to 4.2 of the paper beside the program (drd13/RSCA); docs/paper.md lists the choices.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def reproduce(
         rows.append((*way[:4], *told))
     table = Table(rows=rows, names=HEAD)
     values = [Value.of(f"choices {row['representation']}", str(row["choice"]), row) for row in table]
-    return Reproduced(values, found(table), {"choices": table}, {"choices": drawing(table)})
+    return Reproduced(values, finding(table), {"choices": table}, {"choices": drawing(table)})
 
 
 def of_spectra(
@@ -142,7 +145,7 @@ def compressed(assembly: Assembly, settings: dict[str, Any], start: MaskedPPCA |
     return represent(assembly.field, assembly.members, fit)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """The rate in the way of the text and of the program, and which choices matter."""
     spectra = table[table["representation"] == "spectra"]
     text, code = spectra[0], spectra[-1]

@@ -1,4 +1,7 @@
-"""Figure 2: the rate against the number of components, with and without cross-validation."""
+"""Figure 2: too few components of step 1 lose chemistry, too many learn the training clusters by heart.
+
+The rate against the number of components, with and without cross-validation. Source: section 4.3 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ def reproduce(assembly: Assembly, n_components: Sequence[int]) -> Reproduced:
         f"{100 * table[table['kind'] == KINDS[False]]['doppelganger_rate'].min():.2f} %."
     )
     values = [Value.of(f"pca_dimensions {row['kind']}", str(row["n_components"]), row) for row in table]
-    return Reproduced(values, finding, {"figure2": table}, {"figure2": drawn(table)})
+    return Reproduced(values, finding, {"figure2": table}, {"figure2": drawing(table)})
 
 
-def drawn(table: Table) -> Figure:
+def drawing(table: Table) -> Figure:
     """Both curves with their 68 % intervals."""
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,7 @@
-"""Figure 3: what the most important features follow, and the two alpha sequences in them."""
+"""Figure 3: which labels the most important features follow, and which feature parts the two alpha sequences.
+
+Source: section 4.4 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ def reproduce(assembly: Assembly, features: int, labels: Sequence[str], high_alp
     high = above(fe_h, alpha_m, **high_alpha)[known]
     members_high = above(assembly.column("FE_H", True), assembly.column("ALPHA_M", True), **high_alpha)
     parts = [sequences(feature[known], fe_h[known], high) for feature in sample.T]
-    told = f"{followed(table)} {found(parts, high, members_high)}"
+    told = f"{followed(table)} {finding(parts, high, members_high)}"
     tables = {
         "figure3": table,
         "figure3_sequences": Table(rows=[(n, *part, part.parted) for n, part in enumerate(parts, 1)], names=PARTED),
@@ -179,7 +182,7 @@ def followed(table: Table) -> str:
     return f"Labels that features follow most, with the variance that they explain and Spearman's correlation: {told}."
 
 
-def found(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
+def finding(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
     """Where the alpha sequences are."""
     there = {number: part for number, part in enumerate(parts, 1) if part.parted}
     counts = (f"{flags.sum()} of {len(flags)}" for flags in (high, members_high))

@@ -1,4 +1,7 @@
-"""Figure 4: rates of spectra and abundances, raw, scaled and transformed."""
+"""Figure 4: spectra tell siblings from strangers better than abundances do, and RSCA better than raw distances.
+
+Rates on spectra, all abundances and a subset: raw, scaled and transformed by RSCA. Source: section 4.5 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def reproduce(assembly: Assembly) -> Reproduced:
         for row in table
         if np.isfinite(row["difference"])
     ]
-    return Reproduced(values, found(table), {"figure4": table}, {"figure4": draw_rates(comparison)})
+    return Reproduced(values, finding(table), {"figure4": table}, {"figure4": draw_rates(comparison)})
 
 
 def rates_of(comparison: Comparison) -> Table:
@@ -52,7 +55,7 @@ def rates_of(comparison: Comparison) -> Table:
     return Table(rows=rows, names=HEAD)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What each representation comes to, and how far it is from transformed spectra."""
     rates = {(row["representation"], row["kind"]): row for row in table}
     told = [

@@ -1,4 +1,4 @@
-"""Figure 5: the rate against the number of clusters that a learner is trained on."""
+"""Figure 5: the more clusters a learner is trained on, the lower the rate. Source: section 4.7 of the paper."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def reproduce(
             means.append((number, training, done.sum(), (~done).sum(), *_mean(of_draws[done]), *interval))
     table = Table(rows=means, names=MEAN)
     tables = {"figure5": table, "figure5_draws": Table(rows=rows, names=DRAW)}
-    return Reproduced([_value(row) for row in table], found(table), tables, {"figure5": drawing(table)})
+    return Reproduced([_value(row) for row in table], finding(table), tables, {"figure5": drawing(table)})
 
 
 def _drawn(of: int, number: int, draws: int, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -139,7 +139,7 @@ def _value(row: Table.Row) -> Value:
     return Value.of(item, str(row["training_clusters"]), row)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What becomes of the rate from the fewest to the most training clusters."""
     few, most = (table[table["training_clusters"] == pick(table["training_clusters"])] for pick in (np.min, np.max))
     said = [

@@ -1,4 +1,7 @@
-"""Figure 6: interstellar features, found as what stars of high extinction have and a plane of others lacks."""
+"""Figure 6: what interstellar gas leaves in spectra, seen as what a plane of stars of low extinction lacks.
+
+Mean residual of stars of high extinction about that plane, and the intervals to censor. Source: Appendix A.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ def reproduce(assembly: Assembly, uncensored: str | None, n_components: int, **f
     ]
     values.append(Value("interstellar bands", "censored, A", sum(one.end - one.first for one in features)))
     tables = {"figure6_intervals": intervals(features, authors), "figure6": spectrum(found, on.field.wavelength)}
-    return Reproduced(values, said, tables, {"figure6": drawn(found, on.field.wavelength, features, authors, finding)})
+    figure = drawing(found, on.field.wavelength, features, authors, finding)
+    return Reproduced(values, said, tables, {"figure6": figure})
 
 
 def at(band: float, found: Residuals, angstrom: np.ndarray) -> tuple[float, float]:
@@ -91,7 +95,7 @@ def spectrum(found: Residuals, angstrom: Any) -> Table:
     )
 
 
-def drawn(
+def drawing(
     found: Residuals,
     angstrom: Any,
     features: Sequence[Feature],

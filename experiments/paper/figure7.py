@@ -1,4 +1,7 @@
-"""Figure 7: where spectra depend on radial velocity, as residuals of fast stars about a plane of slow ones."""
+"""Figure 7: where spectra depend on radial velocity, as residuals of fast stars about a plane of slow ones.
+
+Source: Appendix B of the paper.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def reproduce(
         curves[f"stars_{name}"] = found.stars.long().numpy()
         curves[f"absolute_residual_{name}"] = found.absolute.numpy()
     tables = {"figure7_regions": table, "figure7": curves}
-    return Reproduced(values, said, tables, {"figure7": drawn(told, angstrom.numpy(), fewest_stars, air, bands)})
+    return Reproduced(values, said, tables, {"figure7": drawing(told, angstrom.numpy(), fewest_stars, air, bands)})
 
 
 def excesses(
@@ -139,7 +142,7 @@ def relative_sizes(plane: MaskedPPCA, source: AnySpectra, within: Tensor) -> Ten
     return torch.cat(sizes)
 
 
-def drawn(
+def drawing(
     told: Mapping[str, Residuals],
     angstrom: np.ndarray,
     fewest_stars: int,

@@ -1,4 +1,7 @@
-"""Figure 8 (Appendix C): whether siblings that were observed on the same nights are more alike than other siblings."""
+"""Figure 8: whether siblings that were observed on the same nights are more alike than other siblings.
+
+Where they are, the spectra tell of the night and not of the stars alone. Source: Appendix C of the paper.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,7 @@ def reproduce(assembly: Assembly, fewest: int, permutations: int, plates: int) -
     table, pairs_table = Table(rows=tests, names=TEST), Table(rows=rows, names=PAIR)
     values = [value for row in table for value in _values(row)]
     tables = {"figure8": table, "figure8_pairs": pairs_table}
-    return Reproduced(values, found(table, counted), tables, {"figure8": drawing(table, pairs_table)})
+    return Reproduced(values, finding(table, counted), tables, {"figure8": drawing(table, pairs_table)})
 
 
 def siblings(assembly: Assembly, on: Representation) -> Iterator[Siblings]:
@@ -221,7 +224,7 @@ def _values(row: Table.Row) -> list[Value]:
     return [difference, Value(item, "p", float(row["p"])), Value(item, "p, K-S", float(row["p_kolmogorov_smirnov"]))]
 
 
-def found(table: Table, counted: str) -> str:
+def finding(table: Table, counted: str) -> str:
     """By how much siblings observed apart are farther from each other, and whether that may be chance."""
     said = [
         f"{100 * row['apart_minus_together']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}) from "

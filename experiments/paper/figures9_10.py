@@ -1,4 +1,4 @@
-"""Figures 9 and 10 (Appendix E): distances of siblings and strangers, cluster by cluster."""
+"""Figures 9 and 10: distances of siblings and of strangers, cluster by cluster. Source: Appendix E of the paper."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reproduce(assembly: Assembly) -> Reproduced:
         for figure, part in (("figure9", names[:half]), ("figure10", names[half:]))
         if part
     }
-    return Reproduced(values, found(results, table), {"figures9_10": table}, figures)
+    return Reproduced(values, finding(results, table), {"figures9_10": table}, figures)
 
 
 def judged(assembly: Assembly) -> Iterator[Result]:
@@ -75,7 +75,7 @@ def published_mean(setting: str) -> float:
     return float(np.average(there["value"], weights=there["members"]))
 
 
-def found(results: list[Result], table: Table) -> str:
+def finding(results: list[Result], table: Table) -> str:
     """The weighted means beside those of the published rates, and which clusters have none."""
     told = []
     for result in results:

@@ -56,8 +56,8 @@ def reproduce(assembly: Assembly, max_metallicity: float) -> Reproduced:
         Value.of(f"fixed_metallicity {row['representation']}", f"{row['learner']}, {row['pairs']}", row)
         for row in table
     ]
-    finding = found(table, max_metallicity, unknown)
-    return Reproduced(values, finding, {"fixed_metallicity": table}, {"fixed_metallicity": drawing(table)})
+    told = finding(table, max_metallicity, unknown)
+    return Reproduced(values, told, {"fixed_metallicity": table}, {"fixed_metallicity": drawing(table)})
 
 
 def representations(assembly: Assembly) -> Iterator[Representation]:
@@ -82,7 +82,7 @@ def _counts(result: LOCOResult) -> tuple[int, int]:
     return sum(pairs > 0 for pairs in result.pairs.values()), sum(result.pairs.values())
 
 
-def found(table: Table, max_metallicity: float, unknown: int) -> str:
+def finding(table: Table, max_metallicity: float, unknown: int) -> str:
     """How much more alike strangers of like metallicity are, and who tells them best."""
     said = []
     for all_pairs, alike in zip(table[table["pairs"] == PAIRS[0]], table[table["pairs"] == PAIRS[1]], strict=True):

@@ -1,4 +1,7 @@
-"""Sections 4.5 and 4.6: the paper's headline with the survey's own numbers."""
+"""The paper's headline with the survey's own numbers: spectra against abundances, and how few dimensions suffice.
+
+Source: abstract and sections 4.5 and 4.6 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def reproduce(assembly: Assembly, dimensions: Sequence[int], level: float) -> Re
         *(Value("dimensions that suffice", f"as good as {than}", number) for than, number in enough.items()),
     ]
     figures = {"headline": drawing(tried, others)}
-    return Reproduced(values, found(spectra, subset, enough, level), {"headline": table}, figures)
+    return Reproduced(values, finding(spectra, subset, enough, level), {"headline": table}, figures)
 
 
 def compared(tried: Mapping[int, LOCOResult], others: Mapping[str, LOCOResult], level: float) -> Table:
@@ -69,7 +72,7 @@ def fewest(table: Table, than: str) -> float:
     return float(enough["dimensions"].min()) if len(enough) else np.nan
 
 
-def found(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], level: float) -> str:
+def finding(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], level: float) -> str:
     """The paper's sentence, with what it says."""
     there = published()["value"]
     paper = (

@@ -1,4 +1,4 @@
-"""Beyond the paper: what the embedding tells of temperature, velocity, fibre and the like, beside what it should."""
+"""Beyond the paper: what the embedding tells of temperature, velocity, fibre and the like, which are not chemistry."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def reproduce(
     ]
     verdict = verdict_of(table, tolerated)
     tables = {"leaks": table, "leaks_verdict": verdict}
-    return Reproduced(values, found(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
+    return Reproduced(values, finding(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
 
 
 def embedded(assembly: Assembly) -> tuple[NDArray[np.float64], float]:
@@ -209,7 +209,7 @@ def verdict_of(table: Table, tolerated: float) -> Table:
     return Table(rows=rows, names=["label", *names])
 
 
-def found(table: Table, verdict: Table, tolerated: float, lacking: Sequence[str]) -> str:
+def finding(table: Table, verdict: Table, tolerated: float, lacking: Sequence[str]) -> str:
     """What leaks, what does not, and how well chemistry is told."""
     beyond = BEYOND.replace(" ", "_")
     leaks = [f"{row['label']} ({100 * row[beyond]:.0f} %)" for row in verdict if row["verdict"] == "leak"]

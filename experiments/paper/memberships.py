@@ -1,4 +1,4 @@
-"""Beyond the paper: what wrong members do to the rate, with spreads by MAD and by standard deviation."""
+"""Beyond the paper: how wrong members in the list raise the rate, with spreads by MAD and by standard deviation."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def reproduce(assembly: Assembly, shares: Sequence[float], mistakes: Sequence[st
         Value.of(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", row) for row in table
     ]
     tables = {"memberships": table, "memberships_draws": of_draws}
-    return Reproduced(values, found(table, of_draws), tables, {"memberships": drawing(table)})
+    return Reproduced(values, finding(table, of_draws), tables, {"memberships": drawing(table)})
 
 
 @dataclass
@@ -138,7 +138,7 @@ def mean_of(results: Sequence[LOCOResult]) -> LOCOResult:
     return replace(results[0], cluster_rates=rates)
 
 
-def found(table: Table, of_draws: Table) -> str:
+def finding(table: Table, of_draws: Table) -> str:
     """The rates with fewest and most mistakes, and how much higher those by standard deviation are, draw by draw."""
     said = {}
     for mistake in dict.fromkeys(table["mistake"]):

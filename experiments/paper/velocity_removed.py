@@ -1,4 +1,4 @@
-"""Appendix B: what stars of equal radial velocity share, projected out of the spectra, and what that costs."""
+"""Appendix B, last paragraph: what stars of equal radial velocity share, taken out of spectra, and what that costs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def reproduce(assembly: Assembly, remove: str, planted: Mapping[str, float], fol
         cost = paired_difference(results[PLANTED, AFTER][1], results[other][1])
         values.append(Value("velocity removed", f"planted, after minus {what}: rate", cost.value, cost.low, cost.high))
     tables = {"velocity_removed": table, "velocity_removed_features": features}
-    return Reproduced(values, found(table), tables, {"velocity_removed": drawing(table, features)})
+    return Reproduced(values, finding(table), tables, {"velocity_removed": drawing(table, features)})
 
 
 class Planted:
@@ -136,7 +136,7 @@ def r2_of(embedded: NDArray[np.float64], label: NDArray[np.float64], folds: int,
     return explained(np.square(target - told), np.square(target - target.mean()), seed)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What was told before and after, and what the projection costs."""
     said = []
     for survey in (OBSERVED, PLANTED):

@@ -31,9 +31,8 @@ class TestBenchmarks:
         assert all(name in printed for name in ("fit_ppca", "pyppca", "scikit-learn"))
 
     def test_scaling(self, store):
-        assert "isotropic" in printed_alone(
-            "benchmarks/scaling.py", store, "--stars", 200, "--components", 3, "--noise", "isotropic"
-        )
+        small = ("--stars", 200, "--components", 3, "--noise", "isotropic")
+        assert "isotropic" in printed_alone("benchmarks/scaling.py", store, *small)
 
     def test_acceleration(self, store):
         small = ("--stars", 200, "--components", 3, "--limit", 60)
@@ -49,6 +48,5 @@ class TestBenchmarks:
 
     def test_leave_one_cluster_out(self):
         small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)
-        assert re.search(
-            r"largest.*\b0\b", printed_by("benchmarks/leave_one_cluster_out.py", *small).lower(), re.DOTALL
-        )
+        printed = printed_by("benchmarks/leave_one_cluster_out.py", *small).lower()
+        assert re.search(r"largest.*\b0\b", printed, re.DOTALL)

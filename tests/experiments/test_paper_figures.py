@@ -310,7 +310,7 @@ def judged_clusters(assembly):
     table = figures.Table(
         rows=[row for result in results for row in figures.rows_of(result, names)], names=figures.HEAD
     )
-    return results, table, figures.found(results, table)
+    return results, table, figures.finding(results, table)
 
 
 def test_clusters_whose_members_lack_abundances_are_named(assembly):
