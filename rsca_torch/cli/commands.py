@@ -36,6 +36,7 @@ from rsca_torch.comparison.gathering import gather
 from rsca_torch.comparison.representation import (
     Representation,
     abundances,
+    compared_values,
     represent_with_each,
     sees_spectra,
     side_by_side,
@@ -124,6 +125,7 @@ def compare(config: DictConfig) -> float:
         others = _abundances(config, field, members)
         pairs = hydra.utils.instantiate(config.pairs)
         pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
+        compared_values(pairs, store.stars)
         with progress() as told:
             removal = removal_for(config, store, told, field)
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
@@ -141,7 +143,7 @@ def compare(config: DictConfig) -> float:
             keep_learner(folder, learner, model)
             if config.figures:
                 log.info("drawing")
-                draw_run(folder, comparison, learner, model)
+                draw_run(folder, comparison, learner, model, store.segments)
     how.forget()
     print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)

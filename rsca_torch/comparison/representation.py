@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "MakeLearner",
     "Representation",
     "abundances",
+    "compared_values",
     "represent",
     "represent_with_each",
     "sees_spectra",
@@ -116,11 +118,22 @@ class Representation:
 
     def allowed(self, pairs: AllowedPairs) -> Tensor:
         """(M, F) bool: the pairs that may be compared."""
-        velocity, extinction = (
-            [torch.from_numpy(stars.values(role)) for stars in (self.member_stars, self.field_stars)]
-            for role in ("velocity", "extinction")
-        )
-        return pairs(*velocity, *extinction)
+        members, field = (compared_values(pairs, stars) for stars in (self.member_stars, self.field_stars))
+        return pairs(members[0], field[0], members[1], field[1])
+
+
+def compared_values(pairs: AllowedPairs, stars: Stars) -> list[Tensor]:
+    """[(N,) velocities, (N,) extinctions] of stars whose pairs are to be judged; NaN where `pairs` compares none.
+
+    Raises:
+        InputError: no column plays a role that is compared, i.e. whose limit is not None.
+    """
+    limits = inspect.signature(pairs).parameters
+    values = []
+    for role in ("velocity", "extinction"):
+        idle = f"max_{role}" in limits and limits[f"max_{role}"].default is None
+        values.append(np.full(len(stars), np.nan) if idle else stars.values(role))
+    return [torch.from_numpy(each) for each in values]
 
 
 def sees_spectra(make_learner: MakeLearner) -> bool:

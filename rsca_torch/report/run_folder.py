@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,14 @@ def keep_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
 
 
 @torch.no_grad()
-def draw_run(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None) -> None:
-    """Pictures of the comparison and of `learner`, the judged one fitted on all clusters."""
+def draw_run(
+    folder: Path,
+    comparison: Comparison,
+    learner: Learner,
+    model: RSCA | None,
+    segments: Mapping[str, tuple[float, float]],
+) -> None:
+    """Pictures of the comparison and of `learner`, the judged one fitted on all clusters; segments as of `Store`."""
     judged = comparison.results[0]
     on = judged.representation
     save_figure(draw_rates(comparison), folder, "rates")
@@ -80,6 +87,6 @@ def draw_run(folder: Path, comparison: Comparison, learner: Learner, model: RSCA
             save_figure(figure, folder, f"distances_{result.representation.name}")
     field, members = learner(on.field), learner(on.members)
     if model is not None and on.ppca is not None:
-        save_figure(draw_weights(model.weight, model.wavelength), folder, "weights")
+        save_figure(draw_weights(model.weight, model.wavelength, segments), folder, "weights")
         field, members = ((z / on.ppca.scales - model.centre) @ model.rotation.T for z in (on.field, on.members))
     save_figure(draw_features(on, field, members), folder, "features")
