@@ -97,7 +97,7 @@ def test_ids_of_nineteen_digits_stay_what_they_are():
         (
             {"id": "sobject_id", "velocity": "v_rad"},
             r"role velocity=v_rad: the star table has no such column, but sobject_id, field, rv, snr; the role is "
-            r"needed by the pairs that rsca compare allows .*compressor.remove=velocity; name another, or null to do without",
+            r"needed by the pairs that rsca compare allows .*remove=velocity; name another, or null to do without",
         ),
         ({"id": "ID"}, r"role id=ID: the star table has no such column.*it names a star; name another$"),
         ({}, r"no column plays the role id, which names a star; there are sobject_id, .*: give id=NAME"),
@@ -129,3 +129,8 @@ def test_roles_that_cannot_be_played(table, roles, message):
 def test_what_is_not_there(table, name, message):
     with pytest.raises(InputError, match=message):
         Stars.of(table, id="sobject_id").values(name)
+
+
+def test_numbers_are_no_text(table):
+    with pytest.raises(InputError, match="role velocity=field: a column of numbers expected, got <U4"):
+        _ = Stars.of(table, id="sobject_id", velocity="field").velocity

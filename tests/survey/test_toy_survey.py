@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,56 +18,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
-READER = '''
-"""One npz file: wavelength (P,), flux and error (N, P), mask (N, P) of bad pixels, number, family and speed (N,)."""
-
-import numpy as np
-from astropy.table import Table
-
-from rsca_torch.survey.grid import Grid
-from rsca_torch.survey.reader import Listing, Measured, Reader
-
-
-class Toy(Reader):
-    roles = {"id": "number"}
-
-    def __init__(self, root, file="toy.npz"):
-        super().__init__(root)
-        self.file = file
-
-    @property
-    def arrays(self):
-        return np.load(self.root / self.file)
-
-    @property
-    def grid(self):
-        return Grid(self.arrays["wavelength"], {"short": (0, 20), "long": (22, 40)})
-
-    def list_stars(self, columns):
-        arrays = self.arrays
-        stars = Table({name: arrays[name] for name in ("number", "family", "speed", "teff")})
-        stars["FILE"] = [f"{self.file}[{row}]" for row in range(len(stars))]
-        stars["ROW"] = np.arange(len(stars))
-        return Listing(stars)
-
-    def read(self, star):
-        flux, error, mask = (self.arrays[name][star["ROW"]] for name in ("flux", "error", "mask"))
-        return Measured(flux, error, ~mask)
-'''
-
-YAML = """
-defaults:
-  - /censoring@censoring: none
-  - _self_
-_target_: rsca_torch.survey.survey.Survey
-_convert_: all
-name: toy
-root: ???
-reader: {_target_: toy_reader.Toy, _partial_: true}
-file: toy.npz
-cuts: [{name: cool, column: teff, below: 6000}]
-roles: {id: number, group: family, velocity: speed, extinction: null}
-"""
+PAGE = (Path(__file__).parents[2] / "docs" / "surveys.md").read_text(encoding="utf-8")
+SOURCES = dict(re.findall(r"`([\w./]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL))
 
 NUMBER = 4_611_686_018_427_387_904  # 2^62: a float of it would be another number for most stars
 
@@ -81,7 +35,7 @@ def write_toy(path):
     error = rng.uniform(0.01, 0.02, size=(len(family), 40))
     flux = 0.9 + 0.03 * latents @ rng.normal(size=(3, 40)) + error * rng.normal(size=error.shape)
     mask = rng.random(flux.shape) < 0.05
-    flux[mask] = 0.5
+    flux[mask], error[mask] = 0.5, np.where(rng.random(mask.sum()) < 0.5, 0.01, np.nan)
     teff = np.full(len(family), 4500.0)
     teff[7] = 7000.0
     np.savez(
@@ -95,8 +49,8 @@ def toy(tmp_path_factory):
     """A folder with the reader, its YAML, the data, and the store that `rsca ingest` made of them."""
     folder = tmp_path_factory.mktemp("toy")
     (folder / "conf" / "survey").mkdir(parents=True)
-    (folder / "conf" / "survey" / "toy.yaml").write_text(YAML)
-    (folder / "toy_reader.py").write_text(READER)
+    for name in ("toy_reader.py", "conf/survey/toy.yaml"):
+        (folder / name).write_text(SOURCES[name], encoding="utf-8")
     write_toy(folder / "toy.npz")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
