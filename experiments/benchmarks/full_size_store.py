@@ -18,19 +18,22 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import hydra
 import numpy as np
 from astropy.table import Table
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from rsca_torch.spectra.stars import Stars
-from rsca_torch.survey.apogee import abundance_column, grid, spectrum_files
+from rsca_torch.learners.registry import CONFIG
+from rsca_torch.spectra.stars import Stars, abundance_column
+from rsca_torch.survey.apogee import GRID, ROLES
+from rsca_torch.survey.apogee_catalogue import spectrum_files
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated import SimulatedSurvey
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial, require_free
-from rsca_torch.survey.survey import ROLES_OF_APOGEE
 
 RELEASE = RELEASES["dr16"]
 SURVEY = SimulatedSurvey(release=RELEASE.name)
@@ -38,8 +41,9 @@ SURVEY = SimulatedSurvey(release=RELEASE.name)
 
 def chosen_bins(n_bins: int) -> tuple[Censoring, np.ndarray]:
     """The rule and the pixels: the authors' ranges censored where enough bins are left."""
-    for censoring in (Censoring(), Censoring(interstellar_pixels=())):
-        trusted = np.flatnonzero(censoring.trusted_bins(grid()))
+    authors = hydra.utils.instantiate(OmegaConf.load(CONFIG / "censoring" / "authors.yaml"))
+    for censoring in (authors, Censoring()):
+        trusted = np.flatnonzero(censoring.trusted_bins(GRID))
         if n_bins <= len(trusted):
             return censoring, trusted[np.linspace(0, len(trusted) - 1, n_bins).astype(int)]
     raise SystemExit(f"--bins must be at most {len(trusted)}, the pixels on the chips")
@@ -85,7 +89,7 @@ def write(out: Path, n_stars: int, n_bins: int, n_members: int, n_clusters: int,
     drawing, measuring, observing = np.random.SeedSequence(seed).spawn(3)
     stars = observations(n_stars - n_members, n_members, n_clusters, np.random.default_rng(drawing))
     table = star_table(stars, np.random.default_rng(measuring))
-    partial = Partial(out, json.dumps([n_stars, n_bins, n_members, n_clusters, seed]), bins, grid().wavelength[bins])
+    partial = Partial(out, json.dumps([n_stars, n_bins, n_members, n_clusters, seed]), bins, GRID.wavelength[bins])
     n_valid = 0
     for rows, flux, error in spectra(stars, bins, observing):
         valid = censoring.valid(flux, error)
@@ -94,8 +98,8 @@ def write(out: Path, n_stars: int, n_bins: int, n_members: int, n_clusters: int,
             partial.append(flux, error, valid, {})
     survey = {"simulated": {"seed": seed}, "censoring": asdict(censoring)}
     steps = [{"cut": "simulated", "removed": 0, "kept": n_stars}]
-    told = {"survey": survey, "censoring": survey["censoring"], "segments": grid().edges(), "lone_members": []}
-    partial.finish(Stars.of(table, **ROLES_OF_APOGEE), steps, [], told)
+    told = {"survey": survey, "censoring": survey["censoring"], "segments": GRID.edges(), "lone_members": []}
+    partial.finish(Stars.of(table, **ROLES), steps, [], told)
     return Store.open(out), 1 - n_valid / (n_stars * n_bins)
 
 

@@ -2,10 +2,9 @@
 
 Step 1 as `rsca compare` has it, then every learner of conf/learner leaves one cluster out on the same latents, folds
 and pairs; those with a loss also from a random start (init=random), the siamese network also with a hidden layer. The
-learner of spectra sees the spectra themselves and starts from the same step 1, which is fitted once more for it.
-Prints, as Markdown, the mean and range of the rate over surveys, and how much it exceeds RSCA's: all surveys' clusters
-together, drawn with replacement in pairs, 68 % interval. Draws it as learners.png. Latents and finished folds are kept
-in the folder, and are not computed again.
+learner of spectra sees the spectra themselves and starts from the same step 1. Prints, as Markdown, the mean and range
+of the rate over surveys, and that rate minus RSCA's: all surveys' clusters together, drawn with replacement in pairs,
+68 % interval. Draws it as learners.png. Step 1 and finished folds are kept in the folder, and are not computed again.
 """
 
 from __future__ import annotations
@@ -20,24 +19,16 @@ from pathlib import Path
 
 import hydra
 import numpy as np
-import torch
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
-from torch import Tensor
 
 from rsca_torch.cli.main import CONFIG
-from rsca_torch.comparison.compression import without_candidates
-from rsca_torch.comparison.representation import Representation, represent, sees_spectra
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import NumericalWarning
-from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
-from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
-from rsca_torch.files import atomic_file
 from rsca_torch.learners import Learner
 from rsca_torch.survey.simulated.store import simulated_store
-from rsca_torch.survey.store import Store
 
 RANDOM, HIDDEN = ["learner.init=random"], ["learner.hidden=[64]"]
 #: name in the table: what to compose
@@ -78,44 +69,19 @@ def makers(names: Sequence[str], further: Sequence[str]) -> dict[str, Callable[[
     return made
 
 
-def represented(config: DictConfig, store: Store) -> Representation:
-    """Spectra in the principal coordinates of step 1, as `rsca compare` has them."""
-    compressor = hydra.utils.instantiate(without_candidates(config.compressor))
-    return represent(store.select(~store.is_member), store.select(store.is_member), compressor)
-
-
-def latents(config: DictConfig, store: Store, file: Path) -> tuple[Tensor, Tensor]:
-    """(field, members) in the principal coordinates of step 1; kept in a file."""
-    if not file.exists():
-        on = represented(config, store)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(file) as part:
-            torch.save({"field": on.field, "members": on.members}, part)
-    kept = torch.load(file, weights_only=True)
-    return kept["field"], kept["members"]
-
-
 def rates_of(
     seed: int, folder: Path, learners: Mapping[str, Callable[[], Learner]], further: Sequence[str]
 ) -> dict[str, LOCOResult]:
     """Of every learner on one survey."""
-    config: DictConfig = compose("compare", [f"seed={seed}", f"simulated={folder}/surveys/seed-{seed}", *further])
-    store: Store = simulated_store(config)
-    field, members = latents(config, store, folder / f"seed-{seed}" / "latents.pt")
-    tables = store.stars[store.is_member], store.stars[~store.is_member]
-    columns = [np.asarray(table[name], dtype=float) for name in ("VHELIO_AVG", "AK_TARG") for table in tables]
-    allowed, clusters = allowed_pairs(*columns), np.asarray(tables[0]["CLUSTER"], dtype=str)
+    kept = [f"simulated={folder}/surveys/seed-{seed}", f"checkpoints={folder}/checkpoints"]
+    config = compose("compare", [f"seed={seed}", *kept, *further])
+    assembly = Assembly(config, simulated_store(config))
     results = {}
-    spectra: Representation | None = None  # where a learner sees them
     for name, make in learners.items():
-        content = f"{code_of(make())} {store.checksum} {make.args}"
-        kept = FoldFiles(folder / f"seed-{seed}" / "folds" / hashlib.sha256(content.encode()).hexdigest()[:16])
-        stars, suited = (field, members), make
-        if sees_spectra(make):
-            spectra = spectra or represented(config, store).seen_by(make)
-            stars, suited = (spectra.field, spectra.members), spectra.suited(make)
+        content = f"{code_of(make())} {assembly.store.checksum} {make.args}"
+        folds = FoldFiles(folder / f"seed-{seed}" / "folds" / hashlib.sha256(content.encode()).hexdigest()[:16])
         began = time.perf_counter()
-        results[name] = leave_one_cluster_out(suited, *stars, clusters, allowed, seed=seed, kept=kept)
+        results[name] = assembly.judged(assembly.spectra, make, kept=folds)
         seconds = time.perf_counter() - began
         print(f"seed {seed}: {name}: {100 * results[name].rate:.3f} % ({seconds:.0f} s)", flush=True)
     return results
@@ -134,7 +100,7 @@ def pooled(results: Sequence[LOCOResult]) -> LOCOResult:
     return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan))
 
 
-def drawn(rates: Mapping[str, np.ndarray]) -> Figure:
+def drawing(rates: Mapping[str, np.ndarray]) -> Figure:
     """A row a learner, a point a survey, a bar at their mean."""
     figure = Figure(figsize=(7, 0.5 + 0.32 * len(rates)), layout="constrained")
     axes = figure.subplots()
@@ -171,7 +137,7 @@ def main() -> None:
         surveys = [rates_of(seed, given.folder, learners, given.overrides) for seed in range(given.seeds)]
     rates = {name: 100 * np.array([survey[name].rate for survey in surveys]) for name in learners}
     first = pooled([survey[given.learners[0]] for survey in surveys])
-    print(f"| learner | rate, %: mean (range over surveys) | less {given.learners[0]}, 68 % | surveys won |")
+    print(f"| learner | rate, %: mean (range over surveys) | minus {given.learners[0]}, 68 % | surveys won |")
     print("|---|---|---|---|")
     for name, values in rates.items():
         row = f"| {name} | {values.mean():.2f} ({values.min():.2f}-{values.max():.2f}) "
@@ -185,7 +151,7 @@ def main() -> None:
             f"| {won} of {len(surveys)} |"
         )
     picture = given.folder / "learners.png"
-    drawn(rates).savefig(picture, dpi=150, metadata={"Software": None})
+    drawing(rates).savefig(picture, dpi=150, metadata={"Software": None})
     print(f"\n{picture}")
 
 

@@ -1,10 +1,13 @@
-"""Where the authors' program differs from the paper's text: what each choice does to the rate."""
+"""Where the authors' program departs from the paper's text: what each choice alone, and all of them, do to the rate.
+
+Source: sections 3.2 to 4.2 of the paper beside the program (drd13/RSCA); docs/paper.md lists the choices.
+"""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +17,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.comparison.compression import compress
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation, abundances, represent
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import Scaled, ScaledComponents
@@ -40,7 +42,7 @@ class Judged(NamedTuple):
 
 
 def reproduce(
-    study: Study, n_components: int, fitted_components: int | None, tolerance: float, products: str
+    assembly: Assembly, n_components: int, fitted_components: int | None, tolerance: float, products: str
 ) -> Reproduced:
     """Rates in the way of the paper's text, with one choice after the other made as in the program, and with all.
 
@@ -48,7 +50,7 @@ def reproduce(
     what cannot be done. The difference is the paired one (docs/maths.md, section 5).
 
     Args:
-        study: the survey.
+        assembly: the survey.
         n_components: of step 1.
         fitted_components: of which the first n_components are kept. None: that choice is left out.
         tolerance: of the fits that are not stopped as early as the program's, nats.
@@ -60,10 +62,10 @@ def reproduce(
     if fitted_components is not None and fitted_components <= n_components:
         raise InputError(f"fitted_components={fitted_components}: more than n_components={n_components} expected")
     how = {"n_components": n_components, "products": products}
-    ways = list(of_spectra(study, how | {"tolerance": tolerance}, how, fitted_components))
+    ways = list(of_spectra(assembly, how | {"tolerance": tolerance}, how, fitted_components))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # stars that lack an abundance are left out
-        ways += of_abundances(study)
+        ways += of_abundances(assembly)
     rows = []
     for way in ways:
         base = next(other for other in ways if other.representation == way.representation)
@@ -71,25 +73,22 @@ def reproduce(
         told = (way.result.rate, *way.result.interval(), difference.value, difference.low, difference.high)
         rows.append((*way[:4], *told))
     table = Table(rows=rows, names=HEAD)
-    values = [
-        Value(f"choices {row['representation']}", str(row["choice"]), *(float(row[name]) for name in HEAD[4:7]))
-        for row in table
-    ]
-    return Reproduced(values, found(table), {"choices": table}, {"choices": drawing(table)})
+    values = [Value.of(f"choices {row['representation']}", str(row["choice"]), row) for row in table]
+    return Reproduced(values, finding(table), {"choices": table}, {"choices": drawing(table)})
 
 
 def of_spectra(
-    study: Study, exact: dict[str, Any], early: dict[str, Any], fitted_components: int | None
+    assembly: Assembly, exact: dict[str, Any], early: dict[str, Any], fitted_components: int | None
 ) -> Iterator[Judged]:
     """RSCA on spectra; `exact` and `early` are settings of fits that are not stopped early, and of those that are."""
     code = compressor("paper", **early)
-    text = compressed(study, compressor("isotropic", **exact))
+    text = compressed(assembly, compressor("isotropic", **exact))
     printed = partial(ScaledComponents, **PRINTED)
     authors = partial(ScaledComponents, **learner("paper"))
 
     def judged(choice: str, said: str, done: str, on: Representation, **options: Any) -> Judged:
         make = options.pop("make", printed)
-        return Judged("spectra", choice, said, done, study.judged(on, make, **options))
+        return Judged("spectra", choice, said, done, assembly.judged(on, make, **options))
 
     yield judged(TEXT, "", "", text)
     start = {key: code[key] for key in ("random_start", "tolerance")}
@@ -97,12 +96,12 @@ def of_spectra(
         "random start, stopped early",
         f"gain below {exact['tolerance']:g} nats",
         f"gain below {start['tolerance']:g} nats",
-        compressed(study, compressor("isotropic", **early) | start),
+        compressed(assembly, compressor("isotropic", **early) | start),
     )
-    both = compressed(study, compressor("isotropic", **exact) | {"basis": code["basis"]}, text.ppca)
+    both = compressed(assembly, compressor("isotropic", **exact) | {"basis": code["basis"]}, text.ppca)
     yield judged("members take part in step 1", "inductive", str(code["basis"]), both)
     if fitted_components is not None:
-        most = compressed(study, compressor("isotropic", **exact) | {"fitted_components": fitted_components})
+        most = compressed(assembly, compressor("isotropic", **exact) | {"fitted_components": fitted_components})
         number = text.field.shape[1]
         yield judged(f"first {number} of {fitted_components} components", str(number), str(fitted_components), most)
     factor, clamp = (learner("paper")[name] for name in PRINTED)
@@ -110,18 +109,18 @@ def of_spectra(
     clamped = partial(ScaledComponents, **PRINTED | {"clamp": clamp})
     yield judged("spread clamped", "weight 0", f"clamped at {clamp}", text, make=clamped)
     yield judged("< in place of <=", "<=", "<", text, strict=True)
-    whole = compressed(study, code)  # with no more components than are used, as for Table 1
+    whole = compressed(assembly, code)  # with no more components than are used, as for Table 1
     yield judged(f"as in the code, {code['n_components']} fitted", "", "", whole, make=authors, strict=True)
 
 
-def of_abundances(study: Study) -> Iterator[Judged]:
+def of_abundances(assembly: Assembly) -> Iterator[Judged]:
     """[X/Fe] of the text and [X/H] of the program, for learners with and without a change of basis."""
-    elements = study.config.abundances.abundance_subset.elements
+    elements = assembly.config.abundances.abundance_subset.elements
     for make in (Scaled, ScaledComponents):
         for choice, relative in ((TEXT, True), ("[X/H] in place of [X/Fe]", False)):
-            on = abundances("abundance_subset", study.field.stars, study.members.stars, elements, relative)
+            on = abundances("abundance_subset", assembly.field.stars, assembly.members.stars, elements, relative)
             name = f"abundance subset, {make.name}"
-            yield Judged(name, choice, "[X/Fe]", "[X/H]", study.judged(on, partial(make, **PRINTED)))
+            yield Judged(name, choice, "[X/Fe]", "[X/H]", assembly.judged(on, partial(make, **PRINTED)))
 
 
 def compressor(name: str, **options: Any) -> dict[str, Any]:
@@ -139,15 +138,14 @@ def _settings(group: str, name: str) -> dict[str, Any]:
     return dict(settings)
 
 
-def compressed(study: Study, settings: dict[str, Any], start: MaskedPPCA | None = None) -> Representation:
+def compressed(assembly: Assembly, settings: dict[str, Any], start: MaskedPPCA | None = None) -> Representation:
     """Spectra in the coordinates of step 1 with those settings, whatever is configured."""
-    config = copy.deepcopy(study.config)
-    config.compressor = settings
-    fit = partial(compress, config, study.store, study.progress, n_components=settings["n_components"], start=start)
-    return represent(study.field, study.members, fit)
+    compression = replace(assembly.compression, options=OmegaConf.create(settings))
+    fit = partial(compression.fit, n_components=settings["n_components"], start=start)
+    return represent(assembly.field, assembly.members, fit)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """The rate in the way of the text and of the program, and which choices matter."""
     spectra = table[table["representation"] == "spectra"]
     text, code = spectra[0], spectra[-1]

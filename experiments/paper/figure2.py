@@ -1,4 +1,7 @@
-"""Figure 2: the rate against the number of components, with and without cross-validation."""
+"""Figure 2: too few components of step 1 lose chemistry, too many learn the training clusters by heart.
+
+The rate against the number of components, with and without cross-validation. Source: section 4.3 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,20 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 
 KINDS = {True: "cross-validated", False: "no cross-validation"}
 
 
-def reproduce(study: Study, n_components: Sequence[int]) -> Reproduced:
+def reproduce(assembly: Assembly, n_components: Sequence[int]) -> Reproduced:
     """Rates with each number of components, judged by learners that saw the cluster and by learners that did not."""
     rows = []
     for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
-        on = study.compressed(number)
+        on = assembly.compressed(number)
         for held_out, kind in KINDS.items():
-            result = study.judged(on, held_out=held_out)
+            result = assembly.judged(on, held_out=held_out)
             rows.append((number, kind, result.rate, *result.interval()))
     table = Table(rows=rows[::-1], names="n_components kind doppelganger_rate low high".split())
     validated = table[table["kind"] == KINDS[True]]
@@ -33,15 +36,11 @@ def reproduce(study: Study, n_components: Sequence[int]) -> Reproduced:
         f"{100 * largest['doppelganger_rate']:.2f} %. Without cross-validation it looks as if it were "
         f"{100 * table[table['kind'] == KINDS[False]]['doppelganger_rate'].min():.2f} %."
     )
-    values = [Value(f"pca_dimensions {row['kind']}", str(row["n_components"]), *_numbers(row)) for row in table]
-    return Reproduced(values, finding, {"figure2": table}, {"figure2": drawn(table)})
+    values = [Value.of(f"pca_dimensions {row['kind']}", str(row["n_components"]), row) for row in table]
+    return Reproduced(values, finding, {"figure2": table}, {"figure2": drawing(table)})
 
 
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
-
-
-def drawn(table: Table) -> Figure:
+def drawing(table: Table) -> Figure:
     """Both curves with their 68 % intervals."""
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,7 @@
-"""Figure 3: what the most important features follow, and the two alpha sequences in them."""
+"""Figure 3: which labels the most important features follow, and which feature parts the two alpha sequences.
+
+Source: section 4.4 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata, spearmanr
 
 from rsca_torch import InputError
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.evaluation.explained_variance import explained_by_groups
 from rsca_torch.evaluation.result import LEVEL
 from rsca_torch.report.pictures import draw_features
@@ -54,7 +57,7 @@ class Sequences(NamedTuple):
         return abs(self.separation) > APART and self.valley_high < 1
 
 
-def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Mapping[str, float]) -> Reproduced:
+def reproduce(assembly: Assembly, features: int, labels: Sequence[str], high_alpha: Mapping[str, float]) -> Reproduced:
     """What features have to do with labels, over field stars, and how well they part the alpha sequences.
 
     A rank correlation sees what rises or falls; a feature can also follow a label along a curve that does neither. So
@@ -62,7 +65,7 @@ def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Ma
     those of the model that `rsca fit` saves, of all clusters. Section 4.4 of the paper.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         features: how many of the most important ones.
         labels: columns of the star table.
         high_alpha: stars are high-alpha where ALPHA_M > at_solar + slope * FE_H, dex.
@@ -70,8 +73,8 @@ def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Ma
     Raises:
         InputError: where the survey lacks a label, FE_H, ALPHA_M or VHELIO_AVG, or the learner is not RSCA.
     """
-    columns = {name: study.column(name) for name in dict.fromkeys([*labels, "FE_H", "ALPHA_M", "VHELIO_AVG"])}
-    field, members = study.features()
+    columns = {name: assembly.column(name) for name in dict.fromkeys([*labels, "FE_H", "ALPHA_M", "VHELIO_AVG"])}
+    field, members = assembly.features()
     sample = field[:, field.var(0) > 0][:, :features].double().numpy()
     rows = [
         (number, name, *associated(feature, columns[name]))
@@ -82,14 +85,14 @@ def reproduce(study: Study, features: int, labels: Sequence[str], high_alpha: Ma
     fe_h, alpha_m = columns["FE_H"], columns["ALPHA_M"]
     known = np.isfinite(fe_h) & np.isfinite(alpha_m)
     high = above(fe_h, alpha_m, **high_alpha)[known]
-    members_high = above(study.column("FE_H", True), study.column("ALPHA_M", True), **high_alpha)
+    members_high = above(assembly.column("FE_H", True), assembly.column("ALPHA_M", True), **high_alpha)
     parts = [sequences(feature[known], fe_h[known], high) for feature in sample.T]
-    told = f"{followed(table)} {found(parts, high, members_high)}"
+    told = f"{followed(table)} {finding(parts, high, members_high)}"
     tables = {
         "figure3": table,
         "figure3_sequences": Table(rows=[(n, *part, part.parted) for n, part in enumerate(parts, 1)], names=PARTED),
     }
-    figures = {"figure3": draw_features(study.spectra, field, members), "figure3_correlations": drawing(table)}
+    figures = {"figure3": draw_features(assembly.spectra, field, members), "figure3_correlations": drawing(table)}
     return Reproduced(values_of(table, parts), told, tables, figures)
 
 
@@ -156,8 +159,8 @@ def values_of(table: Table, parts: Sequence[Sequences]) -> list[Value]:
     values = []
     for number, part in enumerate(parts, 1):
         row = strongest(table, number)
-        ends = (float(row[name]) for name in ("correlation", "low", "high"))
-        values.append(Value("features follow", f"feature {number}: {row['label']}", *ends))
+        names = ("correlation", "low", "high")
+        values.append(Value.of("features follow", f"feature {number}: {row['label']}", row, names))
         if np.isfinite(part.separation):
             values.append(Value("alpha sequences separation", f"feature {number}", *part[:3]))
             values.append(Value("alpha sequences valley", f"feature {number}", *part[3:]))
@@ -179,7 +182,7 @@ def followed(table: Table) -> str:
     return f"Labels that features follow most, with the variance that they explain and Spearman's correlation: {told}."
 
 
-def found(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
+def finding(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: NDArray[np.bool_]) -> str:
     """Where the alpha sequences are."""
     there = {number: part for number, part in enumerate(parts, 1) if part.parted}
     counts = (f"{flags.sum()} of {len(flags)}" for flags in (high, members_high))

@@ -1,11 +1,14 @@
-"""Figure 4: rates of spectra and abundances, raw, scaled and transformed."""
+"""Figure 4: spectra tell siblings from strangers better than abundances do, and RSCA better than raw distances.
+
+Rates on spectra, all abundances and a subset: raw, scaled and transformed by RSCA. Source: section 4.5 of the paper.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from astropy.table import Table
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, compare
 from rsca_torch.learners import Identity, Scaled
 from rsca_torch.report.pictures import draw_rates
@@ -13,30 +16,30 @@ from rsca_torch.report.reproduction import Reproduced, Value
 
 NAMES = {"spectra": "spectra", "abundances": "all abundances", "abundance_subset": "abundance subset"}
 KINDS = "transformed", "raw", "scaled"
-HEAD = "representation kind doppelganger_rate low high difference difference_low difference_high clusters stars".split()
+DIFFERENCE = "difference difference_low difference_high".split()
+HEAD = [*"representation kind doppelganger_rate low high".split(), *DIFFERENCE, "clusters", "stars"]
 
 
-def reproduce(study: Study) -> Reproduced:
-    """Rates on every representation, and what they are less that of transformed spectra, paired over clusters.
+def reproduce(assembly: Assembly) -> Reproduced:
+    """Rates on every representation, and each minus that of transformed spectra, paired over clusters.
 
     "Transformed" is by the configured learner, RSCA as a rule; section 4.5 and Figure 4 of the paper.
 
     Raises:
         InputError: where the survey has no abundances.
     """
-    others = [study.abundances(name) for name in list(NAMES)[1:]]
-    comparison = compare([study.spectra, *others], [study.make_learner, Identity, Scaled], study.pairs, study.seed)
+    others = [assembly.abundances(name) for name in list(NAMES)[1:]]
+    comparison = compare(
+        [assembly.spectra, *others], [assembly.make_learner, Identity, Scaled], assembly.pairs, assembly.seed
+    )
     table = rates_of(comparison)
-    values = [
-        Value("ablation", f"{row['representation']} {row['kind']}", *_numbers(row, "doppelganger_rate low high"))
-        for row in table
-    ]
+    values = [Value.of("ablation", f"{row['representation']} {row['kind']}", row) for row in table]
     values += [
-        Value("ablation less spectra transformed", f"{row['representation']} {row['kind']}", *numbers)
+        Value.of("ablation minus spectra transformed", f"{row['representation']} {row['kind']}", row, DIFFERENCE)
         for row in table
-        if np.isfinite(numbers := _numbers(row, "difference difference_low difference_high")).all()
+        if np.isfinite(row["difference"])
     ]
-    return Reproduced(values, found(table), {"figure4": table}, {"figure4": draw_rates(comparison)})
+    return Reproduced(values, finding(table), {"figure4": table}, {"figure4": draw_rates(comparison)})
 
 
 def rates_of(comparison: Comparison) -> Table:
@@ -52,11 +55,7 @@ def rates_of(comparison: Comparison) -> Table:
     return Table(rows=rows, names=HEAD)
 
 
-def _numbers(row: Table.Row, names: str) -> tuple[float, ...]:
-    return tuple(float(row[name]) for name in names.split())
-
-
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What each representation comes to, and how far it is from transformed spectra."""
     rates = {(row["representation"], row["kind"]): row for row in table}
     told = [

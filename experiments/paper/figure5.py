@@ -1,4 +1,4 @@
-"""Figure 5: the rate against the number of clusters that a learner is trained on."""
+"""Figure 5: the more clusters a learner is trained on, the lower the rate. Source: section 4.7 of the paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.folds import Task
 from rsca_torch.report.pictures import COLOURS
@@ -25,20 +25,22 @@ DRAW = "n_components training_clusters draw members doppelganger_rate clusters".
 MEAN = "n_components training_clusters draws left_out doppelganger_rate standard_error spread low high".split()
 
 
-def reproduce(study: Study, n_components: Sequence[int], training_clusters: Sequence[int], draws: int) -> Reproduced:
+def reproduce(
+    assembly: Assembly, n_components: Sequence[int], training_clusters: Sequence[int], draws: int
+) -> Reproduced:
     """Rates of learners that are trained on some of the clusters, the mean over random choices of these.
 
     As in the authors' program (section 4.7 of the paper): for n training clusters, n + 1 of all clusters are drawn at
     random, and each of them is judged by a learner that is trained on the other n. The rate of a draw is the mean over
     its clusters weighted by members, and the draws are averaged. Every number of components sees the same draws. A draw
-    in which a learner cannot be fitted, as where members less clusters are fewer than components, is left out and
+    in which a learner cannot be fitted, as where members minus clusters are fewer than components, is left out and
     counted.
 
     `standard_error` is that of the mean over draws. Draws share clusters, those of 21 in 22 nearly all of them, so it
     says nothing of other clusters: the interval from `low` to `high`, a bootstrap over clusters, does.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         n_components: of step 1.
         training_clusters: n.
         draws: of each n.
@@ -46,18 +48,18 @@ def reproduce(study: Study, n_components: Sequence[int], training_clusters: Sequ
     Raises:
         InputError: where the survey has too few clusters, or none of the draws can be done.
     """
-    labels, counts = np.unique(study.spectra.clusters, return_counts=True)
+    labels, counts = np.unique(assembly.spectra.clusters, return_counts=True)
     names, members = labels[counts > 1], counts[counts > 1]
     if min(training_clusters) < 1 or max(training_clusters) >= len(names):
         raise InputError(
             f"training_clusters from 1 to {len(names) - 1} expected, {len(names)} clusters have two members and one is "
             f"judged; got {', '.join(map(str, training_clusters))}"
         )
-    random = np.random.default_rng(study.seed)
+    random = np.random.default_rng(assembly.seed)
     drawn = {training: _drawn(len(names), training + 1, draws, random) for training in training_clusters}
     rows, means = [], []
     for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
-        judge = Judge(study, study.compressed(number), names)
+        judge = Judge(assembly, assembly.compressed(number), names)
         for training, chosen in drawn.items():
             rates = judge(chosen)
             weights = np.where(np.isfinite(rates), members, 0)
@@ -70,11 +72,11 @@ def reproduce(study: Study, n_components: Sequence[int], training_clusters: Sequ
             of_draws[done] = (np.nan_to_num(rates) * weights)[done].sum(1) / weights[done].sum(1)
             for place, (draw, rate) in enumerate(zip(chosen, of_draws, strict=True)):
                 rows.append((number, training, place, members[draw].sum(), rate, "; ".join(names[draw])))
-            interval = _interval(rates[done], weights[done], study.seed)
+            interval = _interval(rates[done], weights[done], assembly.seed)
             means.append((number, training, done.sum(), (~done).sum(), *_mean(of_draws[done]), *interval))
     table = Table(rows=means, names=MEAN)
     tables = {"figure5": table, "figure5_draws": Table(rows=rows, names=DRAW)}
-    return Reproduced([_value(row) for row in table], found(table), tables, {"figure5": drawing(table)})
+    return Reproduced([_value(row) for row in table], finding(table), tables, {"figure5": drawing(table)})
 
 
 def _drawn(of: int, number: int, draws: int, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -91,10 +93,10 @@ class Judge:
         note: why some draw could not be done.
     """
 
-    def __init__(self, study: Study, on: Representation, names: NDArray[np.str_]) -> None:
-        self.study, self.names, self.note = study, names, ""
-        self.field = on.field.double()
-        self.members = Members(on.members.double(), on.clusters, on.allowed(study.pairs).numpy(), on.roots)
+    def __init__(self, assembly: Assembly, on: Representation, names: NDArray[np.str_]) -> None:
+        self.assembly, self.names, self.note = assembly, names, ""
+        self.make_learner, self.field, members, roots = on.seen_by(assembly.make_learner)
+        self.members = Members(members, on.clusters, on.allowed(assembly.pairs), roots)
         self.summary: dict[str, Any] = {}
 
     def __call__(self, draws: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -110,7 +112,7 @@ class Judge:
 
     def _rates(self, names: NDArray[np.str_]) -> Iterator[float]:
         members = self.members[np.isin(self.members.labels, names)]
-        task = Task(self.study.make_learner, self.field, members, seed=self.study.seed, summary=self.summary)
+        task = Task(self.make_learner, self.field, members, seed=self.assembly.seed, summary=self.summary)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
             for name in names:
@@ -134,12 +136,10 @@ def _interval(rates: NDArray[np.float64], weights: NDArray[np.int64], seed: int)
 
 def _value(row: Table.Row) -> Value:
     item = f"training_clusters K={row['n_components']}"
-    return Value(
-        item, str(row["training_clusters"]), *(float(row[name]) for name in ("doppelganger_rate", "low", "high"))
-    )
+    return Value.of(item, str(row["training_clusters"]), row)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What becomes of the rate from the fewest to the most training clusters."""
     few, most = (table[table["training_clusters"] == pick(table["training_clusters"])] for pick in (np.min, np.max))
     said = [

@@ -1,4 +1,7 @@
-"""Figure 6: interstellar features, found as what stars of high extinction have and a plane of others lacks."""
+"""Figure 6: what interstellar gas leaves in spectra, seen as what a plane of stars of low extinction lacks.
+
+Mean residual of stars of high extinction about that plane, and the intervals to censor. Source: Appendix A.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,24 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.variants import read_uncensored
+from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
-from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.interstellar import Feature, InterstellarFinder, Residuals, residuals
 
 INTERVAL = "first end deepest depth error significance nearest_band overlaps_authors".split()
 
 
-def reproduce(study: Study, uncensored: str | None, n_components: int, **finder: Any) -> Reproduced:
+def reproduce(assembly: Assembly, uncensored: str | None, n_components: int, **finder: Any) -> Reproduced:
     """Mean residual of stars of high extinction about the plane of stars of low extinction, and what is to be censored.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         uncensored: a store of it that leaves no interstellar range out; None: of a simulated survey one is made.
         n_components: of the plane.
         **finder: options of `InterstellarFinder`.
@@ -32,13 +37,14 @@ def reproduce(study: Study, uncensored: str | None, n_components: int, **finder:
         InputError: no such store, no extinctions, or too few stars of low or of high extinction.
     """
     finding = InterstellarFinder(**finder)
-    on = study.uncensored(uncensored)
+    on = read_uncensored(assembly, uncensored)
     low, high = finding.sides(on.field.stars)
-    plane = on.plane(low.rows, n_components)
+    plane = on.compression.fit_some(on.field.take(low.rows), n_components)
     found = residuals(plane, on.field.take(high.rows), on.field.wavelength, finding.width)
     features = finding.features(found, on.field.wavelength)
     grid = wavelength()
-    authors = [(grid[first], grid[end]) for first, end in Censoring().interstellar_pixels]
+    pixels = OmegaConf.load(CONFIG / "censoring" / "authors.yaml").interstellar_pixels
+    authors = [(grid[first], grid[end]) for first, end in pixels]
     bands = {band: at(band, found, on.field.wavelength.numpy()) for band in finding.bands}
     within = {band: any(one.first <= band < one.end for one in features) for band in finding.bands}
     others = [one for one in features if not any(one.first <= band < one.end for band in finding.bands)]
@@ -56,7 +62,8 @@ def reproduce(study: Study, uncensored: str | None, n_components: int, **finder:
     ]
     values.append(Value("interstellar bands", "censored, A", sum(one.end - one.first for one in features)))
     tables = {"figure6_intervals": intervals(features, authors), "figure6": spectrum(found, on.field.wavelength)}
-    return Reproduced(values, said, tables, {"figure6": drawn(found, on.field.wavelength, features, authors, finding)})
+    figure = drawing(found, on.field.wavelength, features, authors, finding)
+    return Reproduced(values, said, tables, {"figure6": figure})
 
 
 def at(band: float, found: Residuals, angstrom: np.ndarray) -> tuple[float, float]:
@@ -88,7 +95,7 @@ def spectrum(found: Residuals, angstrom: Any) -> Table:
     )
 
 
-def drawn(
+def drawing(
     found: Residuals,
     angstrom: Any,
     features: Sequence[Feature],

@@ -1,4 +1,7 @@
-"""Figure 7: where spectra depend on radial velocity, as residuals of fast stars about a plane of slow ones."""
+"""Figure 7: where spectra depend on radial velocity, as residuals of fast stars about a plane of slow ones.
+
+Source: Appendix B of the paper.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from matplotlib.figure import Figure
 from scipy.stats import sem
 from torch import Tensor
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.variants import read_uncensored
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
+from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.apogee import CHIPS, wavelength
 from rsca_torch.survey.interstellar import Residuals, require_apart, residuals, side
-from rsca_torch.survey.store import StoredSpectra
 
 REGION = "region first end excess error".split()
 
 
 def reproduce(
-    study: Study,
+    assembly: Assembly,
     uncensored: str | None,
     n_components: int,
     slow: float,
@@ -43,7 +47,7 @@ def reproduce(
     star by star, and what slow stars show is subtracted: the excess is 0 where velocity plays no part.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         uncensored: a store of it that leaves no interstellar range out; None: of a simulated survey one is made, of
             another the store is taken as it is.
         n_components: of the plane.
@@ -60,13 +64,13 @@ def reproduce(
     Raises:
         InputError: no velocities, or too few slow or fast stars.
     """
-    own = uncensored is None and study.config.store is not None
-    on = study if own else study.uncensored(uncensored)
+    own = uncensored is None and assembly.config.store is not None
+    on = assembly if own else read_uncensored(assembly, uncensored)
     velocity = on.column("VHELIO_AVG")
     few = side(np.abs(velocity), "|VHELIO_AVG|", slow, fewest_slow, make_up)
     many = side(velocity, "VHELIO_AVG", fast, fewest_fast, make_up, above=True)
     require_apart(few, many)
-    plane = on.plane(few.rows, n_components)
+    plane = on.compression.fit_some(on.field.take(few.rows), n_components)
     angstrom = on.field.wavelength
     regions = [(f"{name} {first:.0f}-{end:.0f} A", first, end) for name, first, end in air]
     regions += [(f"diffuse band {band:.2f} A", band - reach, band + reach) for band in bands]
@@ -97,11 +101,11 @@ def reproduce(
         curves[f"stars_{name}"] = found.stars.long().numpy()
         curves[f"absolute_residual_{name}"] = found.absolute.numpy()
     tables = {"figure7_regions": table, "figure7": curves}
-    return Reproduced(values, said, tables, {"figure7": drawn(told, angstrom.numpy(), fewest_stars, air, bands)})
+    return Reproduced(values, said, tables, {"figure7": drawing(told, angstrom.numpy(), fewest_stars, air, bands)})
 
 
 def excesses(
-    plane: MaskedPPCA, parts: Mapping[str, StoredSpectra], angstrom: Tensor, regions: Sequence[tuple[str, float, float]]
+    plane: MaskedPPCA, parts: Mapping[str, AnySpectra], angstrom: Tensor, regions: Sequence[tuple[str, float, float]]
 ) -> Table:
     """How much larger residuals in each region are for fast stars than for slow ones, with standard errors.
 
@@ -122,7 +126,7 @@ def excesses(
     return Table(rows=rows or None, names=REGION, dtype=[str, float, float, float, float])
 
 
-def relative_sizes(plane: MaskedPPCA, source: StoredSpectra, within: Tensor) -> Tensor:
+def relative_sizes(plane: MaskedPPCA, source: AnySpectra, within: Tensor) -> Tensor:
     """(N, R) mean absolute residual of each star in each region, in units of its noise, over that in no region.
 
     Args:
@@ -138,7 +142,7 @@ def relative_sizes(plane: MaskedPPCA, source: StoredSpectra, within: Tensor) -> 
     return torch.cat(sizes)
 
 
-def drawn(
+def drawing(
     told: Mapping[str, Residuals],
     angstrom: np.ndarray,
     fewest_stars: int,

@@ -1,4 +1,7 @@
-"""Figure 8 (Appendix C): whether siblings that were observed on the same nights are more alike than other siblings."""
+"""Figure 8: whether siblings that were observed on the same nights are more alike than other siblings.
+
+Where they are, the spectra tell of the night and not of the stars alone. Source: Appendix C of the paper.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
+from rsca_torch.comparison.variants import simulated_with
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
@@ -26,7 +30,7 @@ KINDS = ("together", "apart", "some nights in common", "nights not known")
 TOGETHER, APART, PARTLY, UNKNOWN = range(4)
 PAIR = "representation cluster star sibling nights distance".split()
 TEST = (
-    "representation apart_less_together low high p kolmogorov_smirnov p_kolmogorov_smirnov together apart clusters"
+    "representation apart_minus_together low high p kolmogorov_smirnov p_kolmogorov_smirnov together apart clusters"
 ).split()
 Nights = frozenset[tuple[str, int]]
 
@@ -65,7 +69,7 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Test:
-    """Distances of siblings observed apart less those of siblings observed together, in median sibling distances."""
+    """Distances of siblings observed apart minus those of siblings observed together, in median sibling distances."""
 
     difference: float
     low: float
@@ -75,22 +79,22 @@ class Test:
     p_ks: float
 
 
-def reproduce(study: Study, fewest: int, permutations: int, plates: int) -> Reproduced:
+def reproduce(assembly: Assembly, fewest: int, permutations: int, plates: int) -> Reproduced:
     """Distances of siblings with the same nights and with none in common, from spectra and the abundance subset.
 
     Each cluster is judged by a learner that never saw it (the authors' figure is of learners that saw all clusters).
     A fold's distances have units of their own, so they are divided by the cluster's median sibling distance, which is
     the threshold of its doppelganger rate: the same number for both kinds of pairs, whatever the nights.
 
-    Only clusters with both kinds say anything. In each the mean distance apart less that together is taken, and these
+    Only clusters with both kinds say anything. In each the mean distance apart minus that together is taken, and these
     are averaged, weighted by the inverse of their variances. What chance would give is seen by giving the nights of
     every star to another star of its cluster at random, again and again: a pair is not independent of another pair
     with the same star, a permutation of stars keeps that. p is two-sided. The interval is a bootstrap over clusters.
     The Kolmogorov-Smirnov statistic of all these pairs, which sees other differences than of means, has its p from the
-    same permutations.
+    same permutations. (scipy's permutation_test permutes pairs or samples, not the stars behind the pairs.)
 
     Args:
-        study: the survey.
+        assembly: the survey.
         fewest: pairs of each kind that are needed.
         permutations: of the nights.
         plates: with which a simulated survey observes each cluster. In the default one it is one, so that all siblings
@@ -99,14 +103,14 @@ def reproduce(study: Study, fewest: int, permutations: int, plates: int) -> Repr
     Raises:
         InputError: where the survey does not tell the visits or the abundances, or has too few pairs of a kind.
     """
-    study = study.simulated_with("plates", {"stars.cluster_plates": plates})
-    study.column("VISITS", members=True)
+    assembly = simulated_with(assembly, "plates", {"stars.cluster_plates": plates})
+    assembly.column("VISITS", members=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # stars that lack an abundance are left out
-        subset = study.abundances("abundance_subset")
+        subset = assembly.abundances("abundance_subset")
     rows, tests, counted = [], [], ""
-    for on in (study.spectra, subset):
-        clusters = list(siblings(study, on))
+    for on in (assembly.spectra, subset):
+        clusters = list(siblings(assembly, on))
         counted = counted or counts(clusters)
         telling = [cluster for cluster in clusters if cluster.weight > 0]
         pairs = Counter(kind for cluster in telling for kind in cluster.kinds)
@@ -116,7 +120,7 @@ def reproduce(study: Study, fewest: int, permutations: int, plates: int) -> Repr
                 f"clusters that have both, got {pairs[TOGETHER]} and {pairs[APART]} of {on.name} in {len(telling)} "
                 f"clusters; {counted}"
             )
-        test = tested(telling, permutations, study.seed)
+        test = tested(telling, permutations, assembly.seed)
         tests.append((on.name, *vars(test).values(), pairs[TOGETHER], pairs[APART], len(telling)))
         rows += [
             (on.name, one.cluster, one.stars[i], one.stars[j], KINDS[one.kind[i, j]], distance)
@@ -126,12 +130,12 @@ def reproduce(study: Study, fewest: int, permutations: int, plates: int) -> Repr
     table, pairs_table = Table(rows=tests, names=TEST), Table(rows=rows, names=PAIR)
     values = [value for row in table for value in _values(row)]
     tables = {"figure8": table, "figure8_pairs": pairs_table}
-    return Reproduced(values, found(table, counted), tables, {"figure8": drawing(table, pairs_table)})
+    return Reproduced(values, finding(table, counted), tables, {"figure8": drawing(table, pairs_table)})
 
 
-def siblings(study: Study, on: Representation) -> Iterator[Siblings]:
+def siblings(assembly: Assembly, on: Representation) -> Iterator[Siblings]:
     """Every cluster's, judged by a learner that never saw it."""
-    result = study.judged(on, keep_distances=True)
+    result = assembly.judged(on, keep_distances=True)
     assert result.distances is not None  # they are kept
     nights = np.array([nights_of(star) for star in on.member_stars], dtype=object)
     ids = np.asarray(on.member_stars["APOGEE_ID"], dtype=str)
@@ -189,7 +193,7 @@ def _permuted(kind: NDArray[np.int8], number: int, random: np.random.Generator) 
 def statistics(
     clusters: Sequence[Siblings], kinds: Sequence[NDArray[np.int8]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(clusters, R) each cluster's mean apart less that together, (R,) Kolmogorov-Smirnov of all pairs.
+    """(clusters, R) each cluster's mean apart minus that together, (R,) Kolmogorov-Smirnov of all pairs.
 
     Args:
         clusters: C of them.
@@ -216,14 +220,14 @@ def counts(clusters: Sequence[Siblings]) -> str:
 
 def _values(row: Table.Row) -> list[Value]:
     item = f"siblings' nights {row['representation']}"
-    difference = Value(item, "apart less together", *(float(row[name]) for name in TEST[1:4]))
+    difference = Value.of(item, "apart minus together", row, TEST[1:4])
     return [difference, Value(item, "p", float(row["p"])), Value(item, "p, K-S", float(row["p_kolmogorov_smirnov"]))]
 
 
-def found(table: Table, counted: str) -> str:
+def finding(table: Table, counted: str) -> str:
     """By how much siblings observed apart are farther from each other, and whether that may be chance."""
     said = [
-        f"{100 * row['apart_less_together']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}) from "
+        f"{100 * row['apart_minus_together']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}) from "
         f"{row['representation'].replace('_', ' ')} (p = {row['p']:.2g}, Kolmogorov-Smirnov "
         f"{row['p_kolmogorov_smirnov']:.2g})"
         for row in table

@@ -1,4 +1,4 @@
-"""Figures 9 and 10 (Appendix E): distances of siblings and strangers, cluster by cluster."""
+"""Figures 9 and 10: distances of siblings and of strangers, cluster by cluster. Source: Appendix E of the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from astropy.table import Table
 
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Result
 from rsca_torch.evaluation.result import paired_difference
 from rsca_torch.report.pictures import draw_histograms
@@ -19,7 +19,7 @@ ITEM = "per_cluster"
 HEAD = "setting cluster members pairs median_sibling_distance doppelganger_rate".split()
 
 
-def reproduce(study: Study) -> Reproduced:
+def reproduce(assembly: Assembly) -> Reproduced:
     """The rate of every cluster from spectra and from the abundance subset, and all distances that it is made of.
 
     Clusters that have no rate, as no stranger may be compared or their members lack abundances, are in the table with
@@ -28,7 +28,7 @@ def reproduce(study: Study) -> Reproduced:
     Raises:
         InputError: where the survey has no abundances.
     """
-    results = list(judged(study))
+    results = list(judged(assembly))
     names = sorted({*results[0].loco.members, *results[1].loco.members})
     table = Table(rows=[row for result in results for row in rows_of(result, names)], names=HEAD)
     values = [
@@ -45,15 +45,15 @@ def reproduce(study: Study) -> Reproduced:
         for figure, part in (("figure9", names[:half]), ("figure10", names[half:]))
         if part
     }
-    return Reproduced(values, found(results, table), {"figures9_10": table}, figures)
+    return Reproduced(values, finding(results, table), {"figures9_10": table}, figures)
 
 
-def judged(study: Study) -> Iterator[Result]:
+def judged(assembly: Assembly) -> Iterator[Result]:
     """By the configured learner, on spectra and on the abundance subset."""
-    for on in (study.spectra, study.abundances("abundance_subset")):
+    for on in (assembly.spectra, assembly.abundances("abundance_subset")):
         started = time.perf_counter()
-        loco = study.judged(on, keep_distances=True)
-        yield Result(on, study.learner, loco, time.perf_counter() - started)
+        loco = assembly.judged(on, keep_distances=True)
+        yield Result(on, assembly.learner, loco, time.perf_counter() - started)
 
 
 def setting_of(result: Result) -> str:
@@ -75,7 +75,7 @@ def published_mean(setting: str) -> float:
     return float(np.average(there["value"], weights=there["members"]))
 
 
-def found(results: list[Result], table: Table) -> str:
+def finding(results: list[Result], table: Table) -> str:
     """The weighted means beside those of the published rates, and which clusters have none."""
     told = []
     for result in results:

@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import learner_name
 from rsca_torch.comparison.representation import Representation
-from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Identity, Scaled
 from rsca_torch.report.pictures import COLOURS
@@ -26,14 +25,14 @@ PAIRS = ("all", "like [Fe/H]")
 HEAD = "representation learner pairs doppelganger_rate low high clusters number_of_pairs".split()
 
 
-def reproduce(study: Study, max_metallicity: float) -> Reproduced:
+def reproduce(assembly: Assembly, max_metallicity: float) -> Reproduced:
     """Rates among all pairs that may be compared, and among those of them whose measured [Fe/H] is alike.
 
     Strangers of another metallicity are easy to tell. What is left is what a learner knows beyond [Fe/H]. Members
     without [Fe/H] take no part in either rate, and strangers without it not in the second.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         max_metallicity: pairs are alike where FE_H differs by less, dex.
 
     Raises:
@@ -41,29 +40,29 @@ def reproduce(study: Study, max_metallicity: float) -> Reproduced:
     """
     if not max_metallicity > 0:
         raise InputError(f"max_metallicity={max_metallicity} dex must be positive, or no pair is alike")
-    unknown = int(np.isnan(study.column("FE_H", members=True)).sum())
-    makers = {learner_name(make()): make for make in (Identity, Scaled, study.make_learner)}
+    unknown = int(np.isnan(assembly.column("FE_H", members=True)).sum())
+    makers = {learner_name(make()): make for make in (Identity, Scaled, assembly.make_learner)}
     rows = []
-    for on in representations(study):
-        allowed = on.allowed(study.pairs)
+    for on in representations(assembly):
+        allowed = on.allowed(assembly.pairs)
         for learner, make in makers.items():
             for pairs, flags in zip(PAIRS, (allowed, allowed & alike(on, max_metallicity)), strict=True):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", NumericalWarning)  # clusters without a pair are counted
-                    result = leave_one_cluster_out(make, on.field, on.members, on.clusters, flags, seed=study.seed)
+                    result = assembly.judged(on, make, allowed=flags)
                 rows.append((on.name, learner, pairs, result.rate, *result.interval(), *_counts(result)))
     table = Table(rows=rows, names=HEAD)
     values = [
-        Value(f"fixed_metallicity {row['representation']}", f"{row['learner']}, {row['pairs']}", *_numbers(row))
+        Value.of(f"fixed_metallicity {row['representation']}", f"{row['learner']}, {row['pairs']}", row)
         for row in table
     ]
-    finding = found(table, max_metallicity, unknown)
-    return Reproduced(values, finding, {"fixed_metallicity": table}, {"fixed_metallicity": drawing(table)})
+    told = finding(table, max_metallicity, unknown)
+    return Reproduced(values, told, {"fixed_metallicity": table}, {"fixed_metallicity": drawing(table)})
 
 
-def representations(study: Study) -> Iterator[Representation]:
-    """Spectra and abundances of the stars, less members without [Fe/H]."""
-    for on in (study.spectra, study.abundances()):
+def representations(assembly: Assembly) -> Iterator[Representation]:
+    """Spectra and abundances of the stars, without the members that lack [Fe/H]."""
+    for on in (assembly.spectra, assembly.abundances()):
         known = np.isfinite(np.asarray(on.member_stars["FE_H"], dtype=float))
         rows = torch.from_numpy(known)
         roots = None if on.roots is None else on.roots[rows]
@@ -83,11 +82,7 @@ def _counts(result: LOCOResult) -> tuple[int, int]:
     return sum(pairs > 0 for pairs in result.pairs.values()), sum(result.pairs.values())
 
 
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
-
-
-def found(table: Table, max_metallicity: float, unknown: int) -> str:
+def finding(table: Table, max_metallicity: float, unknown: int) -> str:
     """How much more alike strangers of like metallicity are, and who tells them best."""
     said = []
     for all_pairs, alike in zip(table[table["pairs"] == PAIRS[0]], table[table["pairs"] == PAIRS[1]], strict=True):

@@ -1,4 +1,7 @@
-"""Sections 4.5 and 4.6: the paper's headline with the survey's own numbers."""
+"""The paper's headline with the survey's own numbers: spectra against abundances, and how few dimensions suffice.
+
+Source: abstract and sections 4.5 and 4.6 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from rsca_torch import InputError
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value, published
@@ -18,14 +21,14 @@ ALL, SUBSET = "all dimensions", "abundance subset"
 HEAD = "dimensions doppelganger_rate than difference low high significant".split()
 
 
-def reproduce(study: Study, dimensions: Sequence[int], level: float) -> Reproduced:
+def reproduce(assembly: Assembly, dimensions: Sequence[int], level: float) -> Reproduced:
     """The share of pairs as similar as siblings, from spectra and abundances, and how many dimensions that takes.
 
     N dimensions suffice where their rate is not significantly above that of the other side, paired over clusters. What
     is significant depends on how many clusters there are: with more of them more dimensions may turn out to matter.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         dimensions: N, how many of the most important ones are tried; above the number of components none are.
         level: of the interval of a paired difference, 0 to 1, which lies above 0 where it is significant.
 
@@ -34,13 +37,13 @@ def reproduce(study: Study, dimensions: Sequence[int], level: float) -> Reproduc
     """
     if not 0 < level < 1:
         raise InputError(f"level={level} must lie between 0 and 1")
-    spectra, subset = (study.judged(on) for on in (study.spectra, study.abundances("abundance_subset")))
+    spectra, subset = (assembly.judged(on) for on in (assembly.spectra, assembly.abundances("abundance_subset")))
     tried = {
-        number: study.judged(study.spectra, study.keeping(number))
+        number: assembly.judged(assembly.spectra, assembly.keeping(number))
         for number in sorted(dimensions)
-        if 1 <= number < study.n_components
+        if 1 <= number < assembly.n_components
     }
-    tried[study.n_components] = spectra
+    tried[assembly.n_components] = spectra
     others = {ALL: spectra, SUBSET: subset}
     table = compared(tried, others, level)
     enough = {than: fewest(table, than) for than in (ALL, SUBSET)}
@@ -50,7 +53,7 @@ def reproduce(study: Study, dimensions: Sequence[int], level: float) -> Reproduc
         *(Value("dimensions that suffice", f"as good as {than}", number) for than, number in enough.items()),
     ]
     figures = {"headline": drawing(tried, others)}
-    return Reproduced(values, found(spectra, subset, enough, level), {"headline": table}, figures)
+    return Reproduced(values, finding(spectra, subset, enough, level), {"headline": table}, figures)
 
 
 def compared(tried: Mapping[int, LOCOResult], others: Mapping[str, LOCOResult], level: float) -> Table:
@@ -69,7 +72,7 @@ def fewest(table: Table, than: str) -> float:
     return float(enough["dimensions"].min()) if len(enough) else np.nan
 
 
-def found(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], level: float) -> str:
+def finding(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], level: float) -> str:
     """The paper's sentence, with what it says."""
     there = published()["value"]
     paper = (
@@ -81,7 +84,7 @@ def found(spectra: LOCOResult, subset: LOCOResult, enough: Mapping[str, float], 
     few, match = (f"{number:.0f}" if np.isfinite(number) else "none" for number in enough.values())
     return (
         f"From spectra {_percent(spectra)} of pairs of a member and a field star are as similar as siblings, from the "
-        f"abundance subset {_percent(subset)} ({paper}). Abundances less spectra, cluster by cluster: "
+        f"abundance subset {_percent(subset)} ({paper}). Abundances minus spectra, cluster by cluster: "
         f"{100 * less.value:+.2f} ({100 * less.low:+.2f} to {100 * less.high:+.2f}) %. The smallest number of "
         f"dimensions whose rate is not significantly above that of all dimensions is {few}, above that of the "
         f"abundances {match} (paired over clusters, {100 * level:g} % intervals)."

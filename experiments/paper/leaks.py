@@ -1,4 +1,4 @@
-"""Beyond the paper: what the embedding tells of temperature, velocity, fibre and the like, beside what it should."""
+"""Beyond the paper: what the embedding tells of temperature, velocity, fibre and the like, which are not chemistry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.evaluation.explained_variance import RESAMPLES, Explained, explained, predicted
 from rsca_torch.learners.groups import Groups
 from rsca_torch.report.pictures import COLOURS
@@ -35,7 +35,7 @@ SHOWN = {
 
 
 def reproduce(
-    study: Study, chemistry: Sequence[str], nuisances: Sequence[str], folds: int, tolerated: float
+    assembly: Assembly, chemistry: Sequence[str], nuisances: Sequence[str], folds: int, tolerated: float
 ) -> Reproduced:
     """R^2 of linear probes from the embedding of field stars to their labels, on stars that no probe was fitted on.
 
@@ -54,7 +54,7 @@ def reproduce(
     common (intraclass correlation): of the embedding, of the abundances, and of what these leave of the embedding.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         chemistry: columns that the embedding should tell.
         nuisances: columns that it should not. MEANFIB is also looked at as distance from the middle of the fibres,
             VISITS as the night and the date of the first one. What the store lacks is named and left out.
@@ -64,20 +64,20 @@ def reproduce(
     Raises:
         InputError: where the survey has no abundances, or none of the columns.
     """
-    labels, nights, lacking = labels_of(study, [*chemistry, *nuisances])
-    known, abundances = known_abundances(study)
-    field, scatter = embedded(study)
-    field, fold = field[known], np.random.default_rng(study.seed).integers(folds, size=len(abundances))
+    labels, nights, lacking = labels_of(assembly, [*chemistry, *nuisances])
+    known, abundances = known_abundances(assembly)
+    field, scatter = embedded(assembly)
+    field, fold = field[known], np.random.default_rng(assembly.seed).integers(folds, size=len(abundances))
     told: dict[tuple[str, str], dict[str, Explained]] = {}
     for name, values in labels.items():
         there = np.isfinite(values[known])
-        probe = probed(field[there], abundances[there], values[known][there], fold[there], scatter, study.seed)
+        probe = probed(field[there], abundances[there], values[known][there], fold[there], scatter, assembly.seed)
         kind = CHEMISTRY if name in chemistry else NUISANCE
         told[kind, name] = {s: probe[s] for s in (SOURCES if kind == NUISANCE else SOURCES[:2])}
     if nights is not None:
         left = field - predicted(abundances, field, fold)
         parts = {DISTANCES: field, ABUNDANCES: abundances / abundances.std(0), BEYOND: left}
-        told[NUISANCE, NIGHT] = {s: in_common(part, nights[known], study.seed) for s, part in parts.items()}
+        told[NUISANCE, NIGHT] = {s: in_common(part, nights[known], assembly.seed) for s, part in parts.items()}
     rows = [(*label, source, *numbers) for label, sources in told.items() for source, numbers in sources.items()]
     table = Table(rows=rows, names="kind label source r2 low high".split())
     values = [
@@ -88,26 +88,24 @@ def reproduce(
     ]
     verdict = verdict_of(table, tolerated)
     tables = {"leaks": table, "leaks_verdict": verdict}
-    return Reproduced(values, found(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
+    return Reproduced(values, finding(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
 
 
-def embedded(study: Study) -> tuple[NDArray[np.float64], float]:
+def embedded(assembly: Assembly) -> tuple[NDArray[np.float64], float]:
     """(F, D) the field by a learner fitted on all clusters, without dimensions of weight 0; siblings' mean variance."""
-    learner, on = study.fitted(study.spectra), study.spectra
-    with torch.no_grad():
-        field, members = learner(on.field).double(), learner(on.members).double()
-    groups = Groups(on.clusters)
+    field, members = assembly.embedded(assembly.spectra)
+    groups = Groups(assembly.spectra.clusters)
     scatter = groups.centred(members).square().sum() / (len(members) - len(groups))
     told = field[:, field.var(0) > 0].numpy()
     return told, float(scatter) / told.shape[1]
 
 
-def known_abundances(study: Study) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def known_abundances(assembly: Assembly) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """(F,) which field stars have abundances, and the (n, elements) abundances of those, dex."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # stars that lack one are left out
-        on = study.abundances()
-    ids, known_ids = (np.asarray(stars["APOGEE_ID"], dtype=str) for stars in (study.field.stars, on.field_stars))
+        on = assembly.abundances()
+    ids, known_ids = (np.asarray(stars["APOGEE_ID"], dtype=str) for stars in (assembly.field.stars, on.field_stars))
     known = np.isin(ids, known_ids)
     if known.sum() != len(known_ids):
         raise InputError(f"{len(known_ids)} field stars have abundances, but their ids stand in {known.sum()} rows")
@@ -115,7 +113,7 @@ def known_abundances(study: Study) -> tuple[NDArray[np.bool_], NDArray[np.float6
 
 
 def labels_of(
-    study: Study, names: Sequence[str]
+    assembly: Assembly, names: Sequence[str]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.str_] | None, list[str]]:
     """Labels (F,) by name, plate and night of the first visits (F,), and the columns that say nothing.
 
@@ -126,12 +124,12 @@ def labels_of(
     nights, lacking = None, []
     for name in names:
         try:
-            column = study.column(name)
+            column = assembly.column(name)
         except InputError:
             lacking.append(name)
             continue
         if name == "VISITS":
-            nights, labels[DATE] = first_visits(column, study.column("TELESCOPE"))
+            nights, labels[DATE] = first_visits(column, assembly.column("TELESCOPE"))
         else:
             labels[name] = column
         if name == "MEANFIB":
@@ -211,7 +209,7 @@ def verdict_of(table: Table, tolerated: float) -> Table:
     return Table(rows=rows, names=["label", *names])
 
 
-def found(table: Table, verdict: Table, tolerated: float, lacking: Sequence[str]) -> str:
+def finding(table: Table, verdict: Table, tolerated: float, lacking: Sequence[str]) -> str:
     """What leaks, what does not, and how well chemistry is told."""
     beyond = BEYOND.replace(" ", "_")
     leaks = [f"{row['label']} ({100 * row[beyond]:.0f} %)" for row in verdict if row["verdict"] == "leak"]

@@ -1,4 +1,4 @@
-"""Beyond the paper: what wrong members do to the rate, with spreads by MAD and by standard deviation."""
+"""Beyond the paper: how wrong members in the list raise the rate, with spreads by MAD and by standard deviation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import MakeLearner, Representation
 from rsca_torch.evaluation.folds import Task
 from rsca_torch.evaluation.result import LOCOResult
@@ -32,14 +32,14 @@ DRAW = "mistake share wrong spread draw doppelganger_rate".split()
 MEAN = "mistake share wrong spread doppelganger_rate low high standard_error".split()
 
 
-def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], draws: int) -> Reproduced:
+def reproduce(assembly: Assembly, shares: Sequence[float], mistakes: Sequence[str], draws: int) -> Reproduced:
     """Rates of the true clusters, by learners that are trained on clusters some of whose members are wrong.
 
     A true cluster is judged by a learner that saw none of its stars, whatever their labels. Wrong members, the same for
     both kinds of spread, are drawn at random among all; a larger share holds those of a smaller one.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         shares: of the members that are wrong, 0 to 1.
         mistakes: "field": in the place of a wrong member is a star of the field. "shuffled": wrong members have each
             other's labels, a few by chance their own.
@@ -53,27 +53,26 @@ def reproduce(study: Study, shares: Sequence[float], mistakes: Sequence[str], dr
             f"shares from 0 to 1 and mistakes among {', '.join(MISTAKES)} expected, got "
             f"{', '.join(map(str, [*shares, *mistakes]))}"
         )
-    on, summary = study.spectra, {}
+    on, summary = assembly.spectra, {}
     rows, means = [], []
     for mistake in mistakes:
         for share in shares:
             wrong = round(share * len(on.members))
             believed = [
-                believed_members(on, mistake, wrong, (study.seed, draw)) for draw in range(draws if wrong else 1)
+                believed_members(on, mistake, wrong, (assembly.seed, draw)) for draw in range(draws if wrong else 1)
             ]
             for spread, make_learner in SPREADS.items():
-                results = [judged(study, on, make_learner, members, summary) for members in believed]
+                results = [judged(assembly, on, make_learner, members, summary) for members in believed]
                 rates = [result.rate for result in results]
                 rows += [(mistake, share, wrong, spread, draw, rate) for draw, rate in enumerate(rates)]
                 error = sem(rates) if len(rates) > 1 else 0.0
                 means.append((mistake, share, wrong, spread, np.mean(rates), *mean_of(results).interval(), error))
     of_draws, table = Table(rows=rows, names=DRAW), Table(rows=means, names=MEAN)
     values = [
-        Value(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", *_numbers(row))
-        for row in table
+        Value.of(f"memberships {row['mistake']}", f"{row['spread']}, {row['share']:.0%} wrong", row) for row in table
     ]
     tables = {"memberships": table, "memberships_draws": of_draws}
-    return Reproduced(values, found(table, of_draws), tables, {"memberships": drawing(table)})
+    return Reproduced(values, finding(table, of_draws), tables, {"memberships": drawing(table)})
 
 
 @dataclass
@@ -107,10 +106,10 @@ def believed_members(on: Representation, mistake: str, wrong: int, seed: tuple[i
 
 
 def judged(
-    study: Study, on: Representation, make_learner: MakeLearner, believed: Members, summary: dict[str, Any]
+    assembly: Assembly, on: Representation, make_learner: MakeLearner, believed: Members, summary: dict[str, Any]
 ) -> LOCOResult:
     """Rates of the true clusters; `summary` is of the field, the same for all draws."""
-    members = Members(on.members.double(), on.clusters, on.allowed(study.pairs).numpy())
+    members = Members(on.members.double(), on.clusters, on.allowed(assembly.pairs))
     names, sizes = np.unique(on.clusters, return_counts=True)
     names, sizes = names[sizes > 1], sizes[sizes > 1]
     several = np.isin(on.clusters, names)
@@ -118,7 +117,7 @@ def judged(
         make_learner,
         on.field.double(),
         members[several],
-        seed=study.seed,
+        seed=assembly.seed,
         summary=summary,
         believed=believed[several],
     )
@@ -139,11 +138,7 @@ def mean_of(results: Sequence[LOCOResult]) -> LOCOResult:
     return replace(results[0], cluster_rates=rates)
 
 
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
-
-
-def found(table: Table, of_draws: Table) -> str:
+def finding(table: Table, of_draws: Table) -> str:
     """The rates with fewest and most mistakes, and how much higher those by standard deviation are, draw by draw."""
     said = {}
     for mistake in dict.fromkeys(table["mistake"]):

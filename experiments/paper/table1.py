@@ -1,4 +1,4 @@
-"""Table 1: the rate with only the most important dimensions."""
+"""Table 1: a few of the most important dimensions give as low a rate as all. Source: section 4.6 of the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from rsca_torch import InputError
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.evaluation.result import paired_difference
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
@@ -17,52 +17,50 @@ from rsca_torch.report.reproduction import Reproduced, Value
 HEAD = "dimensions doppelganger_rate low high spread difference difference_low difference_high".split()
 
 
-def reproduce(study: Study, dimensions: Sequence[int]) -> Reproduced:
+def reproduce(assembly: Assembly, dimensions: Sequence[int]) -> Reproduced:
     """Rates with only the N most strongly scaled dimensions of RSCA, section 4.6 of the paper.
 
     The order is each fold's own, so no held-out cluster has a say in it. The published spread is over ten random starts
     of PPCA. There is one fit here and no chance in it: `spread` and interval are of a bootstrap over clusters. The
-    difference is the rate less that of all dimensions, paired over clusters.
+    difference is the rate minus that of all dimensions, paired over clusters.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         dimensions: N; those above the number of components are left out.
 
     Raises:
         InputError: where none is left, or the learner is not RSCA.
     """
-    kept = [number for number in sorted(dimensions) if 1 <= number <= study.n_components]
+    kept = [number for number in sorted(dimensions) if 1 <= number <= assembly.n_components]
     if not kept:
         raise InputError(
-            f"dimensions from 1 to {study.n_components}, the number of components, expected, got "
+            f"dimensions from 1 to {assembly.n_components}, the number of components, expected, got "
             f"{', '.join(map(str, dimensions))}"
         )
-    everything = study.judged(study.spectra)
+    everything = assembly.judged(assembly.spectra)
     rows = []
     for number in kept:
-        result = study.judged(study.spectra, study.keeping(number))
+        result = assembly.judged(assembly.spectra, assembly.keeping(number))
         less = paired_difference(result, everything)
         rows.append((number, result.rate, *result.interval(), result.spread(), less.value, less.low, less.high))
     table = Table(rows=rows, names=HEAD)
-    values = [Value("top_n", str(row["dimensions"]), *_numbers(row)) for row in table]
+    values = [Value.of("top_n", str(row["dimensions"]), row) for row in table]
     left_out = sorted(set(dimensions) - set(kept))
-    return Reproduced(values, found(table, left_out, study), {"table1": table}, {"table1": drawing(table)})
+    return Reproduced(values, finding(table, left_out, assembly), {"table1": table}, {"table1": drawing(table)})
 
 
-def _numbers(row: Table.Row) -> tuple[float, float, float]:
-    return float(row["doppelganger_rate"]), float(row["low"]), float(row["high"])
-
-
-def found(table: Table, left_out: Sequence[int], study: Study) -> str:
+def finding(table: Table, left_out: Sequence[int], assembly: Assembly) -> str:
     """How much the first dimensions do, and the rows that are lacking."""
     told = ", ".join(f"{100 * row['doppelganger_rate']:.2f} % with {row['dimensions']}" for row in table)
     best = table[np.argmin(table["doppelganger_rate"])]
     lacking = (
-        f" Left out, as there are {study.n_components} components: {', '.join(map(str, left_out))}." if left_out else ""
+        f" Left out, as there are {assembly.n_components} components: {', '.join(map(str, left_out))}."
+        if left_out
+        else ""
     )
     return (
-        f"The rate is {told} of {study.n_components} dimensions; it is lowest with {best['dimensions']}. Intervals are "
-        f"of a bootstrap over clusters, the published ones over random starts.{lacking}"
+        f"The rate is {told} of {assembly.n_components} dimensions; it is lowest with {best['dimensions']}. Intervals "
+        f"are of a bootstrap over clusters, the published ones over random starts.{lacking}"
     )
 
 

@@ -1,11 +1,10 @@
-"""Appendix B: what stars of equal radial velocity share, projected out of the spectra, and what that costs."""
+"""Appendix B, last paragraph: what stars of equal radial velocity share, taken out of spectra, and what that costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from astropy.table import Table
@@ -15,8 +14,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from rsca_torch import InputError, Removal
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.comparison.compression import arguments, grouping_of
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.compression import grouping_of
 from rsca_torch.comparison.representation import Representation, represent
 from rsca_torch.evaluation.explained_variance import Explained, explained, explained_by_groups
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
@@ -24,7 +23,7 @@ from rsca_torch.removal import without
 from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.spectra.blocks import Rows
-from rsca_torch.survey.store import StoredSpectra
+from rsca_torch.spectra.view import AnySpectra
 
 LIGHT = 299_792.458  # km/s
 OBSERVED, PLANTED = "as observed", "with a planted band"
@@ -32,48 +31,48 @@ BEFORE, AFTER = "before", "after"
 COLUMNS = "survey spectra dimensions r2 r2_low r2_high largest_share doppelganger_rate low high".split()
 
 
-def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: int) -> Reproduced:
+def reproduce(assembly: Assembly, remove: str, planted: Mapping[str, float], folds: int) -> Reproduced:
     """What the embedding tells of velocity, and the rate, before and after the projection.
 
     Of the survey as it is, and with a band planted in every spectrum that does not move with the star. Where stars of
     equal velocity have no more in common than chance, nothing is removed and after is before.
 
     Args:
-        study: the survey.
+        assembly: the survey.
         remove: as `compressor.remove`.
         planted: wavelength and width (Angstrom) and depth of the band.
         folds: of the cross-validation of the probes, over stars.
 
     Raises:
-        InputError: where the study itself removes something, or the column is not there.
+        InputError: where the assembly itself removes something, or the column is not there.
     """
-    if study.removal is not None:
+    if assembly.removal is not None:
         raise InputError("compressor.remove: this experiment removes velocities itself; leave it out")
     grouping = grouping_of(remove)
-    velocity = study.column(grouping.column)
+    velocity = assembly.column(grouping.column)
     surveys = {
-        OBSERVED: (study.field, study.members, study.spectra),
-        PLANTED: (planted_in(study.field, planted), planted_in(study.members, planted), None),
+        OBSERVED: (assembly.field, assembly.members, assembly.spectra),
+        PLANTED: (planted_in(assembly.field, planted), planted_in(assembly.members, planted), None),
     }
     results: dict[tuple[str, str], tuple[Representation, LOCOResult, int]] = {}
     for survey, (field, members, spectra) in surveys.items():
-        before = spectra or compressed(study, field, members)
-        results[survey, BEFORE] = before, study.judged(before), 0
+        before = spectra or compressed(assembly, field, members)
+        results[survey, BEFORE] = before, assembly.judged(before), 0
         removal, _ = grouping.find(before.ppca, field)  # type: ignore[arg-type]  # one model
-        after = compressed(study, field, members, removal) if len(removal) else before
-        results[survey, AFTER] = after, study.judged(after), len(removal)
+        after = compressed(assembly, field, members, removal) if len(removal) else before
+        results[survey, AFTER] = after, assembly.judged(after), len(removal)
     rows, shares = [], []
     for (survey, spectra), (on, loco, dimensions) in results.items():
-        embedded = embedded_field(study, on)
-        told = r2_of(embedded, velocity, folds, study.seed)
-        together, labels = grouping.groups(study.field.stars)
+        embedded = embedded_field(assembly, on)
+        told = r2_of(embedded, velocity, folds, assembly.seed)
+        together, labels = grouping.groups(assembly.field.stars)
         common = explained_by_groups(embedded[together], labels)
         rows.append((survey, spectra, dimensions, *told, common.max(), loco.rate, *loco.interval()))
         shares += [(survey, spectra, number + 1, share) for number, share in enumerate(common.tolist())]
     table = Table(rows=rows, names=COLUMNS)
     features = Table(rows=shares, names="survey spectra feature share".split())
     values = [
-        Value("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", *(float(row[name]) for name in names))
+        Value.of("velocity removed", f"{row['survey']}, {row['spectra']}: {what}", row, names)
         for row in table
         for what, names in {"R^2": COLUMNS[3:6], "rate": COLUMNS[7:]}.items()
     ]
@@ -81,15 +80,16 @@ def reproduce(study: Study, remove: str, planted: Mapping[str, float], folds: in
         cost = paired_difference(results[PLANTED, AFTER][1], results[other][1])
         values.append(Value("velocity removed", f"planted, after minus {what}: rate", cost.value, cost.low, cost.high))
     tables = {"velocity_removed": table, "velocity_removed_features": features}
-    return Reproduced(values, found(table), tables, {"velocity_removed": drawing(table, features)})
+    return Reproduced(values, finding(table), tables, {"velocity_removed": drawing(table, features)})
 
 
 class Planted:
     """Stored spectra with a band that does not move with the star, planted as they are read."""
 
     has_sigma = checked = True
+    removal = None
 
-    def __init__(self, source: StoredSpectra, wavelength: float, width: float, depth: float) -> None:
+    def __init__(self, source: AnySpectra, wavelength: float, width: float, depth: float) -> None:
         self.source, self.band = source, (wavelength, width, depth)
         self.stars, self.wavelength, self.n_bins = source.stars, source.wavelength, source.n_bins
 
@@ -105,7 +105,7 @@ class Planted:
         return flux * (1 - depth * torch.exp(-away.square() / 2)).nan_to_num(1).to(flux), valid, sigma
 
 
-def planted_in(source: StoredSpectra, planted: Mapping[str, float]) -> Any:
+def planted_in(source: AnySpectra, planted: Mapping[str, float]) -> Any:
     """The spectra with the band.
 
     Raises:
@@ -117,16 +117,14 @@ def planted_in(source: StoredSpectra, planted: Mapping[str, float]) -> Any:
     return Planted(source, **planted)
 
 
-def compressed(study: Study, field: Any, members: Any, removal: Removal | None = None) -> Representation:
-    """Step 1 as configured, of other spectra than the study's."""
-    step_1 = hydra.utils.instantiate(arguments(study.config.compressor), progress=study.progress.iteration)
-    return represent(without(field, removal), without(members, removal), step_1)
+def compressed(assembly: Assembly, field: Any, members: Any, removal: Removal | None = None) -> Representation:
+    """Step 1 as configured, of other spectra than the assembly's."""
+    return represent(without(field, removal), without(members, removal), assembly.compression.fit_unkept)
 
 
-def embedded_field(study: Study, on: Representation) -> NDArray[np.float64]:
+def embedded_field(assembly: Assembly, on: Representation) -> NDArray[np.float64]:
     """(F, D) the field by a learner fitted on all clusters, without dimensions of weight 0."""
-    with torch.no_grad():
-        field = study.fitted(on)(on.field).double()
+    field, _ = assembly.embedded(on)
     return np.asarray(field[:, field.var(0) > 0])
 
 
@@ -138,7 +136,7 @@ def r2_of(embedded: NDArray[np.float64], label: NDArray[np.float64], folds: int,
     return explained(np.square(target - told), np.square(target - target.mean()), seed)
 
 
-def found(table: Table) -> str:
+def finding(table: Table) -> str:
     """What was told before and after, and what the projection costs."""
     said = []
     for survey in (OBSERVED, PLANTED):

@@ -1,8 +1,8 @@
 """Doppelganger rates over simulated surveys: `python experiments/simulation/rates.py [SEED ...] [KEY=VALUE ...]`.
 
 Runs `rsca compare seed=SEED KEY=VALUE ...` for each seed (those that are there are not run again) and prints, as
-Markdown, the mean and range over seeds of every rate, and how much it exceeds that of the transformed spectra: the
-clusters of all surveys together, drawn with replacement, 68 % interval.
+Markdown, the mean and range over seeds of every rate, and that rate minus RSCA's on spectra: the clusters of all
+surveys together, drawn with replacement, 68 % interval.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def main() -> None:
     seeds = [int(argument) for argument in sys.argv[1:] if "=" not in argument] or range(5)
     runs = [run(seed, overrides) for seed in seeds]
     judged = pooled(runs, ("spectra", "rsca", True))
-    print(
-        "| representation | learner | rate, %: mean (range over seeds) | less transformed spectra, 68 % | surveys won |"
-    )
+    print("| representation | learner | rate, %: mean (range over seeds) | minus rsca on spectra, 68 % | surveys won |")
     print("|---|---|---|---|---|")
     for key in runs[0]:
         is_judged = key[:2] == ("spectra", "rsca")

@@ -36,7 +36,7 @@ def run(config: DictConfig) -> float:
             log.info("finished already: %s", out)
             return rate
     with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
-        store = open_store(config)
+        store = open_store(config, told)
         require_clusters(store)
         assembly = Assembly(config, store, told)
         comparison = assembly.compare(folder)

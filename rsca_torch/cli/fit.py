@@ -21,7 +21,7 @@ def run(config: DictConfig) -> None:
     out = output_path(config.out)
     require_new_file(out)
     with progress() as told:
-        store = open_store(config)
+        store = open_store(config, told)
         require_clusters(store)
         model = Assembly(config, store, told).layer()
     model.save(out)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import hydra
 from omegaconf import DictConfig
 
-from rsca_torch.survey.found_censoring import ingest as ingest_survey
+from rsca_torch.report.ingest_summary import features_table, print_summary
+from rsca_torch.report.terminal import print_table, progress
+from rsca_torch.survey.ingest import ingest
 
 __all__ = ["run"]
 
@@ -16,6 +19,14 @@ log = logging.getLogger(__name__)
 
 def run(config: DictConfig) -> None:
     """Survey files to a store."""
-    store = ingest_survey(hydra.utils.instantiate(config.survey), config.store)
+    survey = hydra.utils.instantiate(config.survey)
+    with progress() as told:
+        store = ingest(
+            survey,
+            config.store,
+            progress=partial(told.step, "reading spectra"),
+            found=lambda features: print_table(features_table(features)),
+        )
+    print_summary(store)
     following = "compare" if store.is_member.any() else "embed model=FILE out=FILE"
     log.info("store in %s; next: rsca %s store=%s", store.path, following, store.path)

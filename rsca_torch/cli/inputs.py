@@ -10,7 +10,9 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from rsca_torch.comparison.progress import Progress
 from rsca_torch.errors import InputError
+from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 
@@ -30,8 +32,12 @@ def output_path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
     return Path(out)
 
 
-def open_store(config: DictConfig) -> Store:
+def open_store(config: DictConfig, progress: Progress) -> Store:
     """The store that was named, checked; else that of a simulated survey, made first if it is not there.
+
+    Args:
+        config: of the command.
+        progress: is told how far simulating and reading are.
 
     Raises:
         InputError: where it is no store or was changed, or options of the survey have no part in it.
@@ -46,7 +52,11 @@ def open_store(config: DictConfig) -> Store:
         log.info("checking %s", store.path)
         store.verify()
         return store
-    return simulated_store(config)
+    new = not (Path(config.simulated) / "store").exists()
+    store = simulated_store(config, progress.step)
+    if new:
+        print_summary(store)
+    return store
 
 
 def require_clusters(store: Store) -> None:

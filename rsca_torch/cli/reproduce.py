@@ -24,11 +24,11 @@ def run(config: DictConfig) -> None:
     out, names = output_path(config.out), items_of(config)
     if not isinstance(config.compressor.n_components, int):
         raise InputError(f"compressor.n_components={config.compressor.n_components}: reproduce takes one number")
-    store = open_store(config)
-    require_clusters(store)
-    out.mkdir(parents=True, exist_ok=True)
     simulated = config.store is None
     with progress() as told:
+        store = open_store(config, told)
+        require_clusters(store)
+        out.mkdir(parents=True, exist_ok=True)
         outcomes = reproduce_items(Assembly(config, store, told), names, out, told.step)
     write_summary(out, outcomes, simulated)
     print_table(reproduced_table(outcomes, simulated))

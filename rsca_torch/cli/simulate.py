@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import hydra
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
+from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]
 
@@ -17,5 +19,7 @@ log = logging.getLogger(__name__)
 def run(config: DictConfig) -> None:
     """Write a simulated survey as an archive's tree."""
     root = output_path(config.root)
-    hydra.utils.instantiate(config.simulation).write(root, config.seed)
+    simulation = hydra.utils.instantiate(config.simulation)
+    with progress() as told:
+        simulation.write(root, config.seed, partial(told.step, "simulating spectra"))
     log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.spectra.stars import Stars
+from rsca_torch.spectra.stars import Stars, abundance_column
 
 __all__ = ["abundances"]
 
@@ -38,7 +38,7 @@ def abundances(
     Warns:
         NumericalWarning: names the elements and counts the stars that are left out.
     """
-    absent = [element for element in elements if f"{element.upper()}_H" not in field.colnames]
+    absent = [element for element in elements if abundance_column(element) not in field.colnames]
     if absent:
         raise InputError(f"the star table has no abundances of {', '.join(absent)}: columns are named e.g. FE_H")
     rare = [element for element in elements if np.isfinite(_abundance(field, element)).mean() < LEAST_KNOWN]
@@ -67,7 +67,7 @@ def _known(name: str, stars: Stars, elements: Sequence[str], relative_to_iron: b
 
 
 def _abundance(stars: Stars, element: str) -> np.ndarray:
-    return np.asarray(stars[f"{element.upper()}_H"], dtype=float)
+    return np.asarray(stars[abundance_column(element)], dtype=float)
 
 
 def _warn(message: str) -> None:

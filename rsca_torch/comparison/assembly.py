@@ -120,7 +120,7 @@ class Assembly:
             self._made[n_components] = represent(field, members, fit)
         return self._made[n_components]
 
-    @cached_property
+    @property
     def candidates(self) -> Candidates:
         """Spectra with every number of components."""
         return {number: self.compressed(number) for number in sorted(self.numbers, reverse=True)}
@@ -144,15 +144,23 @@ class Assembly:
         """(M, F) the pairs of spectra that may be compared."""
         return next(iter(self.candidates.values())).allowed(self.pairs)
 
-    def judged(self, on: Representation, make_learner: MakeLearner | None = None, **options: Any) -> LOCOResult:
+    def judged(
+        self,
+        on: Representation,
+        make_learner: MakeLearner | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+        **options: Any,
+    ) -> LOCOResult:
         """Doppelganger rates on a representation of all of the stars, or of those that have abundances.
 
         Args:
             on: the representation.
             make_learner: gives a fresh learner. None: as configured.
+            allowed: (M, F) the pairs that may be compared. None: as configured.
             options: of `leave_one_cluster_out`.
         """
-        seen, allowed = on.seen_by(make_learner or self.make_learner), on.allowed(self.pairs)
+        seen = on.seen_by(make_learner or self.make_learner)
+        allowed = on.allowed(self.pairs) if allowed is None else allowed
         options = {"seed": self.seed, "roots": seen.roots, **options}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
@@ -165,6 +173,12 @@ class Assembly:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
             return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)
+
+    @torch.no_grad()
+    def embedded(self, on: Representation, make_learner: MakeLearner | None = None) -> tuple[Tensor, Tensor]:
+        """(F, D) of the field and (M, D) of the members by a learner fitted on all clusters, float64."""
+        learner, seen = self.fitted(on, make_learner), on.seen_by(make_learner or self.make_learner)
+        return learner(seen.field).double(), learner(seen.members).double()
 
     def keeping(self, top: int) -> MakeLearner:
         """Gives a fresh learner as configured that keeps only so many of the most important dimensions.

@@ -119,9 +119,13 @@ class Compression:
         )
         return ppca
 
+    def fit_unkept(self, field: AnySpectra, members: AnySpectra) -> MaskedPPCA:
+        """A fit of other spectra than the store's, in this process; it is not kept."""
+        return self._fitted(field, members)
+
     def fit_some(self, field: AnySpectra, n_components: int) -> MaskedPPCA:
         """A fit of some field stars alone, in this process; it is not kept."""
-        return self.with_options(basis="inductive")._fitted(field, field, n_components=n_components)
+        return self.with_options(basis="inductive", n_components=n_components).fit_unkept(field, field)
 
     def removal(self, field: AnySpectra) -> Removal | None:
         """What is to be taken out of all spectra, found in the field alone: no judged star has a part in it.

@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.finished_run import RESULTS, finished_rate
-from rsca_torch.survey.found_censoring import FoundCensoring
+from rsca_torch.survey.interstellar import FoundCensoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 

@@ -12,10 +12,10 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.store import simulated_store, uncensored_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["simulated_with", "uncensored"]
+__all__ = ["read_uncensored", "simulated_with"]
 
 
-def uncensored(given: Assembly, store: str | None) -> Assembly:
+def read_uncensored(given: Assembly, store: str | None) -> Assembly:
     """The survey with no interstellar range left out.
 
     Args:
@@ -27,13 +27,13 @@ def uncensored(given: Assembly, store: str | None) -> Assembly:
     """
     if store is None and given.config.store is None:
         return Assembly(given.config, uncensored_store(given.config), given.progress)
-    made = given.store.manifest["survey"]["root"], f"{given.store.path}-uncensored"
-    survey = f"apogee_{given.store.manifest['release']}" if given.store.manifest["release"] else "aspcapstar_files"
-    cure = f"rsca ingest survey={survey} survey.root={made[0]} censoring=none store={made[1]}"
+    survey, path = given.store.manifest["survey"], f"{given.store.path}-uncensored"
+    name, root = (survey.get(key, key.upper()) for key in ("name", "root"))
+    cure = f"rsca ingest survey={name} survey.root={root} censoring=none store={path}"
     if store is None:
         raise InputError(
             f"{given.store.path} lacks the interstellar ranges, which this is about: {cure}, and give that store as "
-            f"uncensored={made[1]} of this experiment"
+            f"uncensored={path} of this experiment"
         )
     other = Store.open(store)
     if other.censoring.interstellar_pixels or other.censoring.interstellar_angstrom:

@@ -52,7 +52,7 @@ def compress(
         members: M spectra of the same bins.
         n_components: K.
         noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" does not use it and is the
-            paper's. None: "measured+scatter" where sigma is known, else "isotropic".
+            paper's. None: "isotropic" where no sigma is known, else "measured+scatter".
         clip: as in `fit_ppca`. "usual": 5 where the noise is measured, none where it is isotropic.
         tolerance: as in `fit_ppca`, and so for max_iterations, products, start and progress.
         max_iterations: see there.
@@ -73,9 +73,8 @@ def compress(
         raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
     if basis not in ("inductive", "transductive"):
         raise InputError(f"basis must be inductive or transductive, got {basis!r}")
-    known = field.has_sigma and members.has_sigma
-    noise = noise or ("measured+scatter" if known else "isotropic")
-    if noise != "isotropic" and not known:
+    noise = noise or ("measured+scatter" if field.has_sigma or members.has_sigma else "isotropic")
+    if noise != "isotropic" and not (field.has_sigma and members.has_sigma):
         raise InputError(f"{noise} noise needs the spectra's sigma: give it, or noise='isotropic'")
     if clip == "usual":
         clip = None if noise == "isotropic" else USUAL_CLIP

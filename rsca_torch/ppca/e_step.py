@@ -28,7 +28,12 @@ LEAST_SCATTER = 1e-12  # of a bin's whole variance: nothing, but positive
 
 
 class Parameters(NamedTuple):
-    """What EM estimates, float64; the noise variance of star n in bin p is sigma_np^2 + scatter_p (eq. 1.1)."""
+    """What EM estimates, float64; the noise variance of star n in bin p is sigma_np^2 + scatter_p (eq. 1.1).
+
+    >>> theta = Parameters(torch.ones(2, 1), torch.zeros(2), torch.tensor(0.5))
+    >>> theta.at(2 * theta.vector()).scatter
+    tensor(1.)
+    """
 
     loadings: Tensor  # (P, K)
     mean: Tensor  # (P,)
@@ -53,7 +58,12 @@ class Parameters(NamedTuple):
 
 
 class Model:
-    """Parameters in the dtype and on the device of the blocks, with the products that all blocks share."""
+    """Parameters in the dtype and on the device of the blocks, with the products that all blocks share.
+
+    >>> Model(Parameters(torch.tensor([[3.0], [4.0]]), torch.zeros(2), torch.tensor(1.0)), torch.empty(0)).outer
+    tensor([[ 9.],
+            [16.]])
+    """
 
     def __init__(self, theta: Parameters, like: Tensor) -> None:
         self.loadings, self.mean, self.scatter = (tensor.to(like) for tensor in theta)
@@ -66,7 +76,11 @@ class Model:
 
 
 class SetAside(NamedTuple):
-    """Bins that the model cannot explain."""
+    """Bins that the model cannot explain.
+
+    >>> SetAside.none(torch.ones(5, 2)).bins
+    tensor([], dtype=torch.int64)
+    """
 
     stars: Tensor  # (m,) rows of the block
     bins: Tensor  # (m,)
@@ -220,7 +234,14 @@ class Symmetric:
 
 
 class DenseWeights:
-    """(n, P) weights of what every bin of every star tells."""
+    """(n, P) weights of what every bin of every star tells.
+
+    >>> total = torch.zeros(2, 1)
+    >>> DenseWeights(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).over_stars(torch.ones(2, 1), total)
+    >>> total
+    tensor([[4.],
+            [6.]])
+    """
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight

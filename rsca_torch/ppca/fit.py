@@ -50,10 +50,10 @@ def fit_ppca(
     read in blocks, so `flux` may be memory-mapped; nothing of size stars x bins x components is made.
 
     Args:
-        flux: (N, P) floating point; what stands in an invalid bin never matters, NaN and inf included.
+        flux: (N, P) floating point, of any one unit; what stands in an invalid bin never matters, NaN and inf included.
         valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
         n_components: K, less than N - 1 and P.
-        sigma: (N, P) standard errors of the flux: the noise of every bin is known.
+        sigma: (N, P) standard errors in the unit of the flux: the noise of every bin is known.
         noise: "isotropic" (one unknown variance), "measured" (sigma^2) or "measured+scatter" (sigma^2 and an unknown
             variance of each bin). None: measured where sigma is given.
         tolerance: stop when an iteration gains less than this in mean log-likelihood per valid bin (nats).

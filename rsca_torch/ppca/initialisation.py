@@ -8,7 +8,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import LEAST_SCATTER, Parameters
 from rsca_torch.ppca.extrapolation import run_em
-from rsca_torch.ppca.m_step import refuse_noiseless
+from rsca_torch.ppca.m_step import require_noise
 from rsca_torch.ppca.online_em import online_em
 from rsca_torch.spectra.blocks import BinSums, Blocks
 
@@ -103,7 +103,7 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
     basis, _ = torch.linalg.qr(axes @ rotation.flip(1)[:, :n_components])
     left = float(squares.sum() / blocks.n_stars - eigenvalues[leading].sum())
     noise_variance = left / (blocks.n_bins - n_components)
-    refuse_noiseless(noise_variance, float(squares.sum() / seen.sum()))
+    require_noise(noise_variance, float(squares.sum() / seen.sum()))
     scale = (eigenvalues[leading].flip(0) - noise_variance).clamp(min=noise_variance).sqrt()
     share = (seen / blocks.n_stars).clamp(min=LEAST_SHARE)  # a loading is seen as small as its bin is rarely valid
     loadings = basis * scale / share[:, None]

@@ -112,6 +112,11 @@ class PPCATraining(LightningModule):
         noise: as in `fit_ppca`.
         clip: as in `fit_ppca`.
         progress: called with (iteration, mean log-likelihood per valid bin) after each iteration that was kept.
+
+    Example:
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> PPCATraining(Ascent(theta, tolerance=1e-7, max_iterations=100), "isotropic").get_extra_state()["history"]
+        []
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import LEAST_SCATTER, DenseWeights, Model, Parameters, Posterior, Symmetric, ZeroOneWeights
 from rsca_torch.spectra.blocks import Blocks, Noise
 
-__all__ = ["Moments", "moments_of", "refuse_noiseless", "solutions"]
+__all__ = ["Moments", "moments_of", "require_noise", "solutions"]
 
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
 
@@ -41,7 +41,21 @@ class _Sum:
 
 
 class Moments:
-    """The sums over stars that the M-step needs (eqs. 1.6 and 1.11), float64; they add up over blocks and machines."""
+    """The sums over stars that the M-step needs (eqs. 1.6 and 1.11), float64; they add up over blocks and machines.
+
+    Args:
+        theta: the parameters that the posteriors are of.
+        noise: as in `fit_ppca`.
+
+    Example:
+        >>> from rsca_torch.spectra.blocks import Arrays
+        >>> theta = Parameters(torch.ones(9, 1).double(), torch.zeros(9).double(), torch.tensor(1.0).double())
+        >>> moments = Moments(theta, "isotropic")
+        >>> for block in Blocks(Arrays(torch.eye(20, 9)), "isotropic"):
+        ...     moments.add(Posterior(block, Model(theta, block.flux)))
+        >>> moments.maximise()[0].loadings.shape
+        torch.Size([9, 1])
+    """
 
     def __init__(self, theta: Parameters, noise: Noise) -> None:
         n_bins, n_components = theta.loadings.shape
@@ -110,7 +124,7 @@ class Moments:
         if self.noise != "isotropic":
             return self.theta.scatter
         left = float(self.squares - (solution * self.right.collect()).sum())
-        refuse_noiseless(left, float(self.squares))
+        require_noise(left, float(self.squares))
         return self.theta.scatter * (left / float(self.n_valid))
 
 
@@ -151,7 +165,15 @@ class _ScatterSums:
 
 
 def solutions(normal: Tensor, right: Tensor) -> Tensor:
-    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin, normal (P, K + 1, K + 1)."""
+    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin, normal (P, K + 1, K + 1).
+
+    Raises:
+        InputError: where a bin's equations are singular in this precision.
+
+    Example:
+        >>> solutions(2 * torch.eye(2).expand(3, 2, 2).clone(), torch.ones(3, 2))[0]
+        tensor([0.5000, 0.5000])
+    """
     normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
     cholesky, failed = torch.linalg.cholesky_ex(normal)
     if failed.any():
@@ -163,8 +185,15 @@ def solutions(normal: Tensor, right: Tensor) -> Tensor:
     return solution
 
 
-def refuse_noiseless(variance: float, total: float) -> None:
-    """Raises InputError where the noise is nothing beside the whole."""
+def require_noise(variance: float, total: float) -> None:
+    """Refuse noise that is nothing beside the whole.
+
+    Raises:
+        InputError: where it is less than 1e-12 of it.
+
+    Example:
+        >>> require_noise(variance=0.1, total=1.0)
+    """
     if not variance > 1e-12 * total:
         raise InputError(
             f"the components fit the spectra without noise (variance {variance:.2g} of {total:.2g}): "

@@ -18,7 +18,13 @@ __all__ = ["Embedding", "MaskedPPCA", "Misfit"]
 
 
 class Embedding(NamedTuple):
-    """N stars in latents, and what was set aside for it: m bins. Made by `MaskedPPCA.embed`."""
+    """N stars in latents, and what was set aside for it: m bins. Made by `MaskedPPCA.embed`.
+
+    >>> model = MaskedPPCA(torch.tensor([[0.3], [0.4]]), torch.ones(2), torch.ones(2), 1.0, clip=5.0)
+    >>> found = model.embed(Arrays(torch.tensor([[1.0, 1.0], [1.0, 99.0]])))
+    >>> found.stars, found.bins, found.deviations  # the second star's second bin
+    (tensor([1]), tensor([1]), tensor([98.], dtype=torch.float64))
+    """
 
     latents: Tensor  # (N, K) float64
     stars: Tensor  # (m,) rows
@@ -28,7 +34,12 @@ class Embedding(NamedTuple):
 
 
 class Misfit(NamedTuple):
-    """What the model leaves of n stars, float64. Made by `MaskedPPCA.misfits`."""
+    """What the model leaves of n stars, float64. Made by `MaskedPPCA.misfits`.
+
+    >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+    >>> [misfit.sigma for misfit in model.misfits(Arrays(torch.tensor([[4.0, torch.nan]])))]
+    [tensor([[1., inf]], dtype=torch.float64)]
+    """
 
     residual: Tensor  # (n, P) flux less the model's, 0 where not valid
     valid: Tensor  # (n, P) bool; bins that were only set aside are valid

@@ -39,7 +39,7 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     _write_learner(folder, learner, model)
     if assembly.config.figures:
         log.info("drawing")
-        _draw(folder, comparison, learner, model, assembly)
+        _draw(folder, comparison, model, assembly)
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
@@ -70,7 +70,7 @@ def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
 
 
 @torch.no_grad()
-def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None, assembly: Assembly) -> None:
+def _draw(folder: Path, comparison: Comparison, model: RSCA | None, assembly: Assembly) -> None:
     """Pictures of the comparison and of the judged learner, fitted on all clusters."""
     judged = comparison.results[0]
     on = judged.representation
@@ -85,6 +85,5 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
         save_figure(draw_weights(model.weight, model.wavelength, assembly.store.segments), folder, "weights")
         field, members = model.from_latents(on.field), model.from_latents(on.members)
     else:
-        seen = on.seen_by(assembly.make_learner)
-        field, members = learner(seen.field), learner(seen.members)
+        field, members = assembly.embedded(on)
     save_figure(draw_features(on, field, members), folder, "features")

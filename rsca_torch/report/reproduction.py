@@ -70,6 +70,14 @@ class Value:
     cluster: str = ""
     why: str = ""
 
+    @classmethod
+    def of(
+        cls, item: str, setting: str, row: Table.Row, names: Sequence[str] = ("doppelganger_rate", "low", "high")
+    ) -> Value:
+        """A row's number and the ends of its interval, from the columns of those names."""
+        value, low, high = (float(row[name]) for name in names)
+        return cls(item, setting, value, low, high)
+
 
 @dataclass(frozen=True)
 class Reproduced:

@@ -24,7 +24,13 @@ Rows = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class Source(Protocol):
-    """N spectra of P bins that can be read by slices of stars, in memory or not."""
+    """N spectra of P bins that can be read by slices of stars, in memory or not.
+
+    >>> source: Source = Arrays(torch.ones(5, 3))
+    >>> flux, valid, sigma = source.read(slice(0, 2))
+    >>> flux.shape
+    torch.Size([2, 3])
+    """
 
     @property
     def n_bins(self) -> int:
@@ -119,7 +125,11 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
 
 
 class Block(NamedTuple):
-    """Some stars."""
+    """Some stars.
+
+    >>> Block(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool), None, n_valid=2).to("cpu").n_valid
+    2
+    """
 
     flux: Tensor  # (n, P), 0 where invalid
     unused: Tensor  # (n, P) bool, not valid
@@ -244,7 +254,12 @@ def _check(flux: Tensor, unused: Tensor, sigma: Tensor | None) -> None:
 
 
 class BinSums(NamedTuple):
-    """Of every bin (P,), float64, over the stars that have it valid."""
+    """Of every bin (P,), float64, over the stars that have it valid.
+
+    >>> sums = bin_sums(Blocks(Arrays(torch.tensor([[1.0, torch.nan], [2.0, 3.0]])), "isotropic"))
+    >>> sums.flux / sums.stars
+    tensor([1.5000, 3.0000], dtype=torch.float64)
+    """
 
     stars: Tensor  # how many
     flux: Tensor  # sum

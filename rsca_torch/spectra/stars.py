@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 
-__all__ = ["ROLES", "Stars"]
+__all__ = ["ROLES", "Stars", "abundance_column"]
 
 #: Each role, and what needs it.
 NEEDED_BY = {
@@ -25,6 +25,11 @@ NEEDED_BY = {
 }
 ROLES = tuple(NEEDED_BY)
 TEXTS = ("id", "group", "repeat_of")  # the others are numbers
+
+
+def abundance_column(element: str) -> str:
+    """The star table's column of [X/H] of an element: ``TiII`` is in ``TIII_H``."""
+    return f"{element.upper()}_H"
 
 
 class Stars(Table):

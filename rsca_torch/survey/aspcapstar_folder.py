@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, abundance_column
+from rsca_torch.spectra.stars import abundance_column
+from rsca_torch.survey.apogee import ELEMENTS, GRID, ROLES, STAR_COLUMNS, add_columns, read_spectrum
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
+from rsca_torch.survey.reader import Listing, Measured, Reader
 
-__all__ = ["read_folder"]
+__all__ = ["AspcapstarFolder", "read_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,34 @@ OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", None)} | {
 }
 
 WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H"}
+
+
+class AspcapstarFolder(Reader):
+    """Every readable spectrum in a folder and below; of two files of one star the first in order of path counts.
+
+    Args:
+        root: the folder.
+        spectrum: the pattern of the file names.
+        release: dr13, dr14, dr16 or dr17; None: told from each file's name.
+    """
+
+    roles = ROLES
+    id_length = 18
+    grid = GRID
+
+    def __init__(self, root: str | Path, spectrum: str, release: str | None = None) -> None:
+        super().__init__(root)
+        self.spectrum, self.release = spectrum, release
+
+    def list_stars(self, columns: Sequence[str]) -> Listing:
+        """The star tables of all files, read once."""
+        del columns
+        stars, problems = read_folder(self.root, self.spectrum, self.release)
+        return Listing(add_columns(stars), problems, "files", "star table unusable or double")
+
+    def read(self, star: Row) -> Measured:
+        """An aspcapStar file."""
+        return Measured(*read_spectrum(self.root / star["FILE"]))
 
 
 def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, list[tuple[str, str]]]:

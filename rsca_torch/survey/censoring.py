@@ -27,7 +27,7 @@ class Censoring:
         max_error: largest trusted standard error of the continuum-normalised flux. Sky lines are kept in the files with
             their flux and an error of 0.06 to 100.
         min_flux: the flux must be larger. Bad pixels hold 0 (to DR16) or 1e-4 (DR17); no real one is below 0.001.
-        interstellar_pixels: half-open ranges of pixels that are never used.
+        interstellar_pixels: half-open ranges of pixels of the survey's grid that are never used.
         interstellar_angstrom: half-open ranges of vacuum wavelength that are never used, Angstrom; added to the pixels.
 
     Raises:
@@ -36,7 +36,7 @@ class Censoring:
 
     max_error: float = 0.05
     min_flux: float = 0.001
-    interstellar_pixels: Sequence[Sequence[int]] = ((720, 910), (2370, 2470), (2600, 2750), (4300, 4600))
+    interstellar_pixels: Sequence[Sequence[int]] = ()
     interstellar_angstrom: Sequence[Sequence[float]] = ()
 
     def __post_init__(self) -> None:

@@ -11,12 +11,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import abundance_column
+from rsca_torch.spectra.stars import abundance_column
 
 __all__ = ["Cut", "CutFlow", "main_rows", "select"]
-
-#: EXTRATARG: not the observation of this star with the highest signal-to-noise.
-DUPLICATE_BIT = 4
 
 
 @dataclass(frozen=True)
@@ -144,17 +141,17 @@ def select(stars: Table, cuts: Iterable[Cut], flow: CutFlow) -> NDArray[np.intp]
     return np.flatnonzero(kept)
 
 
-def main_rows(stars: Table) -> NDArray[np.bool_]:
-    """(N,) True for the one row that stands for its star: not marked a duplicate, else the highest S/N, else the first.
+def main_rows(ids: NDArray[np.str_], snr: NDArray[np.floating], is_repeat: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) True for the one row that stands for its star: not marked a repeat, else the highest S/N, else the first.
 
     Args:
-        stars: APOGEE_ID, SNR and, where there, EXTRATARG.
+        ids: (N,) of the stars, several rows of one star alike.
+        snr: (N,) signal-to-noise ratio; NaN where it is not known.
+        is_repeat: (N,) marked by the survey as not the star's main row.
     """
-    ids = np.asarray(stars["APOGEE_ID"])
-    flags = np.asarray(stars["EXTRATARG"]) if "EXTRATARG" in stars.colnames else np.zeros(len(stars), dtype=int)
-    order = np.lexsort((-np.asarray(stars["SNR"]), (flags >> DUPLICATE_BIT) & 1, ids))
-    first = np.ones(len(stars), dtype=bool)
+    order = np.lexsort((-snr, is_repeat, ids))
+    first = np.ones(len(ids), dtype=bool)
     first[1:] = ids[order][1:] != ids[order][:-1]
-    main = np.zeros(len(stars), dtype=bool)
+    main = np.zeros(len(ids), dtype=bool)
     main[order[first]] = True
     return main

@@ -6,26 +6,21 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich.table
-from astropy.table import Table
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import Stars
-from rsca_torch.survey.apogee import grid as apogee_grid
-from rsca_torch.survey.apogee import read_spectrum
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.fits_files import UnusableFileError
-from rsca_torch.survey.grid import Grid
+from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial, require_free
@@ -37,36 +32,76 @@ log = logging.getLogger(__name__)
 
 NO_VALID_BIN = "no valid bin"
 
+Progress = Callable[[int, int], None]  # is told how many of how many are done
 
-def ingest(survey: Survey, store: str | Path, block: int = 256) -> Store:
+
+def ingest(
+    survey: Survey,
+    store: str | Path,
+    block: int = 256,
+    progress: Progress | None = None,
+    found: Callable[[list[Feature]], None] | None = None,
+) -> Store:
     """Build a store from a survey's files: select and censor, then read, block by block.
 
     An interrupted call, repeated, goes on after the last finished block; a file that cannot be used is noted and left
-    out. Prints the cut flow and a summary.
+    out. What the cuts removed is in the store's `selection`, what is in it in its manifest.
+
+    With `FoundCensoring` the spectra are read once, into a store `<store>.uncensored`, and copied from there without
+    the bins that were found.
 
     Args:
         survey: where the files are and which of them to use.
         store: the folder to make.
         block: stars read between two entries of the journal; bounds the memory, about 130 kB a star.
+        progress: is told how many stars of how many are read.
+        found: is told what `FoundCensoring` finds.
 
     Raises:
-        InputError: something given cannot be used, or no star is left.
+        InputError: something given cannot be used, no star is left, or as `FoundCensoring.find`.
     """
     store = Path(store)
     require_free(store)
-    stars, flow, problems = choose_stars(survey)
-    grid = apogee_grid()
+    if isinstance(survey.censoring, FoundCensoring):
+        return _ingest_and_find(survey, survey.censoring, store, block, progress, found)
+    grid = survey.reader.grid
     trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
-    stars = Stars(stars).playing({role: name for role, name in survey.roles.items() if name is not None})
+    stars, flow, problems = choose_stars(survey)
     partial = Partial(store, _fingerprint(survey, stars), trusted, grid.wavelength[trusted])
-    _read_spectra(survey, stars, partial, block)
+    _read_spectra(survey, stars, partial, block, progress)
     unread = sum(problem != NO_VALID_BIN for problem in partial.failed.values())
     if unread < len(stars):  # else none can be used, as will be said
         flow.record("spectrum missing or unreadable", len(stars) - unread)
-    finished = _finished(stars, partial, flow, problems, _told(survey, grid))
-    counts, lone = (finished.manifest[name] for name in ("counts", "lone_members"))
-    _summarise(flow, counts, lone, store)
-    return finished
+    config = survey.config()
+    told = {"survey": config, "censoring": config["censoring"], "segments": grid.edges()}
+    return _finished(stars, partial, flow, problems, told)
+
+
+def _ingest_and_find(
+    survey: Survey,
+    rule: FoundCensoring,
+    store: Path,
+    block: int,
+    progress: Progress | None,
+    told: Callable[[list[Feature]], None] | None,
+) -> Store:
+    path = store.with_name(f"{store.name}.uncensored")
+    survey = survey.with_censoring(rule.with_ranges([]))
+    whole = Store.open(path) if path.exists() else ingest(survey, path, block, progress)
+    if whole.manifest["survey"] != survey.config():
+        raise InputError(f"{path} holds a survey that was read otherwise: remove it, or choose another store")
+    try:
+        found = rule.find(whole)
+    except InputError as error:
+        raise InputError(f"{error} (what was read stays in {path} for another try)") from error
+    if not found:
+        log.warning("no interstellar feature is deep and significant enough: none is censored")
+    elif told is not None:
+        told(found)
+    censored = censor(whole, rule.with_ranges(found), store)
+    log.info("%d of %d bins kept, %d intervals left out", len(censored.bins), len(whole.bins), len(found))
+    shutil.rmtree(path)
+    return censored
 
 
 def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 256) -> Store:
@@ -101,13 +136,13 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
         partial.append(flux[usable], error[usable], valid[usable], failed, faulty)
     flow = CutFlow("", 0)
     flow.steps = given.selection[:-1]  # the last step is taken anew
-    manifest = {name: given.manifest[name] for name in ("survey", "release", "segments")}
-    manifest |= {"survey": manifest["survey"] | {"censoring": rule}, "censoring": rule}
+    manifest = {"survey": given.manifest["survey"] | {"censoring": rule}, "censoring": rule}
+    manifest |= {"segments": given.manifest["segments"]}
     return _finished(given.stars.copy(), partial, flow, list(given.problems), manifest, given.manifest["lone_members"])
 
 
 def _finished(
-    stars: Table,
+    stars: Stars,
     partial: Partial,
     flow: CutFlow,
     problems: list[tuple[str, str]],
@@ -116,22 +151,23 @@ def _finished(
 ) -> Store:
     """The store of the spectra that were kept."""
     stars = _usable(stars, partial, flow, problems)
-    lone = lone_members(np.asarray(stars["CLUSTER"]))
-    stars["CLUSTER"][np.isin(stars["CLUSTER"], lone)] = ""
+    lone = lone_members(stars.group) if stars.has("group") else []
+    if lone:
+        stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
     told = {**manifest, "lone_members": sorted([*lone_before, *lone])}
     partial.finish(stars, flow.steps, problems, told)
     return Store.open(partial.store)
 
 
-def _read_spectra(survey: Survey, stars: Table, partial: Partial, block: int) -> None:
-    files = [str(file) for file in stars["FILE"]]
+def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, progress: Progress | None) -> None:
     if partial.done:
-        log.info("going on after %d of %d spectra", partial.done, len(files))
-    console = Console(stderr=True)
-    firsts = range(partial.done, len(files), block)
-    for first in track(firsts, "reading spectra", console=console, disable=not console.is_terminal):
-        partial.append(*_read_block(survey, files, range(first, min(first + block, len(files))), partial.bins))
-    log.info("%d spectra read", len(files))
+        log.info("going on after %d of %d spectra", partial.done, len(stars))
+    for first in range(partial.done, len(stars), block):
+        rows = range(first, min(first + block, len(stars)))
+        partial.append(*_read_block(survey, stars, rows, partial.bins))
+        if progress is not None:
+            progress(rows.stop, len(stars))
+    log.info("%d spectra read", len(stars))
     if partial.errors:
         log.warning(
             "%d spectra have %d errors that are zero, negative or not finite in bins with a flux: "
@@ -142,7 +178,7 @@ def _read_spectra(survey: Survey, stars: Table, partial: Partial, block: int) ->
 
 
 def _read_block(
-    survey: Survey, files: Sequence[str], rows: range, bins: NDArray[np.int64]
+    survey: Survey, stars: Stars, rows: range, bins: NDArray[np.int64]
 ) -> tuple[
     NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], dict[int, str], dict[str, tuple[int, int, int]]
 ]:
@@ -152,20 +188,25 @@ def _read_block(
     faulty = dict[str, tuple[int, int, int]]()
     for place, row in enumerate(rows):
         try:
-            flux[place], error[place] = (values[bins] for values in read_spectrum(survey.root / files[row]))
+            read = survey.reader.read(stars[row])
         except UnusableFileError as problem:
             failed[row] = str(problem)
             continue
+        flux[place], error[place] = read.flux[bins], read.error[bins]
+        masked = slice(0) if read.valid is None else ~read.valid[bins]
+        counted = flux[place].copy()
+        counted[masked] = 0  # what the survey's own mask leaves out is not faulty
+        if any(counts := survey.censoring.faulty_errors(counted, error[place])):
+            faulty[str(stars["FILE"][row])] = counts
+        error[place, masked] = np.inf
         valid[place] = survey.censoring.valid(flux[place], error[place])
-        if any(counts := survey.censoring.faulty_errors(flux[place], error[place])):
-            faulty[files[row]] = counts
         if not valid[place].any():
             failed[row] = NO_VALID_BIN
     usable = valid.any(axis=1)
     return flux[usable], error[usable], valid[usable], failed, faulty
 
 
-def _usable(stars: Table, partial: Partial, flow: CutFlow, problems: list[tuple[str, str]]) -> Table:
+def _usable(stars: Stars, partial: Partial, flow: CutFlow, problems: list[tuple[str, str]]) -> Stars:
     """The stars whose spectra were kept; the others are accounted for."""
     failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
     if len(failed) == len(stars):
@@ -173,36 +214,12 @@ def _usable(stars: Table, partial: Partial, flow: CutFlow, problems: list[tuple[
         raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
     problems += failed
     flow.record(NO_VALID_BIN, len(stars) - len(failed))
-    return stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
+    return stars[~np.isin(np.arange(len(stars)), list(partial.failed))]  # type: ignore[no-any-return]
 
 
-def _fingerprint(survey: Survey, stars: Table) -> str:
+def _fingerprint(survey: Survey, stars: Stars) -> str:
     """One SHA-256 of the settings and of the stars they chose."""
     total = hashlib.sha256(json.dumps(survey.config(), sort_keys=True).encode())
     for name in stars.colnames:
         total.update(name.encode() + np.ascontiguousarray(stars[name]).tobytes())
     return total.hexdigest()
-
-
-def _told(survey: Survey, grid: Grid) -> dict[str, Any]:
-    config = survey.config()
-    return {"release": survey.release, "survey": config, "censoring": config["censoring"], "segments": grid.edges()}
-
-
-def _summarise(flow: CutFlow, counts: Mapping[str, int], lone: Sequence[str], store: Path) -> None:
-    console = Console()
-    table = rich.table.Table("cut", box=None)
-    for name in ("removed", "kept"):
-        table.add_column(name, justify="right")
-    for step in flow.steps:
-        table.add_row(step["cut"], f"{step['removed']:,}", f"{step['kept']:,}")
-    console.print(table)
-    lines = [
-        f"{counts['field']:,} field stars, {counts['members']:,} members in {counts['clusters']} clusters, "
-        f"{counts['bins']:,} bins kept"
-    ]
-    if lone:
-        lines.append(f"left out as clusters, one member each (the star stays in the field): {', '.join(lone)}")
-    if counts["problems"]:
-        lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store} lists them and why")
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

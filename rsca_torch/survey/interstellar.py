@@ -1,10 +1,11 @@
-"""Features that some stars have and others lack: diffuse interstellar bands (docs/maths.md, "Finding features")."""
+"""Diffuse interstellar bands: found in the survey's own spectra and censored (docs/maths.md, "Finding features")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Source
 from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.store import Store
 
-__all__ = ["Feature", "InterstellarFinder", "Residuals", "Side", "require_apart", "residuals", "side"]
+__all__ = ["Feature", "FoundCensoring", "InterstellarFinder", "Residuals", "Side", "require_apart", "residuals", "side"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -219,3 +225,38 @@ class InterstellarFinder:
         angstrom = float(wavelength[deepest])
         band = min(self.bands, key=lambda band: abs(band - angstrom))
         return Feature(first, end, angstrom, float(lacking[deepest]), float(error[deepest]), band)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundCensoring(Censoring):
+    """A rule some of whose interstellar ranges are yet to be found (`rsca ingest censoring=found`).
+
+    Attributes:
+        finder: finds them.
+        ppca: n_components, noise and further options of `fit_source`, for the plane of stars of low extinction.
+    """
+
+    finder: InterstellarFinder
+    ppca: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_ranges(self, found: Sequence[Feature]) -> Censoring:
+        """The rule that a store can hold: what was given, and what was found."""
+        ranges = [*self.interstellar_angstrom, *([feature.first, feature.end] for feature in found)]
+        return Censoring(self.max_error, self.min_flux, self.interstellar_pixels, ranges)
+
+    def find(self, store: Store) -> list[Feature]:
+        """The intervals to censor.
+
+        Args:
+            store: of the survey, censored but for what is to be found.
+
+        Raises:
+            InputError: too few stars of low or of high extinction, or of whom it is known.
+        """
+        spectra = store.select(~store.is_member)
+        low, high = self.finder.sides(spectra.stars)
+        log.info("interstellar features: a plane of %s, residuals of %s", low.said, high.said)
+        fields = spectra.take(low.rows), spectra.take(high.rows)
+        plane = fit_source(fields[0], **self.ppca, wavelength=spectra.wavelength)
+        found = residuals(plane, fields[1], spectra.wavelength, self.finder.width)
+        return self.finder.features(found, spectra.wavelength)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, r
 
 __all__ = ["Memberships", "lone_members", "read_memberships"]
 
-#: Longer ids are cut to this length in the survey's tables, so they are cut here before they are joined.
-ID_LENGTH = 18
+GROUP = "CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,29 @@ class Memberships:
         return np.array([self.cluster.get(star, "") for star in ids], dtype=str)
 
 
-def read_memberships(path: Path, membership: Cut | None) -> Memberships:
-    """Read an OCCAM member file, or a FITS or CSV list with columns APOGEE_ID and CLUSTER in any case.
+def read_memberships(path: Path, membership: Cut | None, id: str, id_length: int | None = None) -> Memberships:  # noqa: A002  (the role's name)
+    """Read a list of members, FITS or CSV, with a column of ids and a column CLUSTER, their names in any case.
 
     Args:
         path: the file; ``.csv`` is read as CSV, all else as FITS.
         membership: who is a member, e.g. CG_PROB above 0.8. A CSV list may do without the column: then every row is a
             member. None: every row is a member.
+        id: the column of ids.
+        id_length: longer ids are cut to it, as the survey's tables cut them, before they are joined. None: none is.
 
     Raises:
         InputError: the file cannot be read, lacks a column, or has no member.
     """
-    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_fits(path)
-    for name in ("APOGEE_ID", "CLUSTER"):
-        if name not in table.colnames:
-            raise InputError(f"{path} needs columns APOGEE_ID and CLUSTER, got {', '.join(table.colnames)}")
+    id = id.upper()  # noqa: A001  (as above)
+    table = _read_csv(path, (id, GROUP)) if path.suffix.lower() == ".csv" else _read_fits(path)
+    if not {id, GROUP} <= {*table.colnames}:
+        raise InputError(f"{path} needs columns {id} and {GROUP}, got {', '.join(table.colnames)}")
     if membership and (membership.column.upper() in table.colnames or path.suffix.lower() != ".csv"):
         table = table[_members(path, table, membership)]
     clusters: dict[str, set[str]] = defaultdict(set)
-    for star, cluster in zip(table["APOGEE_ID"], table["CLUSTER"], strict=True):
+    for star, cluster in zip(table[id].astype(str), table[GROUP].astype(str), strict=True):
         if star and (name := _normalised(cluster)):
-            clusters[star.strip(" \0")[:ID_LENGTH]].add(name)
+            clusters[star.strip(" \0")[:id_length]].add(name)
     if not clusters:
         raise InputError(f"no row of {path} is a cluster member; set survey.membership to what its columns mean")
     return Memberships(
@@ -106,7 +108,7 @@ def _own_precision(column: NDArray[np.generic]) -> NDArray[np.generic]:
     return values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind == "f" else native(values)
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, texts: Sequence[str]) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
@@ -114,17 +116,14 @@ def _read_csv(path: Path) -> Table:
         raise InputError(f"expected a CSV list of cluster members in {path}, got: {error}") from error
     if not lines:
         raise InputError(
-            f"expected a CSV list of cluster members in {path}, got: an empty file; its header is APOGEE_ID,CLUSTER"
+            f"expected a CSV list of cluster members in {path}, got: an empty file; its header is {','.join(texts)}"
         )
     header, *rows = lines
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise InputError(f"{path}: row {number} has {len(row)} cells, the header {len(header)} ({','.join(row)})")
     columns = {name.upper(): np.array([row[i] for row in rows], dtype=str) for i, name in enumerate(header)}
-    return Table({name: _numbers(values) if name not in _TEXT else values for name, values in columns.items()})
-
-
-_TEXT = {"APOGEE_ID", "CLUSTER"}
+    return Table({name: values if name in texts else _numbers(values) for name, values in columns.items()})
 
 
 def _numbers(values: NDArray[np.str_]) -> NDArray[np.generic]:

@@ -1,81 +1,89 @@
-"""The sample: where a survey's files lie, and which of its stars become field stars and members."""
+"""A survey: who reads its files, and which of its stars become field stars and members."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import STAR_COLUMNS, find_catalogue, read_catalogue, spectrum_files
-from rsca_torch.survey.aspcapstar_folder import read_folder
+from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
 from rsca_torch.survey.members import Memberships, read_memberships
-from rsca_torch.survey.visits import MEAN_FIBRE, mean_fibres
-
-ROLES_OF_APOGEE = {
-    "id": "APOGEE_ID",
-    "group": "CLUSTER",
-    "velocity": "VHELIO_AVG",
-    "extinction": "AK_TARG",
-    "snr": "SNR",
-}
+from rsca_torch.survey.reader import Reader
 
 __all__ = ["Survey", "choose_stars"]
 
 log = logging.getLogger(__name__)
 
+REPEAT_OF = "REPEAT_OF"  # the column of the role repeat_of, where members' other observations stay
 
-@dataclass(frozen=True)
+
 class Survey:
     """Where a survey's files lie and which stars and bins of it are used: one file of conf/survey.
 
-    Attributes:
+    Args:
         root: the folder that all other paths start from.
-        release: dr13, dr14, dr16 or dr17; None only without a catalogue (told from each file's name then).
-        catalogue: paths of allStar below root, of which the first that exists is read; None: no catalogue, the spectra
-            bring their own star tables.
-        spectrum: path of a spectrum below root, with {TELESCOPE}, {FIELD}, {LOCATION_ID}, {APOGEE_ID}; without a
-            catalogue the pattern of the file names.
-        members: list of cluster members, below root or absolute; None: no clusters.
+        reader: makes the `Reader` from root and `of_reader`.
+        name: as in ``survey=NAME``.
+        members: list of cluster members, below root or absolute; None: the groups are those of the reader's own table.
         membership: who on that list is a member, ``{column, above}``; None: everyone.
         cuts: which stars are used, in order; each a `Cut` or the mapping of one.
-        censoring: which bins are used.
+        censoring: which bins are used. None: all on a detector with an error of at most 0.05.
+        roles: role -> column of the star table, None to do without; added to the reader's own.
         member_duplicates: what becomes of further observations of a member: "leave" the field, or "stay" in it as the
-            authors' program had it, under the ids ``<id>#2``, ``<id>#3``.
+            authors' program had it, under the ids ``<id>#2``, ``<id>#3``; their column REPEAT_OF names the member.
+        **of_reader: whatever else the reader takes.
 
     Raises:
-        InputError: an option has a value that it cannot have.
+        InputError: an option has a value that it cannot have, or the reader does not take one.
     """
 
-    root: Path
-    spectrum: str
-    catalogue: Sequence[str] | None = None
-    release: str | None = None
-    members: str | None = None
-    membership: Mapping[str, Any] | None = None
-    cuts: Sequence[Cut] = ()
-    censoring: Censoring = field(default_factory=Censoring)
-    member_duplicates: str = "leave"
-    roles: Mapping[str, str | None] = field(default_factory=lambda: dict(ROLES_OF_APOGEE))
+    def __init__(
+        self,
+        root: str | Path,
+        reader: Callable[..., Reader],
+        *,
+        name: str = "",
+        members: str | None = None,
+        membership: Mapping[str, Any] | None = None,
+        cuts: Sequence[Cut | Mapping[str, Any]] = (),
+        censoring: Censoring | None = None,
+        roles: Mapping[str, str | None] | None = None,
+        member_duplicates: str = "leave",
+        **of_reader: Any,
+    ) -> None:
+        self.root, self.name, self.members = Path(root), name, members
+        self.reader, self.of_reader = _made(reader, self.root, of_reader), of_reader
+        self.membership = None if membership is None else Cut.of({"name": "membership", **membership})
+        self.cuts = tuple(Cut.of(cut) for cut in cuts)
+        self.censoring = Censoring() if censoring is None else censoring
+        given: dict[str, str | None] = {**self.reader.roles, **(roles or {})}
+        if unknown := set(given) - set(ROLES):
+            raise InputError(f"survey.roles are {', '.join(ROLES)}, got {', '.join(sorted(unknown))}")
+        self.roles = {role: column for role, column in given.items() if column is not None}
+        if "id" not in self.roles:
+            raise InputError("survey.roles.id=null: the column that names a star expected")
+        if members is not None and "group" not in self.roles:
+            raise InputError("survey.roles.group=null: a name for the column of the groups in survey.members expected")
+        self.member_duplicates = member_duplicates
+        if member_duplicates not in ("leave", "stay"):
+            raise InputError(f"survey.member_duplicates must be leave or stay, got {member_duplicates!r}")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root))
-        object.__setattr__(self, "cuts", tuple(Cut.of(cut) for cut in self.cuts))
-        if isinstance(self.catalogue, str):
-            object.__setattr__(self, "catalogue", (self.catalogue,))
-        if self.catalogue is not None and self.release is None:
-            raise InputError("survey.release must be dr13, dr14, dr16 or dr17 where there is a catalogue, got null")
-        if self.member_duplicates not in ("leave", "stay"):
-            raise InputError(f"survey.member_duplicates must be leave or stay, got {self.member_duplicates!r}")
+    def with_censoring(self, censoring: Censoring) -> Survey:
+        """The same with another rule."""
+        other = copy.copy(self)
+        other.censoring = censoring
+        return other
 
     def memberships(self) -> Memberships:
         """Who is a member of which cluster.
@@ -85,88 +93,103 @@ class Survey:
         """
         if self.members is None:
             return Memberships({}, {})
-        who = None if self.membership is None else Cut.of({"name": "membership", **self.membership})
-        return read_memberships(self.root / self.members, who)
+        return read_memberships(self.root / self.members, self.membership, self.roles["id"], self.reader.id_length)
 
     def config(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
-        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+        kind = type(self.reader)
+        told = {
+            "name": self.name,
+            "reader": f"{kind.__module__}.{kind.__qualname__}",
+            "root": str(self.root),
+            **self.of_reader,
+            "members": self.members,
+            "membership": None if self.membership is None else asdict(self.membership),
+            "cuts": [asdict(cut) for cut in self.cuts],
+            "censoring": asdict(self.censoring),
+            "roles": self.roles,
+            "member_duplicates": self.member_duplicates,
+        }
+        return json.loads(json.dumps(told, default=str))  # type: ignore[no-any-return]
 
 
-def choose_stars(survey: Survey) -> tuple[Table, CutFlow, list[tuple[str, str]]]:
+def _made(reader: Callable[..., Reader], root: Path, options: Mapping[str, Any]) -> Reader:
+    signature = inspect.signature(reader)
+    try:
+        signature.bind(root=root, **options)
+    except TypeError as error:
+        taken = ", ".join(name for name in signature.parameters if name != "root")
+        raise InputError(f"survey: {error}; its reader takes {taken or 'nothing'} besides root") from None
+    return reader(root=root, **options)
+
+
+def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]:
     """Which spectra are to be read.
 
     Returns:
-        One row a star (`STAR_COLUMNS`, EXTRATARG, the abundances, FILE relative to root, CLUSTER); the cut flow so far;
-        (file, problem) of the files that are already known to be unusable.
+        One row a star, as the reader describes it, in the survey's roles; the cut flow so far; (file, problem) of the
+        files that are already known to be unusable.
 
     Raises:
-        InputError: the survey's files cannot be used, or no star is left.
+        InputError: the survey's files cannot be used, no star is left, or a role names a column that is not there.
     """
-    path = None if survey.catalogue is None else find_catalogue(survey.root, survey.catalogue)
+    reader, roles = survey.reader, survey.roles
+    listing = reader.list_stars(list(dict.fromkeys([roles["id"], *(cut.column for cut in survey.cuts)])))
     memberships = survey.memberships()
-    stars, flow, problems = _from_folder(survey) if path is None else _from_catalogue(survey, path, memberships)
-    ids = np.asarray(stars["APOGEE_ID"])
+    if listing.catalogue and survey.members is not None:
+        _require_some(memberships, _with_id(listing.stars, roles), survey.members, listing.catalogue)
+    flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
+    if listing.unusable:
+        flow.record(listing.unusable, len(listing.stars))
+    kept = select(listing.stars, survey.cuts, flow)
+    stars = _with_id(reader.describe(listing.stars[kept], kept, list(roles.values())), roles)
+    if survey.members is not None:
+        stars[roles["group"]] = memberships.of(stars.id)
+    stars = stars.playing(roles)
     if memberships.ambiguous:
-        unclear = np.isin(ids, list(memberships.ambiguous))
+        unclear = np.isin(stars.id, list(memberships.ambiguous))
         flow.record("in two clusters", int((~unclear).sum()))
-        for star in np.unique(ids[unclear]):
+        for star in np.unique(stars.id[unclear]):
             log.warning("%s is left out: in %s", star, " and in ".join(memberships.ambiguous[str(star)]))
         stars = stars[~unclear]
-    if "VISITS" in stars.colnames:
-        stars[MEAN_FIBRE] = mean_fibres(stars)
-    stars["CLUSTER"] = memberships.of(np.asarray(stars["APOGEE_ID"]))
-    stars = _one_row_a_star(stars, survey.member_duplicates == "stay")
+    stars = _one_row_a_star(stars, reader, survey.member_duplicates == "stay")
     flow.record("duplicate observations", len(stars))
-    if survey.members is not None and not (stars["CLUSTER"] != "").any():
+    if survey.members is not None and not (stars.group != "").any():
         log.warning("no cluster member passes the cuts: the store will hold field stars only")
-    return stars, flow, problems
+    return stars, flow, list(listing.problems)
 
 
-def _from_folder(survey: Survey) -> tuple[Table, CutFlow, list[tuple[str, str]]]:
-    stars, problems = read_folder(survey.root, survey.spectrum, survey.release)
-    flow = CutFlow("files", len(stars) + len(problems))
-    flow.record("star table unusable or double", len(stars))
-    kept = select(stars, survey.cuts, flow)
-    return stars[kept], flow, problems
+def _with_id(table: Table, roles: Mapping[str, str]) -> Stars:
+    return Stars(table).playing({"id": roles["id"]})
 
 
-def _from_catalogue(
-    survey: Survey, path: Path, memberships: Memberships
-) -> tuple[Table, CutFlow, list[tuple[str, str]]]:
-    """Two passes over the catalogue: the columns that decide, then those that describe the stars that are kept."""
-    release = str(survey.release)
-    deciding = dict.fromkeys(["APOGEE_ID", *(cut.column for cut in survey.cuts)])
-    stars = read_catalogue(path, release, deciding)
+def _require_some(memberships: Memberships, stars: Stars, members: str, catalogue: str) -> None:
+    """Refuse a list that names no star of the catalogue."""
     ids = {*memberships.cluster, *memberships.ambiguous}
-    if survey.members is not None and not np.isin(stars["APOGEE_ID"], list(ids)).any():
+    if not np.isin(stars.id, list(ids)).any():
+        example = f" ({stars.id[0]}, say)" if len(stars) else ""
         raise InputError(
-            f"none of the {len(ids)} members in survey.members={survey.members} is in {path.name}; "
-            "are both of the same survey, and is the id the APOGEE_ID (2M...)?"
+            f"none of the {len(ids)} members in survey.members={members} is in {catalogue}; "
+            f"are both of the same survey, and is the id the {stars.roles['id']}{example}?"
         )
-    flow = CutFlow("catalogue", len(stars))
-    kept = select(stars, survey.cuts, flow)
-    places = {name for _, name, _, _ in Formatter().parse(survey.spectrum) if name in STAR_COLUMNS}
-    optional = {"LOCATION_ID", "VISITS"} - places
-    describing = [*(name for name in STAR_COLUMNS if name not in optional), "EXTRATARG", "X_H"]
-    stars = read_catalogue(path, release, describing, sorted(optional), kept)
-    if "LOCATION_ID" not in stars.colnames:
-        stars["LOCATION_ID"] = STAR_COLUMNS["LOCATION_ID"]
-    stars["FILE"] = spectrum_files(survey.spectrum, stars)
-    return stars, flow, []
 
 
-def _one_row_a_star(stars: Table, members_stay: bool) -> Table:
+def _one_row_a_star(stars: Stars, reader: Reader, members_stay: bool) -> Stars:
     """Keep each star's main row; with ``members_stay`` a member's other rows too, as field stars of other names."""
-    main = main_rows(stars)
-    if not members_stay:
-        return stars[main]
-    stars = stars[main | (stars["CLUSTER"] != "")]
-    main = main_rows(stars)
-    ids, seen = [str(star) for star in stars["APOGEE_ID"]], dict[str, int]()
-    for row in np.flatnonzero(~main):
+
+    def main(stars: Stars) -> Any:  # noqa: ANN401  (a mask)
+        snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
+        return main_rows(stars.id, snr, reader.is_repeat(stars))
+
+    if not members_stay or not stars.has("group"):
+        return stars[main(stars)]  # type: ignore[no-any-return]
+    stars = stars[main(stars) | (stars.group != "")]
+    other = ~main(stars)
+    ids, seen = stars.id.tolist(), dict[str, int]()
+    stars[REPEAT_OF] = np.where(other, stars.id, "")
+    for row in np.flatnonzero(other):
         seen[ids[row]] = seen.get(ids[row], 1) + 1
         ids[row] = f"{ids[row]}#{seen[ids[row]]}"
-    stars["APOGEE_ID"] = ids
-    stars["CLUSTER"][~main] = ""
-    return stars
+    stars[stars.roles["id"]] = ids
+    stars[stars.roles["group"]] = np.where(other, "", stars.group)
+    return stars.playing({**stars.roles, "repeat_of": REPEAT_OF})

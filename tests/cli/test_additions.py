@@ -55,9 +55,9 @@ from matplotlib.figure import Figure
 from rsca_torch.report.reproduction import Reproduced, Value
 
 
-def reproduce(study, threshold):
+def reproduce(assembly, threshold):
     """The rate, and whether it is below a threshold."""
-    rate = study.judged(study.spectra).rate
+    rate = assembly.judged(assembly.spectra).rate
     figure = Figure()
     figure.subplots().bar(["rate"], [rate])
     finding = f"The rate is {'below' if rate < threshold else 'above'} {threshold}."

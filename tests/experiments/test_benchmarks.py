@@ -1,11 +1,11 @@
-"""Every benchmark runs, at toy size; a file of its own, so that it runs beside the other experiments."""
+"""Every benchmark runs, at toy size."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from test_experiments import run_alone
+from scripts import printed_alone, printed_by
 
 from rsca_torch.survey.store import Store
 
@@ -13,7 +13,7 @@ from rsca_torch.survey.store import Store
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmarks") / "store"
-    run_alone("benchmarks/full_size_store.py", path, "--stars", 300, "--bins", 100)
+    printed_by("benchmarks/full_size_store.py", path, "--stars", 300, "--bins", 100)
     Store.open(path).verify()
     return path
 
@@ -22,31 +22,31 @@ class TestBenchmarks:
     """Each with one command, at toy size; their figures are in docs/performance.md."""
 
     def test_step_1_to_convergence(self, store):
-        printed = run_alone("benchmarks/full_size.py", store, "--components", 3)
+        printed = printed_alone("benchmarks/full_size.py", store, "--components", 3)
         assert re.search(r"isotropic .*measured\+scatter ", printed, re.DOTALL)
 
     def test_side_by_side(self, store):
         sizes = ("--stars", 300, "--components", 3, "--tolerance", 1e-4)
-        printed = run_alone("benchmarks/ppca.py", "--store", store, *sizes)
+        printed = printed_alone("benchmarks/ppca.py", "--store", store, *sizes)
         assert all(name in printed for name in ("fit_ppca", "pyppca", "scikit-learn"))
 
     def test_scaling(self, store):
-        assert "isotropic" in run_alone(
-            "benchmarks/scaling.py", store, "--stars", 200, "--components", 3, "--noise", "isotropic"
-        )
+        small = ("--stars", 200, "--components", 3, "--noise", "isotropic")
+        assert "isotropic" in printed_alone("benchmarks/scaling.py", store, *small)
 
     def test_acceleration(self, store):
         small = ("--stars", 200, "--components", 3, "--limit", 60)
         rows = re.findall(
-            r"│ (isotropic|measured) +│ +(\d+) +│", run_alone("benchmarks/acceleration.py", store, *small)
+            r"│ (isotropic|measured) +│ +(\d+) +│", printed_by("benchmarks/acceleration.py", store, *small)
         )
         assert [noise for noise, _ in rows] == ["isotropic", "measured"]
         assert all(int(passes) >= 3 for _, passes in rows)
 
     def test_inference(self):
         small = ("--stars", 200, "--bins", 100, "--components", 4, "--gigabytes", 0.01)
-        assert "MaskedPPCA" in run_alone("benchmarks/inference.py", *small)
+        assert "MaskedPPCA" in printed_by("benchmarks/inference.py", *small)
 
     def test_leave_one_cluster_out(self):
         small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)
-        assert re.search(r"largest.*\b0\b", run_alone("benchmarks/leave_one_cluster_out.py", *small).lower(), re.DOTALL)
+        printed = printed_by("benchmarks/leave_one_cluster_out.py", *small).lower()
+        assert re.search(r"largest.*\b0\b", printed, re.DOTALL)

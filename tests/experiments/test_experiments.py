@@ -1,63 +1,51 @@
-"""Every experiment runs, at toy size."""
+"""Every experiment that is no item of `rsca reproduce` runs, at toy size."""
 
 from __future__ import annotations
 
-import os
 import re
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import printed_by
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+pytestmark = [
+    pytest.mark.filterwarnings("default::rsca_torch.NumericalWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),  # numpy.matlib, which pyppca imports
+]
 
 
-def run(monkeypatch, script, *arguments):
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    runpy.run_path(str(EXPERIMENTS / script), run_name="__main__")
+@pytest.fixture(scope="module")
+def small(surveys):
+    return ["simulation.n_field=100", f"simulated={surveys}/of-100-${{seed}}"]
 
 
-def test_judge(shared, tmp_path, monkeypatch, capsys):
-    run(monkeypatch, "simulation/judge.py", shared, "--stars", 150, "--picture", tmp_path / "picture.png")
+def test_judge(shared, tmp_path):
+    printed = printed_by("simulation/judge.py", shared, "--stars", 150, "--picture", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-    assert re.search(r"mean spectrum.*0\.9\d", " ".join(capsys.readouterr().out.split()))
+    assert re.search(r"mean spectrum.*0\.9\d", " ".join(printed.split()))
 
 
-@pytest.mark.filterwarnings("default::rsca_torch.NumericalWarning")
-def test_rates(tmp_path, monkeypatch, capsys):
+def test_rates(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["simulation.n_field=100", "compressor.n_components=4", "compressor.tolerance=1e-3"]
-    run(monkeypatch, "simulation/rates.py", 0, 1, *small)
-    printed = capsys.readouterr().out
+    printed = printed_by("simulation/rates.py", 0, 1, *small, "compressor.n_components=4", "compressor.tolerance=1e-3")
     rows = re.findall(r"^\| ([a-z ]+) \| ([a-z -]+) \| ([\d.]+) \(([\d.]+)-([\d.]+)\)", printed, re.MULTILINE)
     assert len(rows) == 10
     assert all(float(low) <= float(mean) <= float(high) for _, _, mean, low, high in rows)
 
 
-def run_alone(script, *arguments):
-    """In a process of its own: the benchmarks fork theirs, and set the number of threads."""
-    command = [sys.executable, str(EXPERIMENTS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-def test_what_the_noise_is_worth(tmp_path):
-    baseline = ("--baseline", "isotropic, K = 4")
-    small = ("simulation.n_field=100", "--seeds", 1, "--components", 3, 4, "--folder", tmp_path, *baseline)
-    printed = run_alone("noise/rates.py", *small)
+def test_what_the_noise_is_worth(small, tmp_path):
+    baseline = "isotropic, K = 4"
+    options = ("--seeds", 1, "--components", 3, 4, "--folder", tmp_path, "--baseline", baseline)
+    printed = printed_by("noise/rates.py", *small, *options)
     rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
     assert {"authors' program (pyppca), K = 4", "measured+scatter, clip 5, K = 4", "K = auto"} <= set(rates)
-    assert re.findall(r"^\| ([^|]+) \| [^|]+ \| 1.00 \([^)]+\) \|  \|", printed, re.MULTILINE) == [baseline[1]]
+    assert re.findall(r"^\| ([^|]+) \| [^|]+ \| 1.00 \([^)]+\) \|  \|", printed, re.MULTILINE) == [baseline]
 
 
-def test_all_learners_side_by_side(tmp_path):
-    small = ("simulation.n_field=100", "compressor.n_components=3", "--seeds", 1, "--folder", tmp_path)
+def test_all_learners_side_by_side(small, tmp_path):
     names = ["rsca", "nca, random start", "spectral"]
-    learners = ("--learners", *names, "--recipe", "epochs=2", "inner=0")
-    printed = run_alone("learners/compare.py", *small, *learners)
+    options = ("--seeds", 1, "--folder", tmp_path, "--learners", *names, "--recipe", "epochs=2", "inner=0")
+    printed = printed_by("learners/compare.py", *small, "compressor.n_components=3", *options)
     rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
     assert list(rates) == names
     assert (tmp_path / "learners.png").stat().st_size > 1000

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-import runpy
 from dataclasses import replace
-from types import SimpleNamespace
 
-import hydra
 import numpy as np
 import pytest
 import torch
+from paper_assembly import assembly_of, with_columns
 from scipy import stats
+from scripts import script
 
 from rsca_torch import InputError
-from rsca_torch.cli.main import CONFIG
-from rsca_torch.comparison.assembly import Study
+from rsca_torch.comparison.variants import simulated_with
 from rsca_torch.learners import ScaledComponents
-from rsca_torch.report.reproduction import EXPERIMENTS
-from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.visits import Visit, visits_of
 
 pytestmark = [
@@ -27,46 +23,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
-figure8 = SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / "figure8.py")))
+figure8 = script("figure8")
 
 
-def study_of(folder, night, telluric):
-    settings = [
-        f"simulated={folder}",
-        "checkpoints=null",
-        "simulation.n_field=200",
-        "simulation.stars.cluster_plates=2",
-        f"simulation.synthesis.night={night}",
-        f"simulation.synthesis.telluric={telluric}",
-        "compressor.n_components=12",
-        "compressor.tolerance=1e-3",
-    ]
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("reproduce", settings)
-    return Study(config, simulated_store(config))
+def survey(folder, night, telluric):
+    left = [f"simulation.synthesis.night={night}", f"simulation.synthesis.telluric={telluric}"]
+    return assembly_of(folder, "simulation.n_field=200", "simulation.stars.cluster_plates=2", *left)
 
 
 @pytest.fixture(scope="module")
 def loud(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), 0.015, 0.02)
-
-
-def with_visits(study, of_members):
-    """The same stars with other visits."""
-    other = copy.copy(study)
-    other.members = copy.copy(study.members)
-    other.members.stars = study.members.stars.copy()
-    other.members.stars["VISITS"] = of_members
-    other._compressed = {n: replace(on, member_stars=other.members.stars) for n, on in study._compressed.items()}
-    return other
+    return survey(tmp_path_factory.mktemp("survey"), 0.015, 0.02)
 
 
 def test_nights_that_leave_something_are_found_in_spectra_alone(loud):
     reproduced = figure8.reproduce(loud, 10, 500, 2)
     spectra, subset = reproduced.tables["figure8"]
-    assert spectra["apart_less_together"] > spectra["low"] > 0.15
+    assert spectra["apart_minus_together"] > spectra["low"] > 0.15
     assert spectra["p"] == spectra["p_kolmogorov_smirnov"] == 1 / 501
-    assert abs(subset["apart_less_together"]) < 0.1  # no abundance was measured from the nights
+    assert abs(subset["apart_minus_together"]) < 0.1  # no abundance was measured from the nights
     assert subset["p"] > 0.05
     assert [value.item for value in reproduced.values[::3]] == [
         "siblings' nights spectra",
@@ -76,8 +51,8 @@ def test_nights_that_leave_something_are_found_in_spectra_alone(loud):
 
 
 def test_nights_that_leave_nothing_are_not_found(tmp_path):
-    (spectra, _) = figure8.reproduce(study_of(tmp_path, 0, 0), 10, 500, 2).tables["figure8"]
-    assert abs(spectra["apart_less_together"]) < 0.1
+    (spectra, _) = figure8.reproduce(survey(tmp_path, 0, 0), 10, 500, 2).tables["figure8"]
+    assert abs(spectra["apart_minus_together"]) < 0.1
     assert spectra["p"] > 0.05
     assert spectra["p_kolmogorov_smirnov"] > 0.05
 
@@ -104,7 +79,7 @@ def test_every_pair_has_its_own_distance_and_nights(loud):
 def test_partly_and_unknown_are_left_out_and_counted(loud):
     visits, own = loud.members.stars["VISITS"].copy(), np.flatnonzero(loud.members.stars["CLUSTER"] == "NGC 188")
     visits[own] = ["r12-1-57000-001"] * 5 + ["r12-1-57000-001,r12-1-57001-001"] * 7 + [" "] * 2
-    reproduced = figure8.reproduce(with_visits(loud, visits), 10, 1, 2)
+    reproduced = figure8.reproduce(with_columns(loud, "VISITS", None, visits), 10, 1, 2)
     assert "35 some nights in common, 25 nights not known" in reproduced.finding  # 5 x 7, 2 x 12 + 1
     assert set(reproduced.tables["figure8"]["clusters"]) == {13}  # 14 but for this one
 
@@ -113,8 +88,8 @@ def test_a_survey_that_tells_too_little(loud):
     visits = loud.members.stars["VISITS"].copy()
     visits[:] = "r12-1-57000-001"
     with pytest.raises(InputError, match=r"got 0 and 0 of spectra in 0 clusters; .* 1597 together, 0 apart"):
-        figure8.reproduce(with_visits(loud, visits), 10, 1, 2)
-    other = with_visits(loud, visits)
+        figure8.reproduce(with_columns(loud, "VISITS", None, visits), 10, 1, 2)
+    other = with_columns(loud, "VISITS", None, visits)
     other.members.stars.remove_column("VISITS")
     with pytest.raises(InputError, match="the star table has no column VISITS"):
         figure8.reproduce(other, 10, 1, 2)
@@ -195,10 +170,10 @@ def test_the_same_date_at_two_telescopes_is_not_the_same_night():
 def test_a_simulated_survey_whose_siblings_share_their_nights_is_made_anew_with_more_plates(loud, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "rsca_torch.comparison.assembly.simulated_store", lambda config: asked.append(config) or loud.store
+        "rsca_torch.comparison.variants.simulated_store", lambda config: asked.append(config) or loud.store
     )
-    assert loud.simulated_with("plates", {"stars.cluster_plates": 2}) is loud
-    assert loud.simulated_with("plates", {"stars.cluster_plates": 3}) is not loud
+    assert simulated_with(loud, "plates", {"stars.cluster_plates": 2}) is loud
+    assert simulated_with(loud, "plates", {"stars.cluster_plates": 3}) is not loud
     (other,) = asked
     assert other.simulation.stars.cluster_plates == 3
     assert other.simulated == f"{loud.config.simulated}-plates"
@@ -206,4 +181,4 @@ def test_a_simulated_survey_whose_siblings_share_their_nights_is_made_anew_with_
     own = copy.copy(loud)
     own.config = loud.config.copy()
     own.config.store = "somewhere"
-    assert own.simulated_with("plates", {"stars.cluster_plates": 3}) is own
+    assert simulated_with(own, "plates", {"stars.cluster_plates": 3}) is own

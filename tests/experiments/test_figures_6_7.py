@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from paper_assembly import assembly_of, configured, with_columns
+from scripts import script
 
 from rsca_torch import InputError, Spectra, fit_ppca
 from rsca_torch.cli.main import CONFIG, main
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.report.reproduction import EXPERIMENTS
-from rsca_torch.survey.apogee import grid, wavelength
+from rsca_torch.comparison.variants import read_uncensored
+from rsca_torch.survey.apogee import GRID, wavelength
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial
 
@@ -30,29 +27,18 @@ pytestmark = [
 ]
 
 BANDS = [15272.42, 15617.0, 15653.0, 15673.0]
-SMALL = ["simulation.n_field=300", "simulation.stars.extinction=[0.11,1.6]"]  # many stars of high extinction
+#: Many stars of high extinction.
+SMALL = ["compressor.tolerance=1e-2", "simulation.n_field=300", "simulation.stars.extinction=[0.11,1.6]"]
 FEW = {"fewest_low": 100, "fewest_high": 40}
 SPEEDS = {"fewest_slow": 100, "fewest_fast": 20}
 FINDER = {"ppca.n_components": 6, "ppca.tolerance": 1e-2, **{f"finder.{name}": number for name, number in FEW.items()}}
 FOUND = ["censoring=found", *(f"survey.censoring.{name}={value}" for name, value in FINDER.items())]
 
 
-def reproduced(study, name, **changed):
+def reproduced(assembly, name, **changed):
     given = OmegaConf.to_container(OmegaConf.load(CONFIG / "experiment" / f"{name}.yaml"))
     del given["title"]
-    return script(name).reproduce(study, **given | {"n_components": 6} | changed)
-
-
-def script(name):
-    return SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / f"{name}.py")))
-
-
-def study_of(folder, *overrides):
-    settings = (f"simulated={folder}", "compressor.tolerance=1e-2", *overrides)
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("reproduce", [*settings])
-    store = simulated_store(config) if config.store is None else Store.open(config.store)
-    return Study(config, store)
+    return script(name).reproduce(assembly, **given | {"n_components": 6} | changed)
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +50,18 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(work):
-    return study_of(work / "loud", *SMALL)
+def assembly(work):
+    return assembly_of(work / "loud", *SMALL)
 
 
 @pytest.fixture(scope="module")
 def quiet(work):
-    return study_of(work / "quiet", *SMALL, "simulation.synthesis.interstellar=[]")
+    return assembly_of(work / "quiet", *SMALL, "simulation.synthesis.interstellar=[]")
 
 
 @pytest.fixture(scope="module")
-def figure6(study):
-    return reproduced(study, "figure6", **FEW)
+def figure6(assembly):
+    return reproduced(assembly, "figure6", **FEW)
 
 
 def test_planted_bands_are_found_and_little_else(figure6):
@@ -104,20 +90,19 @@ def test_bands_that_are_not_there_are_not_found(quiet):
     assert max(abs(value.value) for value in none.values) < 0.002
 
 
-def test_the_curve_of_figure_6_covers_every_bin_on_the_chips(figure6, study):
+def test_the_curve_of_figure_6_covers_every_bin_on_the_chips(figure6, assembly):
     curve = figure6.tables["figure6"]
-    assert len(curve) > len(study.store.bins)
-    assert np.isin(study.store.wavelength, curve["wavelength"]).all()
+    assert len(curve) > len(assembly.store.bins)
+    assert np.isin(assembly.store.wavelength, curve["wavelength"]).all()
     assert set(figure6.figures) == {"figure6"}
 
 
 def sides(telluric):
     """Slow and fast stars of a large survey, without its files."""
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = hydra.compose("simulate", ["root=x", f"simulation.synthesis.telluric={telluric}"])
+    config = configured("simulate", "root=x", f"simulation.synthesis.telluric={telluric}")
     simulation, rule = hydra.utils.instantiate(config.simulation), Censoring(interstellar_pixels=())
     stars = simulation.stars.draw(3000, np.random.default_rng(0))
-    bins, given = np.flatnonzero(rule.trusted_bins(grid())), {}
+    bins, given = np.flatnonzero(rule.trusted_bins(GRID)), {}
     for seed, (name, rows) in enumerate({"slow": np.abs(stars["VHELIO"]) < 5, "fast": stars["VHELIO"] > 80}.items()):
         blocks = simulation.observe(stars[rows & (stars["ROLE"] == "field")], np.random.SeedSequence(seed))
         flux, error = (np.concatenate(part)[:, bins] for part in list(zip(*blocks, strict=True))[2:])
@@ -152,43 +137,41 @@ def test_air_that_leaves_nothing_does_not_stand_out():
     assert table["gas", 15262]["excess"] > 0.5
 
 
-def test_figure_7(study):
-    figure7 = reproduced(study, "figure7", **SPEEDS)
+def test_figure_7(assembly):
+    figure7 = reproduced(assembly, "figure7", **SPEEDS)
     table, curves = figure7.tables["figure7_regions"], figure7.tables["figure7"]
     assert [value.setting for value in figure7.values] == list(table["region"])
     assert len(table) == len(AIR) + len(BANDS)
     assert set(figure7.figures) == {"figure7"}
     assert re.match(r"A plane of the 100 stars with the lowest .VHELIO_AVG., up to 1\d.\d ", figure7.finding)
-    angstrom, chosen = study.uncensored(None).field.wavelength.numpy(), study.uncensored(None).field
+    chosen = read_uncensored(assembly, None).field
+    angstrom = chosen.wavelength.numpy()
     assert (curves["wavelength"] == angstrom).all()
-    slow = np.argsort(np.abs(study.uncensored(None).column("VHELIO_AVG")))[:100]
+    slow = np.argsort(np.abs(read_uncensored(assembly, None).column("VHELIO_AVG")))[:100]
     _, valid, _ = chosen.take(np.sort(slow)).read(slice(None))
     unseen = valid.sum(0) <= 6
     assert f"{unseen.sum()} of {len(angstrom)} bins cannot be compared" in figure7.finding
 
 
-def without(study, column):
-    other = copy.copy(study)
+def without(assembly, column):
+    other = with_columns(assembly, column, np.nan, None)
     other.uncensored = lambda _: other
-    other.field = copy.copy(study.field)
-    other.field.stars = study.field.stars.copy()
-    other.field.stars[column] = np.nan
     return other
 
 
 @pytest.mark.parametrize(("name", "column"), [("figure6", "AK_TARG"), ("figure7", "VHELIO_AVG")])
-def test_a_survey_without_the_column(study, name, column):
+def test_a_survey_without_the_column(assembly, name, column):
     with pytest.raises(InputError, match=f"the column {column} of the star table has no value: ingest a catalogue"):
-        reproduced(without(study, column), name)
+        reproduced(without(assembly, column), name)
 
 
-def test_too_few_stars(study):
+def test_too_few_stars(assembly):
     with pytest.raises(InputError, match=r"AK_TARG < 0.005 leaves \d+ of 3\d\d stars, 300 are needed: move the cut"):
-        reproduced(study, "figure6", make_up=False)
+        reproduced(assembly, "figure6", make_up=False)
     with pytest.raises(InputError, match=r"VHELIO_AVG > 500 leaves 0 of 3\d\d stars, 20 are needed: move the cut"):
-        reproduced(study, "figure7", **SPEEDS | {"fewest_slow": 5}, fast=500, make_up=False)
+        reproduced(assembly, "figure7", **SPEEDS | {"fewest_slow": 5}, fast=500, make_up=False)
     with pytest.raises(InputError, match=r"\d+ stars are among both the 200 stars .* and the 150 stars"):
-        reproduced(study, "figure6", fewest_low=200, fewest_high=150)
+        reproduced(assembly, "figure6", fewest_low=200, fewest_high=150)
 
 
 STRICT = "survey.censoring.max_error=0.04"
@@ -200,16 +183,16 @@ def ingested(*arguments):
 
 
 @pytest.fixture(scope="module")
-def found(study):
-    return ingested(f"survey.root={study.config.simulated}/archive", "store=found", *FOUND, STRICT)
+def found(assembly):
+    return ingested(f"survey.root={assembly.config.simulated}/archive", "store=found", *FOUND, STRICT)
 
 
-def test_ingest_censors_what_it_finds(found, study, work):
+def test_ingest_censors_what_it_finds(found, assembly, work):
     ranges = found.censoring.interstellar_angstrom
     assert all(any(first <= band < end for first, end in ranges) for band in BANDS)
     assert found.censoring == Censoring(0.04, interstellar_pixels=[], interstellar_angstrom=ranges)
     assert not any(((found.wavelength >= first) & (found.wavelength < end)).any() for first, end in ranges)
-    assert len(found.bins) > len(study.store.bins)
+    assert len(found.bins) > len(assembly.store.bins)
     found.verify()
     assert not list(work.glob("found.*"))
 
@@ -245,7 +228,7 @@ def test_what_was_interrupted_goes_on(found, monkeypatch, capfd):
         assert not Path("again").exists()
     assert "15272.42" in capfd.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr("rsca_torch.survey.ingest.read_spectrum", count)
+        patch.setattr("rsca_torch.survey.apogee_catalogue.read_spectrum", count)
         assert main(once) == 0
     assert reads == []
     assert Store.open("again").checksum == found.checksum
@@ -259,7 +242,7 @@ def test_where_nothing_is_found_nothing_is_censored(caplog):
     assert len(nothing.bins) > 7400
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("assembly")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -280,14 +263,14 @@ def test_what_cannot_be_found(work, capfd, options, message):
     assert not (work / "refused").exists()
 
 
-def test_a_store_of_ones_own_needs_an_uncensored_one(study):
-    own = study_of("nowhere", "store=loud/store")
+def test_a_store_of_ones_own_needs_an_uncensored_one(assembly):
+    own = assembly_of("nowhere", *SMALL, "store=loud/store")
     typed = "rsca ingest survey=apogee_dr16 survey.root=.*loud/archive censoring=none store=loud/store-uncensored"
     with pytest.raises(InputError, match=f"{typed}, and give that store as uncensored=loud/store-uncensored"):
         reproduced(own, "figure6", **FEW)
     with pytest.raises(InputError, match=f"uncensored=loud/store leaves interstellar ranges out too: {typed}"):
         reproduced(own, "figure6", **FEW, uncensored="loud/store")
-    uncensored = study.uncensored(None).store.path
+    uncensored = read_uncensored(assembly, None).store.path
     assert "4 of 4 known bands" in reproduced(own, "figure6", **FEW, uncensored=str(uncensored)).finding
     regions = reproduced(own, "figure7", **SPEEDS).tables["figure7_regions"]["region"]
     assert "diffuse band 15272.42 A" not in list(regions)  # the store has no such bins

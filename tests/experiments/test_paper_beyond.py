@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from paper_study import Shuffled, script, study_of, with_columns, with_learner
+from paper_assembly import Shuffled, assembly_of, with_columns, with_learner
 from scipy import stats
+from scripts import script
 
 from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.learners import ScaledComponents
@@ -25,36 +26,37 @@ QUIET = [f"simulation.synthesis.{what}" for what in ("line_spread=[0,0,0]", "nig
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600", *LOUD)
+def assembly(tmp_path_factory):
+    return assembly_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=600", *LOUD)
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=300", *QUIET)
+    return assembly_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=300", *QUIET)
 
 
-def test_a_draw_is_leave_one_cluster_out_among_its_clusters(study):
-    names, sizes = np.unique(study.spectra.clusters, return_counts=True)
+def test_a_draw_is_leave_one_cluster_out_among_its_clusters(assembly):
+    names, sizes = np.unique(assembly.spectra.clusters, return_counts=True)
     drawn = np.isin(np.arange(22), [0, 3, 9, 18, 19, 20])
-    judge = script("figure5").Judge(study, study.spectra, names)
+    judge = script("figure5").Judge(assembly, assembly.spectra, names)
     rates = judge(np.stack([drawn, sizes < 3, drawn]))
-    rows = np.isin(study.spectra.clusters, names[drawn])
-    on = replace(study.spectra, members=study.spectra.members[rows], member_stars=study.spectra.member_stars[rows])
-    assert list(rates[0, drawn]) == list(study.judged(on).cluster_rates.values())
+    rows = np.isin(assembly.spectra.clusters, names[drawn])
+    given = assembly.spectra
+    on = replace(given, members=given.members[rows], member_stars=given.member_stars[rows], roots=given.roots[rows])
+    assert list(rates[0, drawn]) == list(assembly.judged(on).cluster_rates.values())
     assert (np.isnan(rates) == np.stack([~drawn, drawn | True, ~drawn])).all()
     assert "12 dimensions, but" in judge.note  # eight clusters with two members each
 
 
-def test_draws_of_all_clusters_are_leave_one_cluster_out(study):
-    (value,) = script("figure5").reproduce(study, [12], [21], 2).values
-    result = study.judged(study.spectra)
+def test_draws_of_all_clusters_are_leave_one_cluster_out(assembly):
+    (value,) = script("figure5").reproduce(assembly, [12], [21], 2).values
+    result = assembly.judged(assembly.spectra)
     assert value.value == pytest.approx(result.rate)
     assert (value.low, value.high) == pytest.approx(result.interval(), rel=0.05)  # of other random numbers
 
 
-def test_more_training_clusters_help(study):
-    reproduced = script("figure5").reproduce(study, [12], [5, 20], 12)
+def test_more_training_clusters_help(assembly):
+    reproduced = script("figure5").reproduce(assembly, [12], [5, 20], 12)
     few, most = reproduced.values
     assert (few.item, few.setting, most.setting) == ("training_clusters K=12", "5", "20")
     assert most.value < 0.6 * few.value
@@ -65,16 +67,16 @@ def test_more_training_clusters_help(study):
     assert table["standard_error"][1] == pytest.approx(stats.sem(draws["doppelganger_rate"][12:]))
 
 
-def test_more_training_clusters_that_tell_nothing_do_not_help(study):
-    few, most = script("figure5").reproduce(with_learner(study, Shuffled), [12], [5, 20], 12).values
+def test_more_training_clusters_that_tell_nothing_do_not_help(assembly):
+    few, most = script("figure5").reproduce(with_learner(assembly, Shuffled), [12], [5, 20], 12).values
     assert most.value > 0.75 * few.value
 
 
-def test_training_clusters_that_the_survey_does_not_have(study):
+def test_training_clusters_that_the_survey_does_not_have(assembly):
     with pytest.raises(InputError, match=r"training_clusters from 1 to 21 expected, .* got 11, 22"):
-        script("figure5").reproduce(study, [12], [11, 22], 2)
+        script("figure5").reproduce(assembly, [12], [11, 22], 2)
     with pytest.raises(InputError, match="12 components, 1 training clusters: no draw can be done: 12 dimensions"):
-        script("figure5").reproduce(study, [12], [1], 1)
+        script("figure5").reproduce(assembly, [12], [1], 1)
 
 
 def rate_by_loops(on, max_metallicity):
@@ -101,12 +103,12 @@ def rates_of(reproduced):
     return {(row["representation"], row["learner"], row["pairs"]): row["doppelganger_rate"] for row in reproduced}
 
 
-def test_strangers_of_like_metallicity_are_harder_to_tell(study):
-    reproduced = script("fixed_metallicity").reproduce(study, 0.05)
+def test_strangers_of_like_metallicity_are_harder_to_tell(assembly):
+    reproduced = script("fixed_metallicity").reproduce(assembly, 0.05)
     rates = rates_of(reproduced.tables["fixed_metallicity"])
-    assert rates["spectra", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(study.spectra, 0.05))
-    assert rates["abundances", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(study.abundances(), 0.05))
-    assert rates["spectra", "rsca", "all"] == study.judged(study.spectra).rate
+    assert rates["spectra", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(assembly.spectra, 0.05))
+    assert rates["abundances", "raw", "like [Fe/H]"] == pytest.approx(rate_by_loops(assembly.abundances(), 0.05))
+    assert rates["spectra", "rsca", "all"] == assembly.judged(assembly.spectra).rate
     assert {key[1] for key in rates} == {"raw", "scaled", "rsca"}
     for representation, learner, pairs in rates:
         if pairs == "all":
@@ -114,48 +116,48 @@ def test_strangers_of_like_metallicity_are_harder_to_tell(study):
     assert "0 members lack [Fe/H]" in reproduced.finding
 
 
-def test_a_metallicity_that_says_nothing_changes_nothing(study):
-    shuffled = np.random.default_rng(0).permutation(study.field.stars["FE_H"])
-    other = with_columns(study, "FE_H", shuffled, study.members.stars["FE_H"])
+def test_a_metallicity_that_says_nothing_changes_nothing(assembly):
+    shuffled = np.random.default_rng(0).permutation(assembly.field.stars["FE_H"])
+    other = with_columns(assembly, "FE_H", shuffled, None)
     rates = rates_of(script("fixed_metallicity").reproduce(other, 0.1).tables["fixed_metallicity"])
     assert rates["spectra", "raw", "like [Fe/H]"] < 1.25 * rates["spectra", "raw", "all"]
 
 
-def test_members_without_metallicity_are_left_out_and_counted(study):
-    some = study.members.stars["FE_H"].copy()
-    some[study.members.stars["CLUSTER"] == "NGC 6791"] = np.nan
-    other = with_columns(study, "FE_H", study.field.stars["FE_H"], some)
+def test_members_without_metallicity_are_left_out_and_counted(assembly):
+    some = assembly.members.stars["FE_H"].copy()
+    some[assembly.members.stars["CLUSTER"] == "NGC 6791"] = np.nan
+    other = with_columns(assembly, "FE_H", None, some)
     reproduced = script("fixed_metallicity").reproduce(other, 0.05)
     assert "39 members lack [Fe/H]" in reproduced.finding
     table = reproduced.tables["fixed_metallicity"]
     assert set(table["clusters"][table["pairs"] == "all"]) == {21}
     with pytest.raises(InputError, match="column FE_H of the star table has no value"):
-        script("fixed_metallicity").reproduce(with_columns(study, "FE_H", some[:1], np.full(185, np.nan)), 0.05)
+        script("fixed_metallicity").reproduce(with_columns(assembly, "FE_H", some[:1], np.full(185, np.nan)), 0.05)
     with pytest.raises(InputError, match="max_metallicity=0 dex must be positive"):
-        script("fixed_metallicity").reproduce(study, 0)
+        script("fixed_metallicity").reproduce(assembly, 0)
 
 
 CHEMISTRY, NUISANCES = ["FE_H", "ALPHA_M"], ["TEFF", "VHELIO_AVG", "AK_TARG", "SNR", "MEANFIB", "VISITS"]
 
 
-def test_mean_fibres_come_from_the_visits(study):
+def test_mean_fibres_come_from_the_visits(assembly):
     """None at the 1 m telescope."""
     fibres = []
-    for visits in study.field.stars["VISITS"]:
+    for visits in assembly.field.stars["VISITS"]:
         last = [visit.split("-")[3:] for visit in visits.split(",") if visit.split("-")[2].isdigit()]
         fibres.append(np.mean([int(fibre) for (fibre,) in last]) if last else np.nan)
     assert 0 < np.isnan(fibres).sum() < 20
-    np.testing.assert_array_equal(study.column("MEANFIB"), fibres)
-    assert (with_columns(study, "MEANFIB", 7.0, 7.0).column("MEANFIB") == 7).all()
+    np.testing.assert_array_equal(assembly.column("MEANFIB"), fibres)
+    assert (with_columns(assembly, "MEANFIB", 7.0, 7.0).column("MEANFIB") == 7).all()
 
 
-def leaks_of(study):
-    reproduced = script("leaks").reproduce(study, CHEMISTRY, NUISANCES, 5, 0.02)
+def leaks_of(assembly):
+    reproduced = script("leaks").reproduce(assembly, CHEMISTRY, NUISANCES, 5, 0.02)
     return reproduced, {row["label"]: row for row in reproduced.tables["leaks_verdict"]}
 
 
-def test_fibres_and_nights_that_leak_are_found(study):
-    reproduced, verdict = leaks_of(study)
+def test_fibres_and_nights_that_leak_are_found(assembly):
+    reproduced, verdict = leaks_of(assembly)
     for name in ("fibre off centre", "first night"):
         assert verdict[name]["verdict"] == "leak"
         assert verdict[name]["low"] < verdict[name]["beyond_abundances"] < verdict[name]["high"]
@@ -214,17 +216,17 @@ def test_the_first_visit():
     assert np.isnan(dates[1])
 
 
-def test_labels_that_the_survey_lacks_are_left_out_and_named(study):
-    reproduced = script("leaks").reproduce(study, [], ["AK_TARG", "NO_SUCH"], 5, 0.02)
+def test_labels_that_the_survey_lacks_are_left_out_and_named(assembly):
+    reproduced = script("leaks").reproduce(assembly, [], ["AK_TARG", "NO_SUCH"], 5, 0.02)
     assert "Left out, as the store lacks them or they are the same for all: NO_SUCH" in reproduced.finding
     with pytest.raises(InputError, match="the star table has none of NO_SUCH"):
-        script("leaks").reproduce(study, ["NO_SUCH"], [], 5, 0.02)
+        script("leaks").reproduce(assembly, ["NO_SUCH"], [], 5, 0.02)
 
 
-def test_wrong_members_do_harm_and_less_by_mad(study):
-    reproduced = script("memberships").reproduce(study, [0, 0.2], ["field"], 8)
+def test_wrong_members_do_harm_and_less_by_mad(assembly):
+    reproduced = script("memberships").reproduce(assembly, [0, 0.2], ["field"], 8)
     right, usual_right, wrong, usual_wrong = (row["doppelganger_rate"] for row in reproduced.tables["memberships"])
-    assert right == pytest.approx(study.judged(study.spectra, ScaledComponents).rate)
+    assert right == pytest.approx(assembly.judged(assembly.spectra, ScaledComponents).rate)
     assert usual_right == pytest.approx(right, rel=0.15)
     assert wrong > 4 * right
     assert usual_wrong > 1.05 * wrong
@@ -236,21 +238,21 @@ def test_wrong_members_do_harm_and_less_by_mad(study):
 
 
 @pytest.mark.parametrize("mistake", ["field", "shuffled"])
-def test_true_clusters_are_judged_by_learners_told_what_is_wrong(study, mistake):
-    memberships, on = script("memberships"), study.spectra
+def test_true_clusters_are_judged_by_learners_told_what_is_wrong(assembly, mistake):
+    memberships, on = script("memberships"), assembly.spectra
     believed = memberships.believed_members(on, mistake, 37, (0, 1))
     changed = believed.labels != on.clusters if mistake == "shuffled" else (believed.z != on.members).any(1).numpy()
     assert 25 < changed.sum() <= 37
     assert sorted(believed.labels) == sorted(on.clusters)
-    rates = memberships.judged(study, on, ScaledComponents, believed, {}).cluster_rates
+    rates = memberships.judged(assembly, on, ScaledComponents, believed, {}).cluster_rates
     for cluster in ("NGC 6791", "NGC 2243"):
         own, learner = on.clusters == cluster, ScaledComponents()
         learner.initialise(on.field, believed.z[torch.from_numpy(~own)], believed.labels[~own])
         members, field = learner(on.members[torch.from_numpy(own)]), learner(on.field)
-        allowed = study.allowed[torch.from_numpy(own)]
+        allowed = assembly.allowed[torch.from_numpy(own)]
         assert rates[cluster] == pytest.approx(doppelganger_rate(members, field, allowed))
 
 
-def test_mistakes_that_cannot_be(study):
+def test_mistakes_that_cannot_be(assembly):
     with pytest.raises(InputError, match="shares from 0 to 1 and mistakes among field, shuffled expected, got 2, typo"):
-        script("memberships").reproduce(study, [2], ["typo"], 1)
+        script("memberships").reproduce(assembly, [2], ["typo"], 1)

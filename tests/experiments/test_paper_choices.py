@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from types import SimpleNamespace
-
 import hydra
 import numpy as np
 import pytest
@@ -12,6 +9,8 @@ import reference
 import torch
 from astropy.table import Table
 from omegaconf import OmegaConf
+from paper_assembly import configured as composed
+from scripts import script
 
 from rsca_torch import (
     RSCA,
@@ -27,13 +26,12 @@ from rsca_torch import (
     leave_one_cluster_out,
 )
 from rsca_torch.cli.main import CONFIG
-from rsca_torch.comparison.assembly import Study
-from rsca_torch.comparison.compression import arguments
+from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.compression import NOT_OF_A_FIT
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.scaled_components import within_cluster_spread
 from rsca_torch.ppca.compress import compress
 from rsca_torch.ppca.fit import fit_source
-from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.spectra.blocks import Arrays
 from rsca_torch.survey.simulated.store import simulated_store
 
@@ -42,12 +40,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
-choices = SimpleNamespace(**runpy.run_path(str(EXPERIMENTS / "paper" / "choices.py")))
+choices = script("choices")
 
 
 def configured(*overrides):
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        return hydra.compose("reproduce", list(overrides))
+    return composed("reproduce", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +202,7 @@ def test_more_components_fitted_than_kept():
 def test_the_paper_s_compressor_is_fitted_on_all_stars_from_a_random_start():
     field, members, both = survey()
     config = configured("compressor=paper", "compressor.n_components=4").compressor
-    fitted = hydra.utils.instantiate(arguments(config))(field, members)
+    fitted = hydra.utils.instantiate({k: v for k, v in config.items() if k not in NOT_OF_A_FIT})(field, members)
     expected = fit_source(both, 4, "isotropic", config.tolerance, random_start=0)
     torch.testing.assert_close(fitted.loadings, expected.loadings)
     assert len(fitted.history) < len(fit_source(both, 4, "isotropic", 1e-9, random_start=0).history)
@@ -234,19 +231,18 @@ def test_the_paper_s_learner_is_listed_and_makes_a_layer():
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("survey")
-    overrides = ["simulation.n_field=200", "compressor=paper", "learner=paper", "compressor.n_components=8"]
-    config = configured(f"simulated={folder}", "checkpoints=null", "compressor.products=float32", *overrides)
-    return Study(config, simulated_store(config))
+def assembly(surveys):
+    overrides = ["compressor=paper", "learner=paper", "compressor.n_components=8", "compressor.products=float32"]
+    config = configured(f"simulated={surveys}/of-300", "simulation.n_field=300", "checkpoints=null", *overrides)
+    return Assembly(config, simulated_store(config))
 
 
 @pytest.fixture(scope="module")
-def reproduced(study):
-    return choices.reproduce(study, 8, 10, 1e-3, "float32")
+def reproduced(assembly):
+    return choices.reproduce(assembly, 8, 10, 1e-3, "float32")
 
 
-def test_every_choice_beside_the_text(study, reproduced):
+def test_every_choice_beside_the_text(assembly, reproduced):
     table = reproduced.tables["choices"]
     spectra = table[table["representation"] == "spectra"]
     assert list(spectra["choice"]) == [
@@ -260,7 +256,7 @@ def test_every_choice_beside_the_text(study, reproduced):
         "as in the code, 8 fitted",
     ]
     rates = dict(zip(spectra["choice"], spectra["doppelganger_rate"], strict=True))
-    assert rates["as in the code, 8 fitted"] == study.judged(study.spectra).rate
+    assert rates["as in the code, 8 fitted"] == assembly.judged(assembly.spectra).rate
     assert rates["< in place of <="] == rates["as in the text"]  # no two distances are equal
     assert len({round(rate, 9) for rate in rates.values()}) >= 5
     np.testing.assert_allclose(
@@ -279,6 +275,6 @@ def test_abundances_relative_to_iron_are_the_same_to_rsca_and_not_to_scaled(repr
     assert rsca == pytest.approx(0, abs=1e-9)
 
 
-def test_without_more_components(study):
+def test_without_more_components(assembly):
     with pytest.raises(InputError, match="fitted_components=8: more than n_components=8 expected"):
-        choices.reproduce(study, 8, 8, 1e-3, "float32")
+        choices.reproduce(assembly, 8, 8, 1e-3, "float32")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from paper_study import (
+from paper_assembly import (
     Shuffled,
-    script,
-    study_of,
+    assembly_of,
     with_clusters_of_field_stars,
     with_columns,
     with_learner,
@@ -17,6 +16,7 @@ from paper_study import (
     without_column,
 )
 from scipy import stats
+from scripts import script
 
 from rsca_torch import InputError, doppelganger_rate
 from rsca_torch.learners import LDA, Identity, Scaled, ScaledComponents
@@ -33,23 +33,23 @@ LABELS = ["FE_H", "ALPHA_M", "VHELIO_AVG", "TEFF", "SNR"]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=300")
+def assembly(surveys):
+    return assembly_of(surveys / "of-300", "simulation.n_field=300")
 
 
 @pytest.fixture(scope="module")
 def one_sequence(tmp_path_factory):
-    return study_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=400", "simulation.stars.high_alpha=0")
+    return assembly_of(tmp_path_factory.mktemp("survey"), "simulation.n_field=400", "simulation.stars.high_alpha=0")
 
 
 @pytest.fixture(scope="module")
-def by_pca(study):
-    return with_pca(study, [2, 20, 110])
+def by_pca(assembly):
+    return with_pca(assembly, [2, 20, 110])
 
 
-def rates_without(study, on, make_learner, first=None):
+def rates_without(assembly, on, make_learner, first=None):
     """Every cluster's rate by a learner fitted on all others, of whose dimensions the first so many count."""
-    allowed, rates = on.allowed(study.pairs), {}
+    allowed, rates = on.allowed(assembly.pairs), {}
     for name, size in zip(*np.unique(on.clusters, return_counts=True), strict=True):
         own, learner = on.clusters == name, make_learner()
         learner.initialise(on.field, on.members[torch.from_numpy(~own)], on.clusters[~own])
@@ -94,14 +94,14 @@ def test_components_do_not_help_where_clusters_are_none(by_pca):
     assert seen[110] < 0.5 * seen[2]  # learned by heart
 
 
-def test_the_second_dimension_tells_the_alpha_sequences(study):
-    reproduced = script("table1").reproduce(study, [1, 2, 3, 12, 30])
+def test_the_second_dimension_tells_the_alpha_sequences(assembly):
+    reproduced = script("table1").reproduce(assembly, [1, 2, 3, 12, 30])
     rates = {value.setting: value for value in reproduced.values}
     assert list(rates) == ["1", "2", "3", "12"]
     assert rates["2"].value < 0.4 * rates["1"].value
-    assert rates["12"].value == study.judged(study.spectra).rate
+    assert rates["12"].value == assembly.judged(assembly.spectra).rate
     for number in (1, 3):
-        slow = mean(rates_without(study, study.spectra, ScaledComponents, number))
+        slow = mean(rates_without(assembly, assembly.spectra, ScaledComponents, number))
         assert rates[str(number)].value == pytest.approx(slow)
     assert "Left out, as there are 12 components: 30." in reproduced.finding
     first, last = reproduced.tables["table1"][0], reproduced.tables["table1"][-1]
@@ -115,9 +115,9 @@ def test_the_second_dimension_has_less_to_tell_of_one_alpha_sequence(one_sequenc
     assert second.value > 0.7 * first.value
 
 
-def test_the_spread_over_clusters_is_that_of_a_bootstrap(study):
-    (row,) = script("table1").reproduce(study, [1]).tables["table1"]
-    rates = rates_without(study, study.spectra, ScaledComponents, 1)
+def test_the_spread_over_clusters_is_that_of_a_bootstrap(assembly):
+    (row,) = script("table1").reproduce(assembly, [1]).tables["table1"]
+    rates = rates_without(assembly, assembly.spectra, ScaledComponents, 1)
     known = [name for name, (rate, _) in rates.items() if np.isfinite(rate)]
     random = np.random.default_rng(5)
     drawn = [
@@ -127,15 +127,15 @@ def test_the_spread_over_clusters_is_that_of_a_bootstrap(study):
     assert (row["low"], row["high"]) == pytest.approx(np.quantile(drawn, [0.16, 0.84]), rel=0.05)
 
 
-def test_dimensions_that_are_not_there(study):
+def test_dimensions_that_are_not_there(assembly):
     with pytest.raises(InputError, match="dimensions from 1 to 12, the number of components, expected, got 0, 13"):
-        script("table1").reproduce(study, [0, 13])
+        script("table1").reproduce(assembly, [0, 13])
     with pytest.raises(InputError, match="learner=rsca expected, got lda"):
-        script("table1").reproduce(with_learner(study, LDA), [1])
+        script("table1").reproduce(with_learner(assembly, LDA), [1])
 
 
-def test_features_follow_iron_and_alpha_and_part_the_sequences(study):
-    reproduced = script("figure3").reproduce(study, 4, LABELS, BETWEEN)
+def test_features_follow_iron_and_alpha_and_part_the_sequences(assembly):
+    reproduced = script("figure3").reproduce(assembly, 4, LABELS, BETWEEN)
     assert of(reproduced, "features follow", "feature 1: FE_H").value > 0.9
     assert abs(of(reproduced, "features follow", "feature 2: ALPHA_M").value) > 0.25
     table = reproduced.tables["figure3_sequences"]
@@ -154,23 +154,23 @@ def test_one_sequence_is_not_parted(one_sequence, at_solar):
     assert of(reproduced, "features follow", "feature 1: FE_H").value > 0.9
 
 
-def test_features_have_the_signs_of_the_stored_layer(study):
-    field, members = study.features()
-    learner, on = study.fitted(study.spectra), study.spectra
+def test_features_have_the_signs_of_the_stored_layer(assembly):
+    field, members = assembly.features()
+    learner, on = assembly.fitted(assembly.spectra), assembly.spectra
     weight = (learner.weight * on.ppca.scales).numpy() @ on.ppca.linear_map().numpy()
     sign = np.sign(weight[range(12), np.abs(weight).argmax(1)])
     for features, latents in ((field, on.field), (members, on.members)):
         np.testing.assert_allclose(features.numpy(), learner(latents).numpy() * sign, rtol=1e-6, atol=1e-6)
 
 
-def test_densities_count_the_field_and_can_be_drawn_of_nothing(study):
-    none = with_columns(study, "ALPHA_M", np.nan, np.nan)
-    field, members = study.features()
+def test_densities_count_the_field_and_can_be_drawn_of_nothing(assembly):
+    none = with_columns(assembly, "ALPHA_M", np.nan, np.nan)
+    field, members = assembly.features()
     field[:, 2], members[:, 2] = 0, 0
     figure = draw_features(none.spectra, field, members)
     counts = [panel.collections[0].get_array() for panel in figure.axes[:8]]
     assert [int(count.sum()) for count in counts[4:7]] == [0, 0, 0]
-    assert counts[2].sum() == pytest.approx(len(study.field.stars), abs=5)  # but outliers
+    assert counts[2].sum() == pytest.approx(len(assembly.field.stars), abs=5)  # but outliers
     assert figure.axes[0].lines[0].get_xydata().shape == (185, 2)
 
 
@@ -208,9 +208,9 @@ def test_a_feature_follows_what_explains_it():
     assert "1 curve (40 %, +0.00)" in figure3.followed(table)
 
 
-def test_a_label_that_does_not_vary_is_refused(study):
-    same = np.full(len(study.field.stars), 7.0)
-    other = with_columns(study, "SNR", same, study.members.stars["SNR"])
+def test_a_label_that_does_not_vary_is_refused(assembly):
+    same = np.full(len(assembly.field.stars), 7.0)
+    other = with_columns(assembly, "SNR", same, None)
     with pytest.raises(InputError, match="40 stars and a label that varies expected, got 314 stars with 1 values"):
         script("figure3").reproduce(other, 4, ["SNR"], BETWEEN)
 
@@ -252,17 +252,17 @@ def test_what_is_close_and_what_has_no_gap_is_not_parted(separation, valley):
     assert not told.parted
 
 
-def test_transformed_spectra_are_best(study):
-    reproduced = script("figure4").reproduce(study)
+def test_transformed_spectra_are_best(assembly):
+    reproduced = script("figure4").reproduce(assembly)
     settings = {setting for item, setting, _ in published().index if item == "ablation"}
     assert {value.setting for value in reproduced.values if value.item == "ablation"} == settings
-    on = {"spectra": study.spectra, "abundance subset": study.abundances("abundance_subset")}
+    on = {"spectra": assembly.spectra, "abundance subset": assembly.abundances("abundance_subset")}
     for name, kind, make in [
         ("spectra", "transformed", ScaledComponents),
         ("spectra", "scaled", Scaled),
         ("abundance subset", "raw", Identity),
     ]:
-        slow = mean(rates_without(study, on[name], make))
+        slow = mean(rates_without(assembly, on[name], make))
         assert of(reproduced, "ablation", f"{name} {kind}").value == pytest.approx(slow)
     best = of(reproduced, "ablation", "spectra transformed")
     for value in reproduced.values:
@@ -273,18 +273,18 @@ def test_transformed_spectra_are_best(study):
     assert "8 of the 8 others have a higher rate than transformed spectra" in reproduced.finding
 
 
-def test_transformed_by_clusters_that_tell_nothing(study):
-    reproduced = script("figure4").reproduce(with_learner(study, Shuffled))
+def test_transformed_by_clusters_that_tell_nothing(assembly):
+    reproduced = script("figure4").reproduce(with_learner(assembly, Shuffled))
     differences = [value for value in reproduced.values if value.item != "ablation"]
     assert sum(value.low > 0 for value in differences) <= 2
-    assert of(reproduced, "ablation less spectra transformed", "abundance subset scaled").high < 0
+    assert of(reproduced, "ablation minus spectra transformed", "abundance subset scaled").high < 0
 
 
-def test_every_cluster_from_spectra_and_from_abundances(study):
-    reproduced = script("figures9_10").reproduce(study)
-    on = {"spectra": study.spectra, "abundance subset": study.abundances("abundance_subset")}
+def test_every_cluster_from_spectra_and_from_abundances(assembly):
+    reproduced = script("figures9_10").reproduce(assembly)
+    on = {"spectra": assembly.spectra, "abundance subset": assembly.abundances("abundance_subset")}
     for setting, representation in on.items():
-        rates = rates_without(study, representation, ScaledComponents)
+        rates = rates_without(assembly, representation, ScaledComponents)
         told = {value.cluster: value.value for value in reproduced.values if value.cluster and value.setting == setting}
         assert told == pytest.approx({name: rate for name, (rate, _) in rates.items() if np.isfinite(rate)})
         assert set(told) <= {
@@ -302,21 +302,21 @@ def test_every_cluster_from_spectra_and_from_abundances(study):
     assert panel.texts[0].get_text() == f"{row['doppelganger_rate']:.4f}"
 
 
-def judged_clusters(study):
+def judged_clusters(assembly):
     """Results on spectra and the abundance subset, their table, and what is said of them; the picture is slow."""
     figures = script("figures9_10")
-    results = list(figures.judged(study))
+    results = list(figures.judged(assembly))
     names = sorted(results[0].loco.members)
     table = figures.Table(
         rows=[row for result in results for row in figures.rows_of(result, names)], names=figures.HEAD
     )
-    return results, table, figures.found(results, table)
+    return results, table, figures.finding(results, table)
 
 
-def test_clusters_whose_members_lack_abundances_are_named(study):
-    iron = study.members.stars["FE_H"].copy()
-    iron[study.members.stars["CLUSTER"] == "NGC 188"] = np.nan
-    results, table, finding = judged_clusters(with_columns(study, "FE_H", study.field.stars["FE_H"], iron))
+def test_clusters_whose_members_lack_abundances_are_named(assembly):
+    iron = assembly.members.stars["FE_H"].copy()
+    iron[assembly.members.stars["CLUSTER"] == "NGC 188"] = np.nan
+    results, table, finding = judged_clusters(with_columns(assembly, "FE_H", None, iron))
     assert "NGC 188 (abundance subset)" in finding
     assert "NGC 188 (spectra)" not in finding
     own = table[table["cluster"] == "NGC 188"]
@@ -326,8 +326,8 @@ def test_clusters_whose_members_lack_abundances_are_named(study):
     assert panels[1].texts[0].get_text() == "not judged"
 
 
-def test_clusters_are_found_from_spectra_and_not_from_spectra_that_tell_nothing(study):
-    for spectra, lower in ((study, True), (with_random_latents(study), False)):
+def test_clusters_are_found_from_spectra_and_not_from_spectra_that_tell_nothing(assembly):
+    for spectra, lower in ((assembly, True), (with_random_latents(assembly), False)):
         results, table, finding = judged_clusters(spectra)
         rates = [table["doppelganger_rate"][table["setting"] == setting] for setting in ("spectra", "abundance subset")]
         numbers = int((rates[0] < rates[1]).sum()), int((rates[0] > rates[1]).sum())
@@ -336,22 +336,22 @@ def test_clusters_are_found_from_spectra_and_not_from_spectra_that_tell_nothing(
         assert (results[0].loco.rate < results[1].loco.rate) == lower
 
 
-def test_spectra_beat_abundances_and_few_dimensions_do(study):
-    reproduced = script("headline").reproduce(study, [1, 2, 3, 5, 30], 0.95)
+def test_spectra_beat_abundances_and_few_dimensions_do(assembly):
+    reproduced = script("headline").reproduce(assembly, [1, 2, 3, 5, 30], 0.95)
     spectra = of(reproduced, "ablation", "spectra transformed")
     subset = of(reproduced, "ablation", "abundance subset transformed")
-    assert spectra.value == pytest.approx(mean(rates_without(study, study.spectra, ScaledComponents)))
+    assert spectra.value == pytest.approx(mean(rates_without(assembly, assembly.spectra, ScaledComponents)))
     assert spectra.high < subset.low
     assert of(reproduced, "dimensions that suffice", "as good as all dimensions").value == 2
     assert of(reproduced, "dimensions that suffice", "as good as abundance subset").value == 1
     assert set(reproduced.tables["headline"]["dimensions"]) == {1, 2, 3, 5, 12}
     assert "published: 2.0 %, 1.8 % with the four most important dimensions, and 2.3 %" in reproduced.finding
     with pytest.raises(InputError, match="level=1 must lie between 0 and 1"):
-        script("headline").reproduce(study, [1], 1)
+        script("headline").reproduce(assembly, [1], 1)
 
 
-def test_spectra_that_tell_nothing_do_not_beat_abundances(study):
-    reproduced = script("headline").reproduce(with_random_latents(study), [1], 0.95)
+def test_spectra_that_tell_nothing_do_not_beat_abundances(assembly):
+    reproduced = script("headline").reproduce(with_random_latents(assembly), [1], 0.95)
     spectra = of(reproduced, "ablation", "spectra transformed")
     assert spectra.low > of(reproduced, "ablation", "abundance subset transformed").high
     assert np.isnan(of(reproduced, "dimensions that suffice", "as good as abundance subset").value)
@@ -370,12 +370,12 @@ def test_the_smallest_number_that_is_not_significantly_worse():
     assert np.isnan(headline.fewest(table[:1], "x"))
 
 
-def test_what_needs_a_column_that_is_not_there_is_skipped_and_the_rest_runs(study, tmp_path):
+def test_what_needs_a_column_that_is_not_there_is_skipped_and_the_rest_runs(assembly, tmp_path):
     names = ["table1", "figure3", "figure4", "figures9_10", "headline"]
-    done, *skipped = reproduce(without_column(study, "FE_H"), names, tmp_path)
+    done, *skipped = reproduce(without_column(assembly, "FE_H"), names, tmp_path)
     assert not done.skipped
     assert "no column FE_H" in skipped[0].skipped
     assert all("no abundances of Fe" in outcome.skipped for outcome in skipped[1:])
     assert [path.name for path in tmp_path.iterdir()] == ["table1"]
     with pytest.raises(InputError, match="no column ALPHA_M"):
-        script("figure3").reproduce(without_column(study, "ALPHA_M"), 4, LABELS, BETWEEN)
+        script("figure3").reproduce(without_column(assembly, "ALPHA_M"), 4, LABELS, BETWEEN)

@@ -73,7 +73,7 @@ def test_what_cannot_be_done_is_skipped_and_said(work, monkeypatch):
     def refuse(*_):
         raise InputError("no column VISITS")
 
-    monkeypatch.setattr("rsca_torch.comparison.assembly.Study.compressed", refuse)
+    monkeypatch.setattr("rsca_torch.comparison.assembly.Assembly.compressed", refuse)
     assert main(["reproduce", "figure2", *SMALL, "out=skipped"]) == 0
     assert "Skipped: no column VISITS" in (work / "skipped" / "summary.md").read_text()
     assert not (work / "skipped" / "figure2").exists()

@@ -8,6 +8,8 @@ import numpy as np
 from astropy.io import fits
 
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, N_PIXELS
+from rsca_torch.survey.apogee_catalogue import ApogeeCatalogue
+from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.survey import Survey
 
 BASE = "dr16/apogee/spectro/aspcap/r12/l33"
@@ -21,6 +23,7 @@ CUTS = (
     {"name": "21 abundances", "column": "X_H", "defined": PAPER},
     {"name": "not on the list", "column": "APOGEE_ID", "none_of": ["2M99999999+0000000"]},
 )
+AUTHORS = Censoring(interstellar_pixels=((720, 910), (2370, 2470), (2600, 2750), (4300, 4600)))
 TEXT = {"APOGEE_ID": 18, "TELESCOPE": 8, "FIELD": 16, "VISITS": 60}
 FORMATS = {"LOCATION_ID": "J", "EXTRATARG": "J", "ASPCAPFLAG": "J", "X_H": "26E"}
 
@@ -129,6 +132,7 @@ def survey(root: Path, **options: object) -> Survey:
     defaults = {
         "release": "dr16", "spectrum": SPECTRUM, "members": MEMBERS, "membership": {"column": "CG_PROB", "above": 0.8},
         "catalogue": [f"{BASE}/allStar-r12-l33.fits", f"{BASE}/allStarLite-r12-l33.fits"], "cuts": CUTS,
+        "reader": ApogeeCatalogue, "censoring": AUTHORS,
     }  # fmt: skip
     return Survey(root=root, **(defaults | options))
 

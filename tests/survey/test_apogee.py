@@ -7,8 +7,9 @@ from astropy.table import Table
 from mini_archive import good_spectrum, mini_rows, star, write_catalogue, write_spectrum
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, ELEMENTS, find_catalogue, read_catalogue, read_spectrum, spectrum_files
+from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum
 from rsca_torch.survey.apogee import wavelength as grid
+from rsca_torch.survey.apogee_catalogue import find_catalogue, read_catalogue, spectrum_files
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mini_archive import good_spectrum, star, star_id, write_spectrum
+from mini_archive import AUTHORS, good_spectrum, star, star_id, write_spectrum
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS
-from rsca_torch.survey.aspcapstar_folder import read_folder
+from rsca_torch.survey.aspcapstar_folder import AspcapstarFolder, read_folder
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.survey import Survey
 
@@ -21,7 +21,10 @@ def write(path: Path, number: int, **values: object) -> None:
 
 def test_real_files_through_ingest(shared, tmp_path):
     """DATA-FORMATS, section 2: chips, gaps, and the shares of trusted measurements."""
-    store = ingest(Survey(shared / "data/aspcapStar_dr13", PATTERN), tmp_path / "store")
+    store = ingest(
+        Survey(shared / "data/aspcapStar_dr13", AspcapstarFolder, spectrum=PATTERN, censoring=AUTHORS),
+        tmp_path / "store",
+    )
     assert len(store) == 24
     assert (store.path / "errors.csv").read_text() == "file,zero,negative,not_finite\n"
     assert [problem for _, problem in store.problems] == ["no valid bin"]  # S/N 9.5: no error is below 0.05
@@ -81,7 +84,7 @@ def test_problems_of_a_folder(tmp_path):
         ("aspcapStar-r12-8.fits", "truncated file"),
         ("aspcapStar-r9-2.fits", "release not told by the file's name; set survey.release"),
     ]
-    store = ingest(Survey(tmp_path, PATTERN), tmp_path / "store")
+    store = ingest(Survey(tmp_path, AspcapstarFolder, spectrum=PATTERN), tmp_path / "store")
     assert store.selection[:2] == [
         {"cut": "files", "removed": 0, "kept": 8},
         {"cut": "star table unusable or double", "removed": 7, "kept": 1},
@@ -95,7 +98,7 @@ def test_members_of_a_folder(tmp_path):
         write(tmp_path / f"aspcapStar-r12-{number}.fits", number)
     own = tmp_path / "own.csv"
     own.write_text(f"APOGEE_ID,CLUSTER\n{star_id(0)},Mine\n{star_id(3)},Mine\n")
-    store = ingest(Survey(tmp_path, PATTERN, members="own.csv"), tmp_path / "store")
+    store = ingest(Survey(tmp_path, AspcapstarFolder, spectrum=PATTERN, members="own.csv"), tmp_path / "store")
     assert store.stars["CLUSTER"].tolist() == ["Mine", "", "", "Mine"]
 
 

@@ -3,26 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mini_archive import AUTHORS
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import grid
+from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.censoring import Censoring
 
 
 def test_trusted_bins_are_the_chips_without_the_authors_ranges():
-    trusted = Censoring().trusted_bins(grid())
+    trusted = AUTHORS.trusted_bins(GRID)
     assert trusted.sum() == 6774
     edges = np.flatnonzero(np.diff(np.r_[0, trusted.astype(int), 0])).reshape(-1, 2).tolist()
     assert edges == [
         [246, 720], [910, 2370], [2470, 2600], [2750, 3274], [3585, 4300], [4600, 6080], [6344, 8335],
     ]  # fmt: skip
-    assert Censoring(interstellar_pixels=()).trusted_bins(grid()).sum() == 7514
+    assert Censoring(interstellar_pixels=()).trusted_bins(GRID).sum() == 7514
 
 
 def test_ranges_in_angstrom_are_added():
-    bins = Censoring(interstellar_pixels=(), interstellar_angstrom=((16000, 16010),)).trusted_bins(grid())
-    removed = np.flatnonzero(Censoring(interstellar_pixels=()).trusted_bins(grid()) & ~bins)
-    angstrom = grid().wavelength
+    bins = Censoring(interstellar_pixels=(), interstellar_angstrom=((16000, 16010),)).trusted_bins(GRID)
+    removed = np.flatnonzero(Censoring(interstellar_pixels=()).trusted_bins(GRID) & ~bins)
+    angstrom = GRID.wavelength
     assert 16000 <= angstrom[removed[0]] < 16000.3
     assert 16009.7 < angstrom[removed[-1]] < 16010
     assert (np.diff(removed) == 1).all()
@@ -73,4 +74,4 @@ def test_faulty_errors_are_counted_where_there_is_a_flux():
 )
 def test_impossible_rules(options):
     with pytest.raises(InputError, match=r"censoring needs|an interstellar range is"):
-        Censoring(**options).trusted_bins(grid())
+        Censoring(**options).trusted_bins(GRID)

@@ -47,7 +47,7 @@ def test_the_paper_s_cuts_with_the_elements_that_the_release_has(release):
     assert defined <= set(ELEMENTS[release])
     assert set(PAPER) - defined == {"dr13": {"Ce"}, "dr14": {"Ce"}, "dr16": set(), "dr17": {"Cu"}}[release]
     assert f"{len(defined)} abundances" == cuts["X_H"].name
-    assert all(release in path for path in (*survey.catalogue, survey.spectrum))
+    assert all(release in path for path in (*survey.reader.catalogue, survey.reader.spectrum))
 
 
 def test_overrides():
@@ -61,4 +61,4 @@ def test_overrides():
 def test_the_dr16_survey_reads_the_miniature_archive(archive, tmp_path):
     store = ingest(instantiate(composed("apogee_dr16", f"survey.root={archive}")), tmp_path / "store")
     assert len(store) == 13  # star 99999999 is not on the authors' list
-    assert store.manifest["release"] == "dr16"
+    assert store.manifest["survey"]["release"] == "dr16"

@@ -87,11 +87,7 @@ def test_flow_adds_up_and_names_the_cut_that_leaves_nothing():
 
 
 def test_main_row_is_the_unmarked_then_the_one_of_highest_signal():
-    stars = Table(
-        {
-            "APOGEE_ID": ["a", "b", "a", "b", "c", "c", "d"],
-            "SNR": [200.0, 10.0, 100.0, 20.0, 5.0, 5.0, np.nan],
-            "EXTRATARG": np.array([16, 0, 4, 0, 0, 0, 16], dtype=np.int32),
-        }
-    )
-    assert np.flatnonzero(main_rows(stars)).tolist() == [2, 3, 4, 6]
+    ids = np.array(["a", "b", "a", "b", "c", "c", "d"])
+    snr = np.array([200.0, 10.0, 100.0, 20.0, 5.0, 5.0, np.nan])
+    is_repeat = np.array([True, False, False, False, False, False, True])
+    assert np.flatnonzero(main_rows(ids, snr, is_repeat)).tolist() == [2, 3, 4, 6]

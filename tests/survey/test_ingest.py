@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +21,9 @@ from mini_archive import (
     write_spectrum,
 )
 
-import rsca_torch.survey.ingest as ingest_module
+import rsca_torch.survey.apogee_catalogue as catalogue_module
 from rsca_torch.errors import InputError
+from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import FILES, Store
@@ -39,6 +39,8 @@ def content(path):
 
 def test_mini_archive_becomes_a_store(mini_survey, tmp_path, capsys):
     store = ingest(mini_survey, tmp_path / "store")
+    assert capsys.readouterr() == ("", "")
+    print_summary(store)
     assert steps(store) == [
         ("catalogue", 0, 20),
         ("extinction known", 1, 19),
@@ -193,7 +195,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
     write_faulty(mini_survey.root)
     (mini_survey.root / SPECTRUM.format(**star(2))).unlink()
     whole = ingest(mini_survey, tmp_path / "whole" / "store", block=4)
-    read, original = [], ingest_module.read_spectrum
+    read, original = [], catalogue_module.read_spectrum
 
     def stops(path):
         if len(read) == stop_at:
@@ -202,7 +204,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
         return original(path)
 
     store = tmp_path / "again" / "store"
-    monkeypatch.setattr(ingest_module, "read_spectrum", stops)
+    monkeypatch.setattr(catalogue_module, "read_spectrum", stops)
     with pytest.raises(KeyboardInterrupt):
         ingest(mini_survey, store, block=4)
     assert not store.exists()
@@ -212,7 +214,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
         with raw.open("ab") as file:
             file.write(b"half a block")
     finished, read = read[: stop_at // 4 * 4], []
-    monkeypatch.setattr(ingest_module, "read_spectrum", lambda path: read.append(path) or original(path))
+    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda path: read.append(path) or original(path))
     ingest(mini_survey, store, block=4)
     assert len(read) == 12 - len(finished)
     assert not set(read) & set(finished)
@@ -227,7 +229,7 @@ def test_interrupted_in_the_last_step(mini_survey, tmp_path, monkeypatch):
         ingest(mini_survey, tmp_path / "store")
     assert not (tmp_path / "store").exists()
     monkeypatch.undo()
-    monkeypatch.setattr(ingest_module, "read_spectrum", lambda _: 1 / 0)  # nothing is read again
+    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda _: 1 / 0)  # nothing is read again
     assert content(ingest(mini_survey, tmp_path / "store").path) == content(whole.path)
 
 
@@ -237,7 +239,7 @@ def test_block_size_does_not_matter(mini_survey, tmp_path):
 
 
 def test_partial_of_another_run_is_refused(archive, mini_survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest_module, "read_spectrum", lambda _: (np.ones(8575), np.ones(8575) / 100))
+    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda _: (np.ones(8575), np.ones(8575) / 100))
     monkeypatch.setattr("rsca_torch.survey.store_writer.Partial.finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest(mini_survey, tmp_path / "store")
@@ -418,17 +420,16 @@ def test_dr17_flavour(tmp_path):
         path = tmp_path / f"apo25m/060+00/aspcapStar-dr17-{star_id(number)}.fits"
         write_spectrum(path, *good_spectrum(number), dtype=">f8")
     write_catalogue(tmp_path / "allStar.fits", rows, symbols=False, formats={"X_H": "27E", "ASPCAPFLAG": "K"})
-    dr17 = survey(
-        tmp_path,
-        release="dr17",
-        catalogue=["allStar.fits"],
-        members=None,
-        spectrum="{TELESCOPE}/{FIELD}/aspcapStar-dr17-{APOGEE_ID}.fits",
-    )
-    store = ingest(dr17, tmp_path / "store")
+    dr17 = {
+        "release": "dr17",
+        "catalogue": ["allStar.fits"],
+        "members": None,
+        "spectrum": "{TELESCOPE}/{FIELD}/aspcapStar-dr17-{APOGEE_ID}.fits",
+    }
+    store = ingest(survey(tmp_path, **dr17), tmp_path / "store")
     assert store.stars["APOGEE_ID"].tolist() == [star_id(0), star_id(1)]
     assert store.stars["C13_H"].tolist() == [0.5, 0.5]
     assert np.isnan(store.stars["ALPHA_M"]).all()
     assert store.spectra().flux.numpy().dtype == np.float32
     with pytest.raises(InputError, match=r"no column ASPCAP_CLASS \(dr13, dr14 and dr16 have it\)"):
-        ingest(replace(dr17, cuts=[Cut("g", "ASPCAP_CLASS", none_of=["x"])]), tmp_path / "other")
+        ingest(survey(tmp_path, **dr17, cuts=[Cut("g", "ASPCAP_CLASS", none_of=["x"])]), tmp_path / "other")

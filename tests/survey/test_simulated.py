@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.apogee import CHIPS, ELEMENTS, grid, read_spectrum, wavelength
+from rsca_torch.survey.apogee import CHIPS, ELEMENTS, GRID, read_spectrum, wavelength
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.simulated import Detector, Population, SimulatedSurvey, Synthesis
 from rsca_torch.survey.simulated.fits_bytes import card
@@ -192,7 +192,7 @@ def test_gaps_hold_zero_and_bad_bins_zero_and_ten(root, truth):
 
 def assert_no_faulty_error(root):
     censoring = Censoring()
-    trusted = censoring.trusted_bins(grid())
+    trusted = censoring.trusted_bins(GRID)
     files = list(root.rglob("aspcapStar*.fits"))
     assert files
     for file in files:

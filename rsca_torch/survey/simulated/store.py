@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.found_censoring import ingest
+from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import Store
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["simulated_store", "uncensored_store"]
 
 log = logging.getLogger(__name__)
 
 
-def simulated_store(config: DictConfig) -> Store:
+Step = Callable[[str, int, int], None]  # is told what is done, and how much of how much
+
+
+def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
     """What lies in `config.simulated`, simulated and ingested first as far as it is not there.
 
     Of several processes that need it at the same time one makes it, and the others wait for it.
+
+    Args:
+        config: of the command.
+        step: is told how far simulating and reading are.
 
     Raises:
         InputError: where another survey lies there, or the simulated release is not the one that would be read.
@@ -47,7 +51,7 @@ def simulated_store(config: DictConfig) -> Store:
             )
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / "lock"):
-            _make(config, folder, settings)
+            _make(config, folder, settings, step)
     _require_same(folder, settings)
     return Store.open(folder / "store")
 
@@ -66,7 +70,7 @@ def uncensored_store(config: DictConfig) -> Store:
             if not path.exists():
                 survey = hydra.utils.instantiate(config.survey, root=str(folder / "archive"))
                 rule = Censoring(survey.censoring.max_error, survey.censoring.min_flux, (), ())
-                ingest(replace(survey, censoring=rule), path)
+                ingest(survey.with_censoring(rule), path)
     return Store.open(path)
 
 
@@ -82,7 +86,7 @@ def _require_same(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _make(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
+def _make(config: DictConfig, folder: Path, settings: dict[str, Any], step: Step | None) -> None:
     """As far as it is not there; another process may have made it in the meantime."""
     _require_same(folder, settings)
     archive, path = folder / "archive", folder / "store"
@@ -90,22 +94,28 @@ def _make(config: DictConfig, folder: Path, settings: dict[str, Any]) -> None:
         simulation = hydra.utils.instantiate(config.simulation)
         log.info("no store given: simulating a survey in %s", folder)
         (folder / "simulation.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        simulation.write(archive, config.seed)
+        simulation.write(archive, config.seed, **_progress(step, "simulating spectra"))
     if not path.exists():
         survey = hydra.utils.instantiate(config.survey, root=str(archive))
-        ingest(survey, path)
+        ingest(survey, path, **_progress(step, "reading spectra"))
+
+
+def _progress(step: Step | None, what: str) -> dict[str, Any]:
+    return {} if step is None else {"progress": partial(step, what)}
 
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """One process at a time; a lock of a process that ended, however it ended, holds nobody up."""
-    with lock.open("w") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("another process simulates a survey in %s: waiting for it", lock.parent)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                log.warning("warning: %s cannot be locked (%s): make its survey in one run", lock, error.strerror)
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        log.info("another process simulates a survey in %s: waiting for it", lock.parent)
+        held.acquire()
+    except (OSError, NotImplementedError) as error:
+        log.warning("warning: %s cannot be locked (%s): make its survey in one run", lock, error)
+    try:
         yield
+    finally:
+        held.release()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
@@ -69,7 +67,7 @@ class SimulatedSurvey:
         if self.n_field < len(FAULTS):
             raise InputError(f"n_field must be at least {len(FAULTS)}, got {self.n_field}")
 
-    def write(self, root: str | Path, seed: int) -> Table:
+    def write(self, root: str | Path, seed: int, progress: Callable[[int, int], None] | None = None) -> Table:
         """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
 
         The tree is written to ``<root>.partial`` and renamed at the end: a tree that is there is whole. The same seed
@@ -78,6 +76,7 @@ class SimulatedSurvey:
         Args:
             root: a directory that is not there yet, or is empty.
             seed: of every draw; not negative.
+            progress: is told how many blocks of spectra of how many are made.
 
         Returns:
             The truth, one row an observation in the order of the catalogue.
@@ -98,7 +97,7 @@ class SimulatedSurvey:
         columns = all_star(stars, measured, release)
         write_catalogue(partial, columns, release)
         write_memberships(partial, stars, measured, release, belonging)
-        self._write_spectra(partial, stars, columns, release, seeds[3])
+        self._write_spectra(partial, stars, columns, release, seeds[3], progress)
         stars.meta.clear()
         stars.write(partial / "truth.fits")
         _finish(partial, root)
@@ -129,20 +128,25 @@ class SimulatedSurvey:
             yield rows, model, *self.detector.expose(flux, stars[rows], RELEASES[self.release], rng)
 
     def _write_spectra(
-        self, root: Path, stars: Table, columns: Columns, release: Release, seed: np.random.SeedSequence
+        self,
+        root: Path,
+        stars: Table,
+        columns: Columns,
+        release: Release,
+        seed: np.random.SeedSequence,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         paths = [root / spectrum_path(release, star) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            blocks = self.observe(stars, seed)
-            for rows, model, flux, error in progress.track(blocks, _n_blocks(stars), description="Simulating spectra"):
-                model *= on_chips((1, 1, 1)).astype(np.float32)
-                for n, row in enumerate(rows):
-                    if stars["ROLE"][row] != "failed":  # no result, no file
-                        spectrum = np.stack([flux[n], error[n], model[n]])
-                        _write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
+        for done, (rows, model, flux, error) in enumerate(self.observe(stars, seed), start=1):
+            model *= on_chips((1, 1, 1)).astype(np.float32)
+            for n, row in enumerate(rows):
+                if stars["ROLE"][row] != "failed":  # no result, no file
+                    spectrum = np.stack([flux[n], error[n], model[n]])
+                    _write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
+            if progress is not None:
+                progress(done, _n_blocks(stars))
 
 
 def _n_blocks(stars: Table) -> int:

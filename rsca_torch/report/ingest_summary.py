@@ -1,0 +1,44 @@
+"""What `rsca ingest` tells of the store that it made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from rsca_torch.survey.interstellar import Feature
+from rsca_torch.survey.store import Store
+
+__all__ = ["features_table", "print_summary"]
+
+
+def print_summary(store: Store) -> None:
+    """The cut flow, and what is in the store."""
+    console, counts = Console(), store.manifest["counts"]
+    table = Table("cut", box=None)
+    for name in ("removed", "kept"):
+        table.add_column(name, justify="right")
+    for step in store.selection:
+        table.add_row(step["cut"], f"{step['removed']:,}", f"{step['kept']:,}")
+    console.print(table)
+    lines = [
+        f"{counts['field']:,} field stars, {counts['members']:,} members in {counts['clusters']} clusters, "
+        f"{counts['bins']:,} bins kept"
+    ]
+    if lone := store.manifest["lone_members"]:
+        lines.append(f"left out as clusters, one member each (the star stays in the field): {', '.join(lone)}")
+    if counts["problems"]:
+        lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store.path} lists them and why")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def features_table(found: Sequence[Feature]) -> Table:
+    """The intervals that `censoring=found` leaves out."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("first, A", "end, A", "deepest, A", "depth", "in standard errors", "nearest known band, A"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        numbers = (f"{one.first:.2f}", f"{one.end:.2f}", f"{one.deepest:.2f}", f"{one.depth:.4f}")
+        table.add_row(*numbers, f"{one.significance:.1f}", f"{one.band:.2f} ({one.deepest - one.band:+.2f})")
+    return table
