@@ -332,7 +332,7 @@ def test_an_interrupted_comparison_leaves_no_half_result(work, monkeypatch):
     def stop(*_args, **_named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rsca_torch.report.run_folder.write_csv", stop)
+    monkeypatch.setattr("rsca_torch.report.comparison_folder.write_csv", stop)
     assert main(["compare", STORE, *SMALL[1:], "out=stopped", "figures=false"]) == 130
     assert not list(work.glob("stopped*"))
 
