@@ -26,6 +26,11 @@ def pack(flux: Array, valid: Array, sigma: Array) -> Tensor:
 
     Raises:
         InputError: where shapes disagree, or a valid bin is not finite or has no positive error.
+
+    Example:
+        >>> z = pack(torch.tensor([[1.0, 0.9]]), torch.tensor([[True, False]]), torch.tensor([[0.25, 9.0]]))
+        >>> z.tolist(), unpack(z)[2].tolist()
+        ([[[1.0, 0.0], [4.0, 0.0]]], [[0.25, inf]])
     """
     flux, valid, sigma = as_tensor(flux).double(), as_tensor(valid).bool(), as_tensor(sigma).double()
     if flux.ndim != 2 or not flux.shape == valid.shape == sigma.shape:

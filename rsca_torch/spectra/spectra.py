@@ -171,12 +171,13 @@ class Spectra:
             self.stars[rows],
         )
 
-    def on(self, wavelength: Tensor) -> Spectra:
+    def on(self, wavelength: Array) -> Spectra:
         """The same stars on other bins of the same grid; bins that these spectra lack are invalid.
 
         Raises:
             InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
         """
+        wavelength = as_tensor(wavelength).to(torch.float64)
         if torch.equal(wavelength, self.wavelength):
             return self
         place, found = same_bins(self.wavelength, wavelength)

@@ -32,6 +32,10 @@ class Censoring:
 
     Raises:
         InputError: a bound is not positive, or a range is empty.
+
+    Example:
+        >>> Censoring(max_error=0.05).valid(np.array([1.0, 1.0, 0.0]), np.array([0.01, 0.2, 0.01])).tolist()
+        [True, False, False]
     """
 
     max_error: float = 0.05

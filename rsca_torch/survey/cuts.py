@@ -31,6 +31,10 @@ class Cut:
 
     Raises:
         InputError: no condition, or two of different kinds.
+
+    Example:
+        >>> Cut("giants", "LOGG", above=1.5, below=3.0).mask(Table({"LOGG": [2.0, 4.4, 1.5]})).tolist()
+        [True, False, False]
     """
 
     name: str

@@ -71,6 +71,30 @@ class Store:
         selection: the cut flow, ``[{"cut", "removed", "kept"}]`` in order.
         problems: ``(file, problem)`` of every file that was not used.
         checksum: one SHA-256 for all of it.
+
+    Example:
+        >>> import tempfile
+        >>> from rsca_torch.survey.grid import Grid
+        >>> from rsca_torch.survey.ingest import ingest
+        >>> from rsca_torch.survey.reader import Listing, Measured, Reader
+        >>> from rsca_torch.survey.survey import Survey
+        >>> class Flat(Reader):  # docs/surveys.md has one that reads files
+        ...     roles = {"id": "name", "group": "cluster"}
+        ...     grid = Grid([5000.0, 5001.0, 5002.0])
+        ...
+        ...     def list_stars(self, columns):
+        ...         table = Table({"name": ["a", "b", "c"], "cluster": ["", "M 67", "M 67"], "FILE": ["a", "b", "c"]})
+        ...         return Listing(table)
+        ...
+        ...     def read(self, star):
+        ...         return Measured(np.array([1.0, 0.9, 1.0]), np.array([0.01, 0.01, 0.2]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = ingest(Survey(folder, Flat), f"{folder}/store").path
+        ...     store = Store.open(path)
+        ...     print(store)  # doctest: +ELLIPSIS
+        ...     print(store.spectra(store.is_member))
+        Store: 1 field stars and 2 members of 1 clusters, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, in ...
+        Spectra: 2 stars, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, errors known
     """
 
     has_sigma = True

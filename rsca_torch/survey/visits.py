@@ -46,6 +46,10 @@ def visits_of(text: str, telescope: str = "") -> list[Visit]:
 
     Raises:
         InputError: where a visit has neither form.
+
+    Example:
+        >>> visits_of("r12-5583-56257-279", "apo25m")
+        [Visit(telescope='apo25m', plate='5583', night=56257, fibre=279)]
     """
     forms = {ONE_METRE: [ONE_METRE_VISIT], "": [PLATE_VISIT, ONE_METRE_VISIT]}.get(telescope, [PLATE_VISIT])
     return [_visit(visit.strip(), telescope, forms) for visit in text.split(",") if visit.strip()]

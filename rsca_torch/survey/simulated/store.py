@@ -44,9 +44,10 @@ def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
     settings = {"seed": config.seed, **chosen}
     if not (folder / "store").exists():
         _require_same(folder, settings)
-        if config.simulation.release != config.survey.release:
+        release = OmegaConf.select(config, "survey.release")
+        if config.simulation.release != release:
             raise InputError(
-                f"simulation.release={config.simulation.release} would be read as {config.survey.release}: "
+                f"simulation.release={config.simulation.release} would be read as {release}: "
                 f"give survey=apogee_{config.simulation.release} too"
             )
         folder.mkdir(parents=True, exist_ok=True)
