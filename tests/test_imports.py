@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ ORDER = (
 LAZY = {"rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"}}
 ENTRY_POINT = "rsca_torch.learners"  # a name that packages are asked for, no import
 LONGEST = 9  # folders that one chain of imports may pass through
+DESIGN = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PARSED = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
@@ -135,11 +137,35 @@ def test_the_longest_chain_of_folders():
     assert max(length.values()) <= LONGEST, length
 
 
+def test_the_picture_of_the_design_is_true():
+    """Its arrows are the imports between folders, without those that follow from others."""
+    below = {one: set() for one in ORDER}
+    for name, others in edges():
+        if folder(name) != "__init__":
+            below[folder(name)] |= {folder(other) for other in others} - {folder(name)}
+    reached = {}
+    for one in ORDER:
+        reached[one] = set(below[one]).union(*(reached[other] for other in below[one]))
+    plain = {
+        (one, other)
+        for one in ORDER
+        for other in below[one]
+        if not any(other in reached[between] for between in below[one] - {other})
+    }
+    assert set(re.findall(r"^    (\w+) --> (\w+)$", DESIGN, re.MULTILINE)) == plain
+
+
+def test_the_design_names_every_module():
+    for path in MODULES:
+        name = path.stem if path.name != "__init__.py" else path.parent.name
+        if path.parent.name != "simulated" and "cli" not in path.parts and "learners" not in path.parts:
+            assert re.search(rf"\b{name}\b", DESIGN), f"{path.relative_to(PACKAGE)} has no place in docs/design.md"
+
+
 def test_files_are_short_enough_to_read():
-    design = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
     for path in MODULES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        assert lines <= 300 or f"`{path.relative_to(PACKAGE)}`" in design, f"{path}: {lines} lines, and no reason why"
+        assert lines <= 300 or f"`{path.relative_to(PACKAGE)}`" in DESIGN, f"{path}: {lines} lines, and no reason why"
 
 
 @PARSED

@@ -153,9 +153,9 @@ def ratio(a: list[LOCOResult], b: list[LOCOResult], draws: int = 10_000) -> tupl
         rate, size = rate[:, known], size[known]
         drawn = np.vstack([np.arange(len(size)), rng.integers(len(size), size=(draws, len(size)))])
         means += (rate[:, drawn] * size[drawn]).sum(-1) / size[drawn].sum(-1)
-    with np.errstate(divide="ignore"):  # clusters may be drawn in which b has no doppelganger
+    with np.errstate(divide="ignore", invalid="ignore"):  # clusters may be drawn in which b has no doppelganger
         quotients = means[0] / means[1]
-    return float(quotients[0]), *(float(q) for q in np.quantile(quotients[1:], [0.16, 0.84]))
+    return float(quotients[0]), *(float(q) for q in np.nanquantile(quotients[1:], [0.16, 0.84]))
 
 
 def rates_of(

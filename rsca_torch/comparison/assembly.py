@@ -29,6 +29,7 @@ from rsca_torch.comparison.representation import (
     Candidates,
     MakeLearner,
     Representation,
+    compared_values,
     represent,
     sees_spectra,
     side_by_side,
@@ -227,6 +228,7 @@ class Assembly:
         """
         learners = [self.make_learner, *self._baselines()]
         numbers = self.numbers
+        compared_values(self.pairs, self.members.stars)  # refuses before the hard work what it would refuse after
         self._require_spectra(learners)
         others = self._abundances()
         self.training = self._training(folder)

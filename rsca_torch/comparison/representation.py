@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ __all__ = [
     "MakeLearner",
     "Representation",
     "Seen",
+    "compared_values",
     "represent",
     "sees_spectra",
     "set_aside",
@@ -139,15 +141,30 @@ class Representation:
         return RSCA.of(self.ppca, learner, wavelength, self.removal, np.unique(self.clusters).tolist())
 
     def allowed(self, pairs: AllowedPairs) -> NDArray[np.bool_]:
-        """(M, F) the pairs that may be compared; `pairs` is given None for what the survey does not know."""
-        both = (self.member_stars, self.field_stars)
-        known = [
-            stars.values(role) if stars.has(role) else None for role in ("velocity", "extinction") for stars in both
-        ]
-        return np.asarray(pairs(*known).cpu(), dtype=bool)
+        """(M, F) the pairs that may be compared.
+
+        Raises:
+            InputError: where `pairs` compares what the survey does not know.
+        """
+        members, field = (compared_values(pairs, stars) for stars in (self.member_stars, self.field_stars))
+        return np.asarray(pairs(members[0], field[0], members[1], field[1]).cpu(), dtype=bool)
 
 
 Candidates = Mapping[int, Representation]  # by number of components, of the same stars
+
+
+def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float64]]:
+    """[(N,) velocities, (N,) extinctions] of stars whose pairs are to be judged; NaN where `pairs` compares none.
+
+    Raises:
+        InputError: no column plays a role that is compared, i.e. whose limit is not None.
+    """
+    limits = inspect.signature(pairs).parameters
+    values = []
+    for role in ("velocity", "extinction"):
+        idle = f"max_{role}" in limits and limits[f"max_{role}"].default is None
+        values.append(np.full(len(stars), np.nan) if idle else stars.values(role))
+    return values
 
 
 def sees_spectra(make_learner: MakeLearner) -> bool:

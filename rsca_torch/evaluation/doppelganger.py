@@ -28,20 +28,20 @@ def allowed_pairs(
     field_velocity: Array,
     member_extinction: Array,
     field_extinction: Array,
-    max_velocity: float = 5.0,
-    max_extinction: float = 0.05,
+    max_velocity: float | None = 5.0,
+    max_extinction: float | None = 0.05,
 ) -> Tensor:
     """The pairs so alike in velocity and extinction that neither can tell siblings from strangers (section 4.2).
 
-    A pair with an unknown velocity or extinction (NaN) is not allowed.
+    A pair with an unknown velocity or extinction (NaN) is not allowed, where that is compared.
 
     Args:
         member_velocity: (M,) radial velocities of the cluster members, km/s.
         field_velocity: (F,) likewise of the field stars.
         member_extinction: (M,) extinctions of the cluster members, mag.
         field_extinction: (F,) likewise of the field stars.
-        max_velocity: allowed where the difference is less, km/s.
-        max_extinction: allowed where the difference is less, mag.
+        max_velocity: allowed where the difference is less, km/s. None: whatever the velocities.
+        max_extinction: allowed where the difference is less, mag. None: whatever the extinctions.
 
     Returns:
         (M, F) bool.
@@ -53,10 +53,12 @@ def allowed_pairs(
         >>> allowed_pairs(np.array([10.0]), np.array([12.0, 14.0, 30.0]), np.array([0.1]), np.array([0.11, 0.3, 0.1]))
         tensor([[ True, False, False]])
     """
-    if not (max_velocity > 0 and max_extinction > 0):
+    if not all(limit is None or limit > 0 for limit in (max_velocity, max_extinction)):
         raise InputError(f"max_velocity={max_velocity} and max_extinction={max_extinction} must be positive")
 
-    def close(member: Array, field: Array, limit: float) -> Tensor:
+    def close(member: Array, field: Array, limit: float | None) -> Tensor:
+        if limit is None:
+            return torch.ones(len(member), len(field), dtype=torch.bool)
         return (as_tensor(member).double()[:, None] - as_tensor(field).double()).abs() < limit
 
     return close(member_velocity, field_velocity, max_velocity) & close(

@@ -48,7 +48,7 @@ class Recipe:
         >>> stars = drawn_problem()
         >>> make_learner = partial(NCA, recipe=Recipe(epochs=20, inner=0))
         >>> result = leave_one_cluster_out(make_learner, stars.field, stars.members, stars.clusters)
-        >>> {cluster: trained.epochs for cluster, trained in result.trained.items()}["NGC 0"]
+        >>> result.trained["NGC 0"].epochs
         20
     """
 
@@ -86,6 +86,7 @@ class Learner(nn.Module):
     Subclasses write `forward`, and `initialise` (a closed form) or `loss` (something to train) or both. One whose
     `initialise` also takes `summary=None` is given its own `summarise(field)` there, computed once for all folds. One
     that `sees` "spectra" is given packed spectra (N, 2, P), of `rsca_torch.spectra.packed`, where latents stand here.
+    What calls a learner gives it tensors; those of this package take NumPy arrays too.
 
     Attributes:
         name: in tables and results; empty: the name of the class.
@@ -130,11 +131,11 @@ class Learner(nn.Module):
     def start_from(self, step_1: MaskedPPCA) -> None:
         """Of a learner of spectra, before all else: step 1 as it was fitted, without labels, to what is to come."""
 
-    def summarise(self, field: Array) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
+    def summarise(self, field: Tensor) -> Any:  # noqa: ANN401, ARG002  (what it is, is the learner's affair)
         """What `initialise` needs of field (F, K) alone. No label is at hand here, so none can leak into a fold."""
         return None
 
-    def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
+    def initialise(self, field: Tensor, members: Tensor, clusters: Labels) -> None:
         """Fit in closed form, or do nothing.
 
         Args:
@@ -143,11 +144,11 @@ class Learner(nn.Module):
             clusters: M labels, one a member.
         """
 
-    def forward(self, z: Array) -> Tensor:  # noqa: ARG002  (for subclasses)
+    def forward(self, z: Tensor) -> Tensor:  # noqa: ARG002  (for subclasses)
         """(N, K) -> (N, D), each star by itself."""
         raise InputError(f"{type(self).__name__} must define forward(z)")
 
-    def loss(self, z: Array, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
+    def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
         """A scalar to minimise over the members' latents (M, K); None: nothing to train."""
         return None
 

@@ -113,14 +113,13 @@ def _offered() -> Iterator[Plugin]:
     taken = {plugin.name: plugin.source for plugin in _configured()}
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, _package(point), point.value)):
         target = ".".join(part for part in (point.module, point.attr) if part)
-        plugin = Plugin(point.name, target, _package(point))
+        problem = ""
         if not point.attr:
-            plugin = replace(plugin, problem=f"names no class: module:Class expected, got {point.value}")
+            problem = f"names no class: module:Class expected, got {point.value}"
         elif point.name in taken:
-            choice = f"choose it by learner._target_={target}"
-            plugin = replace(plugin, problem=f"the name is taken ({taken[point.name]}): {choice}")
-        taken.setdefault(point.name, plugin.source)
-        yield plugin
+            problem = f"the name is taken ({taken[point.name]}): choose it by learner._target_={target}"
+        taken.setdefault(point.name, _package(point))
+        yield Plugin(point.name, target, _package(point), problem=problem)
 
 
 def _package(point: EntryPoint) -> str:

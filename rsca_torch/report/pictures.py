@@ -155,25 +155,30 @@ def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:
     panels = figure.subplots(2, shown, squeeze=False)
     densities = []
     for number in range(shown):
-        below = "VHELIO_AVG" if number == 3 else "ALPHA_M"
+        below = "velocity" if number == 3 else "ALPHA_M"
         for panel, label in zip(panels[:, number], ("FE_H", below), strict=True):
+            if label not in (*on.field_stars.roles, *on.field_stars.colnames):  # not every survey tells it
+                panel.set_axis_off()
+                continue
             densities.append(_density(panel, on, field[:, number].numpy(), members[:, number].numpy(), label))
             panel.set_ylabel(f"feature {number + 1}")
+    if not densities:
+        return figure
     counts = np.concatenate([np.asarray(density.get_array()) for density in densities])
     scale = LogNorm(0.3, counts.max(initial=2))  # one for all; a cell with one star can be seen
     for density in densities:
         density.set_norm(scale)
     figure.colorbar(densities[0], ax=panels, label="field stars a cell", pad=0.01, format="%g").ax.set_ylim(bottom=1)
-    panels[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
+    next(panel for panel in panels.flat if panel.axison).legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
 
-LABELS = {"FE_H": "[Fe/H], dex", "ALPHA_M": r"[$\alpha$/M], dex", "VHELIO_AVG": "heliocentric velocity, km/s"}
+LABELS = {"FE_H": "[Fe/H], dex", "ALPHA_M": r"[$\alpha$/M], dex", "velocity": "radial velocity, km/s"}
 
 
 def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.ndarray, label: str) -> PolyCollection:
     """How many field stars where, and every member; outliers that would hide all the others are outside."""
-    x, x_members = (np.asarray(stars[label], dtype=float) for stars in (on.field_stars, on.member_stars))
+    x, x_members = (stars.values(label) for stars in (on.field_stars, on.member_stars))
     known = np.isfinite(x)
     limits = [_limits(x[known], x_members[np.isfinite(x_members)]), _limits(field, members)]
     density = panel.hexbin(
@@ -199,7 +204,7 @@ def draw_weights(weight: Tensor, wavelengths: Tensor, segments: Mapping[str, tup
     Args:
         weight: (K, P), rows ordered by importance.
         wavelengths: (P,) Angstrom.
-        segments: first and last wavelength of each detector, Angstrom.
+        segments: name of each detector -> its first and last wavelength.
     """
     shown = min(4, len(weight))
     figure = Figure(figsize=(13, 1.8 * shown + 0.5), layout="constrained")
@@ -208,7 +213,8 @@ def draw_weights(weight: Tensor, wavelengths: Tensor, segments: Mapping[str, tup
     for number, row in enumerate(weight[:shown].numpy()):
         for panel, (name, (first, last)) in zip(panels[number], segments.items(), strict=True):
             inside = (angstrom >= first) & (angstrom <= last)
-            gaps = np.flatnonzero(np.diff(angstrom[inside]) > GAP * np.median(np.diff(angstrom))) + 1
+            steps = np.diff(angstrom[inside])
+            gaps = np.flatnonzero(steps > 5 * steps.min(initial=np.inf)) + 1
             x, y = np.insert(angstrom[inside], gaps, np.nan), np.insert(row[inside], gaps, np.nan)
             panel.plot(x, y, lw=0.5, color=COLOURS[1])
             panel.axhline(0, color="0.8", lw=0.5, zorder=0)

@@ -100,7 +100,7 @@ class Stars(Table):
             name: of `ROLES`, or of a column. Ids and groups are text whatever the column holds.
 
         Raises:
-            InputError: neither is there.
+            InputError: neither is there, or a role of numbers is played by text.
         """
         column = self.roles.get(name, name)
         if column not in self.colnames:
@@ -113,7 +113,10 @@ class Stars(Table):
             raise InputError(
                 f"the star table has no column {name}: ingest a catalogue that has it, or choose among {self._told()}"
             )
-        return _plain(self[column], text=name in TEXTS)
+        values = _plain(self[column], text=name in TEXTS)
+        if name in ROLES and name not in TEXTS and values.dtype.kind != "f":
+            raise InputError(f"role {name}={column}: a column of numbers expected, got {values.dtype}")
+        return values
 
     @property
     def id(self) -> NDArray[np.str_]:

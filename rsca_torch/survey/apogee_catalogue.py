@@ -83,7 +83,7 @@ class ApogeeCatalogue(Reader):
 
     def is_repeat(self, stars: Table) -> NDArray[np.bool_]:
         """Rows marked as not the observation of highest signal-to-noise."""
-        return (np.asarray(stars["EXTRATARG"]) >> DUPLICATE_BIT) & 1 == 1  # type: ignore[no-any-return]
+        return np.asarray((stars["EXTRATARG"] >> DUPLICATE_BIT) & 1 == 1)
 
     def read(self, star: Row) -> Measured:
         """An aspcapStar file."""

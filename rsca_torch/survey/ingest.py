@@ -214,7 +214,8 @@ def _usable(stars: Stars, partial: Partial, flow: CutFlow, problems: list[tuple[
         raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
     problems += failed
     flow.record(NO_VALID_BIN, len(stars) - len(failed))
-    return stars[~np.isin(np.arange(len(stars)), list(partial.failed))]  # type: ignore[no-any-return]
+    kept: Stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
+    return kept
 
 
 def _fingerprint(survey: Survey, stars: Stars) -> str:

@@ -110,7 +110,8 @@ class Survey:
             "roles": self.roles,
             "member_duplicates": self.member_duplicates,
         }
-        return json.loads(json.dumps(told, default=str))  # type: ignore[no-any-return]
+        config: dict[str, Any] = json.loads(json.dumps(told, default=str))
+        return config
 
 
 def _made(reader: Callable[..., Reader], root: Path, options: Mapping[str, Any]) -> Reader:
@@ -181,9 +182,10 @@ def _one_row_a_star(stars: Stars, reader: Reader, members_stay: bool) -> Stars:
         snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
         return main_rows(stars.id, snr, reader.is_repeat(stars))
 
-    if not members_stay or not stars.has("group"):
-        return stars[main(stars)]  # type: ignore[no-any-return]
-    stars = stars[main(stars) | (stars.group != "")]
+    stays = members_stay and stars.has("group")
+    stars = stars[main(stars) | (stars.group != "")] if stays else stars[main(stars)]
+    if not stays:
+        return stars
     other = ~main(stars)
     ids, seen = stars.id.tolist(), dict[str, int]()
     stars[REPEAT_OF] = np.where(other, stars.id, "")

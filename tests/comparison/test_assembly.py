@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 import hydra
@@ -86,7 +87,7 @@ def test_a_choice_of_components_keeps_its_folds(folder, tmp_path):
     assert len(kept) >= 2 * clusters * (clusters + 1) // 2
     times = [file.stat().st_mtime_ns for file in kept]
     _, again = judged()
-    assert again.loco.cluster_rates == first.loco.cluster_rates
+    np.testing.assert_equal(again.loco.cluster_rates, first.loco.cluster_rates)
     assert [file.stat().st_mtime_ns for file in kept] == times
     assembly.training.forget()
     assert not list(tmp_path.glob("folds/*/*.safetensors"))
@@ -133,3 +134,31 @@ def test_columns_are_found_by_role_or_name(folder):
     np.testing.assert_array_equal(assembly.column("VHELIO_AVG", members=True), assembly.members.stars["VHELIO_AVG"])
     with pytest.raises(InputError, match="the star table has no column NONE"):
         assembly.column("NONE")
+
+
+def test_a_figure_of_merit_costs_one_file_and_one_yaml(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nearness.py").write_text(
+        "def nearest(siblings, strangers):\n    return float(siblings.min() / strangers.min())\n"
+    )
+    (tmp_path / "conf" / "figure_of_merit").mkdir(parents=True)
+    (tmp_path / "conf" / "figure_of_merit" / "nearest.yaml").write_text("_target_: nearness.nearest\n_partial_: true\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    store = f"store={assembly_of(folder).store.path}"
+    place, asked = f"hydra.searchpath=[file://{tmp_path}/conf]", "+figure_of_merit@figures_of_merit.nearest=nearest"
+    quick = ["compressor.n_components=3", "compressor.tolerance=1e-2", "checkpoints=null", "figures=false"]
+    assert main(["compare", store, "out=out", *quick, place, asked]) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())["results"][0]
+    judged = {entry["cluster"]: entry["pairs"] for entry in result["clusters"]}
+    for merit in ("overlap", "nearest"):
+        told = result["figures_of_merit"][merit]
+        assert list(told["clusters"]) == list(judged)
+        known = {cluster: value for cluster, value in told["clusters"].items() if value is not None}
+        assert set(known) == {cluster for cluster, pairs in judged.items() if pairs}
+        sizes = {entry["cluster"]: entry["members"] for entry in result["clusters"]}
+        mean = sum(value * sizes[cluster] for cluster, value in known.items()) / sum(
+            sizes[cluster] for cluster in known
+        )
+        assert told["value"] == pytest.approx(mean)
+        low, high = told["interval"]
+        assert low <= told["value"] <= high

@@ -110,6 +110,13 @@ def test_which_pairs_are_allowed():
     wider = allowed_pairs(np.zeros(1), velocity, np.zeros(1), extinction, max_velocity=5.1, max_extinction=0.06)
     assert wider.tolist() == [[True, True, True, False, False, True]]
     assert not allowed_pairs(np.full(1, np.nan), velocity, np.zeros(1), extinction).any()
+    nan = np.full(6, np.nan)
+    of_velocity = allowed_pairs(np.zeros(1), velocity, np.full(1, np.nan), nan, max_extinction=None)
+    assert of_velocity.tolist() == [[True, False, True, False, True, True]]
+    of_extinction = allowed_pairs(np.full(1, np.nan), nan, np.zeros(1), extinction, max_velocity=None)
+    assert of_extinction.tolist() == [[True, True, True, True, False, False]]
+    every = allowed_pairs(np.zeros(2), nan, np.zeros(2), nan, max_velocity=None, max_extinction=None)
+    assert every.tolist() == [[True] * 6] * 2
 
 
 @given(seed=st.integers(0, 2**16))

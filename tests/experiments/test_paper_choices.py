@@ -28,6 +28,7 @@ from rsca_torch import (
 from rsca_torch.cli.main import CONFIG
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import NOT_OF_A_FIT
+from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.scaled_components import within_cluster_spread
 from rsca_torch.ppca.compress import compress
@@ -101,7 +102,7 @@ def test_a_factor_of_mad_is_a_factor_of_the_spread():
     smaller = (1 + printed.sigma_r**-2) ** -0.5
     torch.testing.assert_close(smaller[:3], sigma_c[:3] / 1.482602218505602, rtol=1e-9, atol=0)
     centred = members - torch.stack([members[clusters == name].mean(0) for name in clusters])
-    assert within_cluster_spread(centred, clusters)[0] == pytest.approx(
+    assert within_cluster_spread(centred, Groups(clusters))[0] == pytest.approx(
         reference.sigma_c(centred.numpy(), clusters.tolist())[0]
     )
 

@@ -179,3 +179,20 @@ TABLE = Table({"id": ["a", "b", "b"]})
 def test_what_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         Spectra(**arguments)
+
+
+def test_roles_of_the_star_table():
+    table = Table({"sobject_id": [5, 6, 7], "set": ["", "b", "b"], "rv": [1.0, 2.0, 3.0]})
+    spectra = Spectra(FLUX, stars=table, id="sobject_id", group="set", velocity="rv")
+    assert spectra.star_id.tolist() == ["5", "6", "7"]
+    assert spectra.take([2, 1]).stars.group.tolist() == ["b", "b"]
+    assert spectra.on(torch.tensor([1.0, 2.0])).stars.velocity.tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(InputError, match=r"role group=cluster: the star table has no such column, but sobject_id, set"):
+        Spectra(FLUX, stars=table, id="sobject_id", group="cluster")
+
+
+def test_repr_says_what_is_there(spectra):
+    told = "3 stars, 4 bins from 15100.00 to 15104.00 Angstrom, 58.3 % valid, errors known"
+    assert repr(spectra) == f"Spectra: {told}"
+    none = told.replace("3 stars", "0 stars").replace("58.3", "0.0")
+    assert repr(spectra.take(slice(0))) == f"Spectra: {none}"

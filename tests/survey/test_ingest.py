@@ -28,6 +28,8 @@ from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import FILES, Store
 
+APOGEE_ROLES = {"id": "APOGEE_ID", "group": "CLUSTER", "velocity": "VHELIO_AVG", "extinction": "AK_TARG", "snr": "SNR"}
+
 
 def steps(store):
     return [(step["cut"], step["removed"], step["kept"]) for step in store.selection]
@@ -60,6 +62,9 @@ def test_mini_archive_becomes_a_store(mini_survey, tmp_path, capsys):
     assert store.stars["FIELD"][0] == "060+00"  # the main row, not the duplicate that comes first
     assert np.isnan(store.stars["VHELIO_AVG"]).tolist() == [n == 7 for n in range(12)]
     assert store.stars["VISITS"][3] == "r12-5583-56257-003"
+    assert store.stars["MEANFIB"].tolist() == [float(n) for n in range(12)]
+    assert store.stars.roles == APOGEE_ROLES
+    np.testing.assert_array_equal(store.stars.velocity, store.stars["VHELIO_AVG"])
     assert store.stars["LOCATION_ID"].tolist() == [4600] * 12
     np.testing.assert_allclose(store.stars["FE_H"], np.linspace(-0.5, 0.5, 26)[17] + np.arange(12) / 100, atol=1e-6)
     assert np.isnan(store.stars["YB_H"]).all()
@@ -70,6 +75,25 @@ def test_mini_archive_becomes_a_store(mini_survey, tmp_path, capsys):
     assert "7 field stars, 5 members in 2 clusters, 6,759 bins kept" in out
     assert "one member each (the star stays in the field): Lone 1" in out
     assert "not STAR_BAD 1 17" in out
+
+
+def test_the_mean_fibre_of_visits_that_cannot_be_read_is_not_known(archive, tmp_path, caplog):
+    rows = mini_rows()
+    for row, visits in zip(rows[2:5], ("nonsense", "r12-1-2-10,r12-1-3-21", " "), strict=True):
+        row["VISITS"] = visits
+    write_catalogue(archive / BASE / "allStar-r12-l33.fits", rows)
+    store = ingest(survey(archive), tmp_path / "store")
+    np.testing.assert_array_equal(store.stars["MEANFIB"][:5], [0, np.nan, 15.5, np.nan, 4])
+    assert "1 stars have no fibre; the first: VISITS of a star of apo25m holds 'nonsense'" in caplog.text
+
+
+def test_repr_of_a_store(mini_survey, tmp_path):
+    store = ingest(mini_survey, tmp_path / "store")
+    valid = store.spectra().valid.double().mean()
+    assert repr(store) == (
+        "Store: 7 field stars and 5 members of 2 clusters, 6,759 bins from 15152.21 to 16943.53 Angstrom, "
+        f"{100 * valid:.1f} % valid, in {store.path}"
+    )
 
 
 def test_spectra_of_the_store(mini_survey, tmp_path):
@@ -100,6 +124,9 @@ def test_duplicates_of_members_may_stay_as_the_authors_had_them(archive, tmp_pat
     extra = stay.stars[stay.stars["APOGEE_ID"] == f"{star_id(0)}#2"][0]
     assert extra["CLUSTER"] == ""
     assert "/other/" in extra["FILE"]
+    assert stay.stars.values("repeat_of")[stay.stars["APOGEE_ID"] == f"{star_id(0)}#2"].tolist() == [star_id(0)]
+    assert (stay.stars.values("repeat_of") == "").sum() == len(stay) - 1
+    assert not leave.stars.has("repeat_of")
     assert stay.is_member.sum() == leave.is_member.sum()
 
 
