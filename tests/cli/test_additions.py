@@ -34,8 +34,7 @@ def run(config):
     if config.stars < 1:
         raise InputError(f"stars={config.stars}: at least 1 expected")
     stars = Store.open(config.store).stars
-    stars.sort("SNR")
-    log.info("brightest: %s", " ".join(stars["APOGEE_ID"][-config.stars :]))
+    log.info("brightest: %s", " ".join(stars.id[stars.snr.argsort()[-config.stars :]]))
 '''
 COMMAND_YAML = """
 # rsca brightest: the stars of highest signal-to-noise ratio.
@@ -47,7 +46,7 @@ store: ??? # DIR that rsca ingest wrote
 stars: 3
 """
 FIGURE = '''
-"""Figure 12: a rate and how often a star was drawn."""
+"""Figure 12: whether the rate is low."""
 
 from astropy.table import Table
 from matplotlib.figure import Figure

@@ -28,7 +28,6 @@ from rsca_torch.cli.main import COMMANDS, CONFIG, main
 from rsca_torch.comparison.finished_run import finished_rate
 from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
-from rsca_torch.files import updated_folder
 from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.lightning import _EachIteration
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
@@ -256,34 +255,6 @@ def test_notes_are_those_of_one_start(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "job.json").write_text("[]")  # somebody else's
     assert jobs_of(tmp_path, "second") == [(["seed=1"], "did not come to its end"), (["seed=2"], None)]
-
-
-def test_a_folder_is_filled_at_the_end_or_not_at_all(tmp_path, monkeypatch):
-    (tmp_path / "kept.txt").write_text("mine")
-
-    def stop():
-        with updated_folder(tmp_path) as part:
-            (part / "results.json").write_text("{}")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        stop()
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
-    moved, replace = [], Path.replace
-    monkeypatch.setattr(Path, "replace", lambda self, target: moved.append(target.name) or replace(self, target))
-    with updated_folder(tmp_path) as part:
-        (part / "results.json").write_text("{}")
-        (part / "logs" / "fold").mkdir(parents=True)
-        (part / "logs" / "fold" / "metrics.csv").write_text("1")
-        (part / "set_aside.fits").write_text("2")
-    assert moved[-1] == "results.json"  # what says that the run is finished
-    assert (tmp_path / "logs" / "fold" / "metrics.csv").read_text() == "1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "kept.txt",
-        "logs",
-        "results.json",
-        "set_aside.fits",
-    ]
 
 
 SETTINGS = {

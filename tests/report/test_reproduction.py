@@ -109,14 +109,16 @@ def test_same_where_the_intervals_overlap(tmp_path):
         Value("top_n", "1", 0.1, 0.095, 0.12),
         Value("top_n", "2", 0.03, 0.0245, 0.04),
         Value("top_n", "3", 0.03),
+        Value("top_n", "4", 0.01, 0.009, 0.016),
         Value("ours", "x", 1.0, math.nan, math.nan, "", "nothing was published"),
     ]
     outcomes = [Outcome("table1", "Table 1", values, "found"), Outcome("other", "Other", [], "", "no column")]
     write_summary(tmp_path, outcomes, simulated=True)
     told = rows(tmp_path / "summary.csv")
-    assert [row["same"] for row in told] == ["yes", "no", "no", ""]  # 0.0219 + 0.0025 < 0.0245
-    assert [row["why"] for row in told] == ["simulated survey"] * 3 + ["nothing was published"]
-    assert [row["published"] for row in told] == ["0.0962", "0.0219", "0.0198", ""]
+    # 0.0219 + 0.0025 < 0.0245, and 0.016 < 0.0182 - 0.0021
+    assert [row["same"] for row in told] == ["yes", "no", "no", "no", ""]
+    assert [row["why"] for row in told] == ["simulated survey"] * 4 + ["nothing was published"]
+    assert [row["published"] for row in told] == ["0.0962", "0.0219", "0.0198", "0.0182", ""]
     text = (tmp_path / "summary.md").read_text()
     assert "Skipped: no column" in text
     assert "| top_n | 3 |  | 0.0198 | 0.0028 | 0.03 |  |  | no | simulated survey |" in text
