@@ -88,20 +88,24 @@ class Task:
     merits: Mapping[str, FigureOfMerit] = dataclass_field(default_factory=dict)
     summary: dict[str, Any] = dataclass_field(default_factory=dict)
     _of_all: tuple[Learner, str] | None = dataclass_field(default=None, init=False)
+    _compared: dict[str, tuple[Tensor, Tensor]] = dataclass_field(default_factory=dict, init=False)
 
     def __call__(self, left_out: LeftOut) -> list[Fold]:
         """Fit without these clusters, and judge each of them."""
         if self.held_out:
-            learner, note = self.fitted(np.isin(self.members.labels, left_out, invert=True), " and ".join(left_out))
+            seen = np.logical_and.reduce([self.members.labels != cluster for cluster in left_out])
+            learner, note = self.fitted(seen, " and ".join(left_out))
         else:
             self._of_all = self._of_all or self.fitted(np.ones(len(self.members.labels), dtype=bool), "all")
             learner, note = self._of_all
-        keep = self.keep_distances and len(left_out) == 1
-        return [self._judged(learner, cluster, note, keep) for cluster in left_out]
+        return [self._judged(learner, cluster, note, len(left_out) == 1) for cluster in left_out]
 
-    def _judged(self, learner: Learner, cluster: str, note: str, keep_distances: bool) -> Fold:
-        inside = self.members.labels == cluster
-        siblings, strangers, at_one_point = _distances(learner, self.field, self.members[inside])
+    def _judged(self, learner: Learner, cluster: str, note: str, alone: bool) -> Fold:
+        members = self.members[self.members.labels == cluster]
+        compared = self._compared.get(cluster) or members.compared()
+        if not alone:  # then it is judged many times
+            self._compared[cluster] = compared
+        siblings, strangers, at_one_point = _distances(learner, self.field, members.z, *compared)
         if at_one_point:
             note = (
                 f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
@@ -111,9 +115,9 @@ class Task:
         rate = rate_below(strangers, median, self.strict)
         known = len(strangers) > 0
         merits = {name: float(merit(siblings, strangers)) if known else math.nan for name, merit in self.merits.items()}
-        kept = (siblings, strangers) if keep_distances else (siblings[:0], strangers[:0])
+        kept = (siblings, strangers) if alone and self.keep_distances else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
-        return Fold(rate, int(inside.sum()), len(strangers), median, *kept, note, trained, merits)
+        return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
@@ -190,13 +194,14 @@ def _work(left_out: LeftOut) -> list[Fold]:
 
 
 @torch.no_grad()
-def _distances(learner: Learner, field: Tensor, members: Members) -> tuple[Tensor, Tensor, bool]:
+def _distances(
+    learner: Learner, field: Tensor, members: Tensor, compared: Tensor, allowed: Tensor
+) -> tuple[Tensor, Tensor, bool]:
     """Of one cluster: siblings' distances and allowed strangers', and whether all of these stars are at one point.
 
     Only field stars of an allowed pair are mapped.
     """
-    embedded = _embedded(learner, members.z)
-    compared, allowed = members.compared()
+    embedded = _embedded(learner, members)
     strangers, at_one_point = [], len(compared) > 1
     for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True):
         near = _embedded(learner, field.index_select(0, block))
