@@ -38,6 +38,14 @@ class Removal(nn.Module):
         reading: (d, K) float64, latents to coordinates, of unit variance in the field.
         centre: (K,) float64, the field's mean latents.
         shares: (d,) float64, of a coordinate's variance, that stars of a group had in common when it was found.
+
+    Example:
+        >>> noise = torch.full((4,), 1e-6).double()
+        >>> ppca = MaskedPPCA(torch.eye(4, 2).double(), torch.ones(4).double(), noise, noise_variance=1e-6)
+        >>> axis, reading = torch.tensor([[1.0], [0], [0], [0]]).double(), torch.tensor([[1.0, 0.0]]).double()
+        >>> removal = Removal(ppca, axis, reading, torch.zeros(2).double(), torch.tensor([0.9]).double())
+        >>> removal(torch.tensor([[3.0, 5.0, 1.0, 1.0]]))  # the first bin goes back to its mean
+        tensor([[1.0000, 5.0000, 1.0000, 1.0000]])
     """
 
     directions: Tensor
@@ -94,6 +102,12 @@ class Grouping:
 
     Raises:
         InputError: for values that say nothing.
+
+    Example:
+        >>> stars = Stars.of({"id": ["a", "b", "c", "d", "e"], "velocity": [1.0, 4.0, 7.0, 9.0, 31.0]})
+        >>> together, groups = Grouping("velocity", width=5.0).groups(stars)
+        >>> together.tolist(), groups.tolist()
+        ([True, True, True, True, False], [0, 0, 1, 1])
     """
 
     column: str

@@ -47,6 +47,24 @@ class RSCA(nn.Module):
         ppca: step 1, which takes over where bins are censored or their noise is given.
         removal: what is taken out of every spectrum before it; None: nothing. `weight` and `bias` have it in them.
         clusters: those on whose members it was fitted; empty: not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from rsca_torch import Spectra
+        >>> random = np.random.default_rng(0)
+        >>> axes, centres = random.normal(size=(2, 20)), np.repeat(random.normal(size=(3, 2)), 4, axis=0)
+        >>> def drawn(latents, **stars):
+        ...     flux = 1 + latents @ axes + random.normal(size=(len(latents), 20)) / 10
+        ...     return Spectra(flux, sigma=np.full(flux.shape, 0.1), stars=stars)
+        >>> field = drawn(random.normal(size=(60, 2)), id=np.arange(60))
+        >>> siblings = centres + random.normal(size=(12, 2)) / 5
+        >>> members = drawn(siblings, id=np.arange(60, 72), group=np.repeat(["A", "B", "C"], 4))
+        >>> rsca = RSCA.fit(field, members, n_components=2)
+        >>> rsca
+        RSCA of 20 bins: 2 features, 2 of which tell siblings apart; trained on 3 clusters
+          step 1: MaskedPPCA(K=2, P=20, noise=measured+scatter, clip=5, converged in ... iterations)
+        >>> rsca.embed(members).shape
+        torch.Size([12, 2])
     """
 
     weight: Tensor
@@ -153,20 +171,6 @@ class RSCA(nn.Module):
 
         Raises:
             InputError: as `compress` and `ScaledComponents.initialise` do, and where the members have no labels.
-
-        Example:
-            >>> random = np.random.default_rng(0)
-            >>> axes = random.normal(size=(2, 20))
-            >>> def drawn(latents, **columns):
-            ...     flux = 1 + latents @ axes + random.normal(size=(len(latents), 20)) / 10
-            ...     stars = {"id": [f"{len(latents)}-{n}" for n in range(len(latents))], **columns}
-            ...     return Spectra(flux, sigma=np.full(flux.shape, 0.1), stars=Table(stars))
-            >>> field = drawn(random.normal(size=(60, 2)))
-            >>> centres = np.repeat(random.normal(size=(3, 2)), 4, axis=0)
-            >>> members = drawn(centres + random.normal(size=(12, 2)) / 5, group=np.repeat(["A", "B", "C"], 4))
-            >>> rsca = RSCA.fit(field, members, n_components=2)
-            >>> rsca.embed(members).shape
-            torch.Size([12, 2])
         """
         if clusters is None and not members.stars.has("group"):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")

@@ -356,7 +356,7 @@ def without_sigma(stars):
 def test_what_cannot_be_fitted(survey):
     field, members = survey
     for parts in ((without_sigma(field), members), (field, without_sigma(members))):
-        with pytest.raises(InputError, match=r"measured noise needs the spectra's sigma.*noise='isotropic'"):
+        with pytest.raises(InputError, match=r"measured\+scatter noise needs the spectra's sigma.*noise='isotropic'"):
             RSCA.fit(*parts, n_components=3)
     RSCA.fit(without_sigma(field), without_sigma(members), n_components=3, noise="isotropic")
     with pytest.raises(InputError, match="basis must be inductive or transductive, got 'both'"):

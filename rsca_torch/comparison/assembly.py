@@ -62,7 +62,6 @@ class Assembly:
         store: the survey's stars and spectra.
         seed: of whatever is drawn.
         progress: is told what is done.
-        compression: fits step 1.
         field: the F field stars' spectra.
         members: the M members' spectra.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
@@ -74,13 +73,17 @@ class Assembly:
         self.config, self.store, self.progress = config, store, progress or Silence()
         self.seed: int = config.seed
         self.make_learner: Callable[..., Learner] = maker(config.learner)
-        self.compression = Compression.of(config, store.checksum, self.progress)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
         self._made: dict[int, Representation] = {}
+
+    @property
+    def compression(self) -> Compression:
+        """What fits step 1."""
+        return Compression.of(self.config, self.store.checksum, self.progress)
 
     @property
     def learner(self) -> str:
