@@ -204,6 +204,7 @@ class MaskedPPCA(nn.Module):
             covariance = posterior.covariance() if covariances else none
             parts.append((posterior.mean, *aside, posterior.deviations().cpu(), covariance))
             first += len(posterior.mean)
+            del posterior  # before the next block is read
         latents, stars, bins, deviations, of_all = (torch.cat(part) for part in zip(*parts, strict=True))
         return Embedding(latents, stars, bins, deviations, of_all if covariances else None)
 
@@ -225,7 +226,7 @@ class MaskedPPCA(nn.Module):
         >>> round(model.log_likelihood(torch.ones(1, 2)), 4)  # -ln(2 pi) - ln(26) / 2
         -3.4669
         """
-        return math.fsum(float(p.log_likelihood()) for p in self.posteriors(Arrays(flux, valid, sigma)))
+        return math.fsum(map(Posterior.log_likelihood, self.posteriors(Arrays(flux, valid, sigma))))
 
     def reconstruct(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, P) loadings zbar + mean: the model's flux in every bin (NaN where a bin was left out); see `forward`.
