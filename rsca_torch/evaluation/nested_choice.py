@@ -70,7 +70,6 @@ def nested_leave_one_cluster_out(
     *,
     processes: int = 1,
     logger: Callable[[str], Any] | None = None,
-    strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
 ) -> NestedResult:
     """Doppelganger rates of every cluster with the number of components that does best without it.
@@ -88,7 +87,6 @@ def nested_leave_one_cluster_out(
         progress: called with (candidates done, candidates) after each candidate.
         processes: that fit folds side by side; of use to learners that are trained.
         logger: gives a Lightning logger for a training, from a text that tells K and the clusters left out.
-        strict: as in `doppelganger_rate`.
         merits: as in `leave_one_cluster_out`; the rate alone chooses.
 
     Raises:
@@ -116,7 +114,7 @@ def nested_leave_one_cluster_out(
         field, members, roots, kept = each[number]
         field, given = as_stars(field, members, labels, flags, roots)
         log = None if logger is None else partial(_logger_of, logger, number)
-        task = Task(make_learner, field, given, True, seed, keep_distances, log, strict, merits or {})
+        task = Task(make_learner, field, given, True, seed, keep_distances, log, merits=merits or {})
         judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
         folds = reduce(or_, folds_of(task, jobs, kept, processes))
