@@ -305,7 +305,8 @@ class Assembly:
         """Folds of trained learners are kept beside the fits, under a name that says what they are of."""
         config = self.config
         learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
-        content = json.dumps([version("rsca_torch"), self.store.checksum, learners], default=str)
+        merits = OmegaConf.to_container(config.figures_of_merit)
+        content = json.dumps([version("rsca_torch"), self.store.checksum, learners, merits], default=str)
         if config.processes < 1:
             raise InputError(f"processes={config.processes}: at least 1 expected")
         logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)

@@ -7,7 +7,6 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,10 +90,9 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merits(loco: LOCOResult) -> dict[str, Any]:
     """Of every figure of merit the mean over clusters weighted by members, as the rate, and each cluster's value."""
-    means = {name: replace(loco, cluster_rates=values) for name, values in loco.merits.items()}
     return {
-        name: {"value": mean.rate, "interval": list(mean.interval()), "clusters": mean.cluster_rates}
-        for name, mean in means.items()
+        name: {"value": loco.merit(name), "interval": list(loco.interval(merit=name)), "clusters": values}
+        for name, values in loco.merits.items()
     }
 
 
