@@ -1,4 +1,4 @@
-"""Prints the lowest versions that pyproject.toml allows, as constraints for pip: `python .ci/lowest.py > lowest.txt`."""
+"""Prints the lowest versions that pyproject.toml allows, as constraints for pip: `python .ci/lowest.py`."""
 
 from __future__ import annotations
 
