@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
@@ -69,12 +68,10 @@ def representations(assembly: Assembly) -> Iterator[Representation]:
         yield replace(on, members=on.members[rows], member_stars=on.member_stars[known], roots=roots)
 
 
-def alike(on: Representation, max_metallicity: float) -> Tensor:
+def alike(on: Representation, max_metallicity: float) -> NDArray[np.bool_]:
     """(M, F) bool: the pairs whose [Fe/H] differs by less, in dex."""
-    member, field = (
-        torch.from_numpy(np.asarray(stars["FE_H"], dtype=float)) for stars in (on.member_stars, on.field_stars)
-    )
-    return (member[:, None] - field).abs() < max_metallicity
+    member, field = (np.asarray(stars["FE_H"], dtype=float) for stars in (on.member_stars, on.field_stars))
+    return np.abs(member[:, None] - field) < max_metallicity
 
 
 def _counts(result: LOCOResult) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import logging
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_store, output_path, require_clusters
-from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.assembly import Assembly, require_learners
 from rsca_torch.comparison.run_settings import rate_of_finished_run
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
@@ -35,6 +35,7 @@ def run(config: DictConfig) -> float:
         if rate is not None:
             log.info("finished already: %s", out)
             return rate
+    require_learners(config)
     with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
         store = open_store(config, told)
         require_clusters(store)

@@ -7,7 +7,7 @@ import logging
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_store, output_path, require_clusters
-from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.assembly import Assembly, require_rsca
 from rsca_torch.files import require_new_file
 from rsca_torch.report.terminal import progress
 
@@ -20,6 +20,7 @@ def run(config: DictConfig) -> None:
     """Fit RSCA on all clusters of a store and save it."""
     out = output_path(config.out)
     require_new_file(out)
+    require_rsca(config)
     with progress() as told:
         store = open_store(config, told)
         require_clusters(store)

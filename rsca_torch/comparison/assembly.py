@@ -49,9 +49,25 @@ from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "require_learners", "require_rsca"]
 
 log = logging.getLogger(__name__)
+
+
+def require_learners(config: DictConfig) -> None:
+    """Make every learner of a command once, so that one which cannot be made is refused before the hard work.
+
+    Raises:
+        InputError: as `rsca_torch.learners.registry.learner_class` and the learners themselves do.
+    """
+    for each in (config.learner, *config.get("baselines", {}).values()):
+        maker(each)()
+
+
+def require_rsca(config: DictConfig) -> None:
+    """Raises InputError where the learner is not RSCA, of which alone a layer can be made."""
+    if learner_class(config.learner._target_) is not ScaledComponents:
+        raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
 
 
 class Assembly:
@@ -255,8 +271,7 @@ class Assembly:
         Raises:
             InputError: where the learner is not RSCA, or several numbers of components are to be averaged.
         """
-        if learner_class(self.config.learner._target_) is not ScaledComponents:
-            raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {self.config.learner._target_}")
+        require_rsca(self.config)
         if len(self.numbers) > 1 and not self.compression.is_auto:
             raise InputError(
                 f"fit makes one layer of one PPCA: one n_components or auto expected, got {self.numbers} (rsca compare "

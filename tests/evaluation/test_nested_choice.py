@@ -20,6 +20,7 @@ from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, best, carried, nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Averaged, Recipe
+from rsca_torch.report import comparison_folder
 from rsca_torch.report.pictures import draw_components, save_figure
 from rsca_torch.training import fitting
 
@@ -450,7 +451,7 @@ def configured(command, survey, n_components, *overrides):
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 def test_compare_and_fit_choose(survey, monkeypatch):
     drawn = []
-    monkeypatch.setattr(compare, "draw_run", lambda folder, comparison, *_: drawn.append((folder, comparison)))
+    monkeypatch.setattr(comparison_folder, "_draw", lambda folder, comparison, *_: drawn.append((folder, comparison)))
     compare.run(configured("compare", survey, "auto", f"out={survey / 'auto'}"))
     content = json.loads((survey / "auto" / "results.json").read_text())
     assert content["config"]["compressor"]["n_components"] == "auto"
@@ -522,7 +523,7 @@ def test_compare_averages(survey, caplog):
 )
 def test_bad_numbers_are_refused_before_step_1(survey, command, n_components, overrides, message, monkeypatch):
     module = {"compare": compare, "fit": fit}[command]
-    monkeypatch.setattr(module, "represent_with_each", None)
+    monkeypatch.setattr("rsca_torch.comparison.assembly.represent", None)
     config = configured(command, survey, n_components, f"out={survey / 'refused'}", *overrides)
     with pytest.raises(InputError, match=message):
         module.run(config)

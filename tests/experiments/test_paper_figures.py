@@ -157,7 +157,7 @@ def test_one_sequence_is_not_parted(one_sequence, at_solar):
 def test_features_have_the_signs_of_the_stored_layer(assembly):
     field, members = assembly.features()
     learner, on = assembly.fitted(assembly.spectra), assembly.spectra
-    weight = (learner.weight * on.ppca.scales).numpy() @ on.ppca.linear_map().numpy()
+    weight = learner.weight.numpy() @ on.ppca.linear_map().numpy()
     sign = np.sign(weight[range(12), np.abs(weight).argmax(1)])
     for features, latents in ((field, on.field), (members, on.members)):
         np.testing.assert_allclose(features.numpy(), learner(latents).numpy() * sign, rtol=1e-6, atol=1e-6)

@@ -26,8 +26,8 @@ from rsca_torch import (
     leave_one_cluster_out,
 )
 from rsca_torch.cli.main import main
-from rsca_torch.comparison.comparison import HowToTrain, compare
-from rsca_torch.comparison.representation import Representation, represent, represent_with_each, side_by_side
+from rsca_torch.comparison.comparison import TrainingOptions, compare
+from rsca_torch.comparison.representation import Representation, represent, side_by_side
 from rsca_torch.evaluation.fold_files import FoldFiles
 from rsca_torch.learners import Recipe, Siamese, SpectralSiamese
 from rsca_torch.learners.spectral import Step1
@@ -90,14 +90,14 @@ def on(survey):
 
 def make(on, **options):
     """What makes the learner, started from step 1."""
-    return on.seen_by(SpectralSiamese).suited(partial(SpectralSiamese, **options))
+    return on.seen_by(partial(SpectralSiamese, **options)).make_learner
 
 
 def initialised(on, seed=0, **options):
     learner, seen = make(on, **options)(), on.seen_by(SpectralSiamese)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        learner.initialise(seen.field, seen.members, seen.clusters)
+        learner.initialise(seen.field, seen.members, on.clusters)
     return learner.eval(), seen
 
 
@@ -278,7 +278,7 @@ def test_what_step_1_said_is_kept_until_the_spectra_change(on, monkeypatch):
     monkeypatch.setattr(Step1, "explained", lambda step, z: said.append(len(z)) or explained(step, z))
     z = seen.members.clone()
     first = learner(z)
-    learner.loss(z, seen.clusters)
+    learner.loss(z, on.clusters)
     assert said == [36]
     z[0, 0] *= 1.1
     second = learner(z)
@@ -309,7 +309,7 @@ def test_many_spectra_are_mapped_in_parts(on, monkeypatch):
 def test_negatives_are_spectra(on):
     learner, seen = initialised(on, negatives=5, criterion="triplet")
     assert learner.strangers.shape == (5, 2, BINS)
-    assert learner.loss(seen.members, seen.clusters).isfinite()
+    assert learner.loss(seen.members, on.clusters).isfinite()
     assert all(any(torch.equal(one, other) for other in seen.field) for one in learner.strangers)
 
 
@@ -328,11 +328,11 @@ def test_options_and_spectra_that_cannot_be(on):
     with pytest.raises(InputError, match=r"spectra \(N, 2, P\), .* expected, got \(36, 4\)"):
         learner(on.members)
     with pytest.raises(InputError, match=r"spectra of M stars and M labels expected, got \(36, 2, 40\) and 35 labels"):
-        learner.loss(seen.members, seen.clusters[1:])
+        learner.loss(seen.members, on.clusters[1:])
     siamese = Siamese()
     siamese.initialise(on.field, on.members, on.clusters)
     with pytest.raises(InputError, match=r"latents of M stars and M labels expected, got \(36, 2, 40\) and 36 labels"):
-        siamese.loss(seen.members, seen.clusters)
+        siamese.loss(seen.members, on.clusters)
 
 
 # ---- what training finds
@@ -418,8 +418,7 @@ def test_it_is_not_judged_on_abundances_and_its_baselines_are(on):
 
 @pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
 def test_several_models_are_refused(survey):
-    fit = lambda *_, **options: step_1(survey[0], None, options["n_components"])  # noqa: E731
-    each = represent_with_each(*survey, fit, [3, 4])
+    each = {number: represent(*survey, partial(step_1, n_components=number)) for number in (3, 4)}
     with pytest.raises(InputError, match="starts from one step 1: give one n_components, not candidates"):
         compare([each], [SpectralSiamese], allowed_pairs)
     with pytest.raises(InputError, match="starts from one step 1: give one n_components, not several"):
@@ -430,7 +429,7 @@ def test_several_models_are_refused(survey):
 def test_finished_folds_are_kept_for_this_step_1_alone(on, survey, tmp_path, monkeypatch):
     learner = partial(SpectralSiamese, recipe=BRIEF)
     expected = compare([on], [learner], allowed_pairs).results[0].loco
-    first = HowToTrain(tmp_path)
+    first = TrainingOptions(tmp_path)
     kept = FoldFiles.put
 
     def dies(files, cluster, fold):
@@ -445,12 +444,12 @@ def test_finished_folds_are_kept_for_this_step_1_alone(on, survey, tmp_path, mon
     monkeypatch.setattr(
         FoldFiles, "put", lambda files, cluster, fold: done.append(cluster) or kept(files, cluster, fold)
     )
-    again = compare([on], [learner], allowed_pairs, training=HowToTrain(tmp_path)).results[0].loco
+    again = compare([on], [learner], allowed_pairs, training=TrainingOptions(tmp_path)).results[0].loco
     assert len(done) == 4 + 6  # held out, and then in-sample
     assert again.cluster_rates == expected.cluster_rates
     other = represent(*survey, partial(step_1, n_components=3))
     done.clear()
-    compare([other], [learner], allowed_pairs, training=HowToTrain(tmp_path))
+    compare([other], [learner], allowed_pairs, training=TrainingOptions(tmp_path))
     assert len(done) == 12
 
 
