@@ -41,7 +41,7 @@ SURVEY = SimulatedSurvey(release=RELEASE.name)
 
 def chosen_bins(n_bins: int) -> tuple[Censoring, np.ndarray]:
     """The rule and the pixels: the authors' ranges censored where enough bins are left."""
-    authors = hydra.utils.instantiate(OmegaConf.load(CONFIG / "censoring" / "authors.yaml"))
+    authors = hydra.utils.instantiate(OmegaConf.load(CONFIG / "censoring" / "authors.yaml"), _convert_="all")
     for censoring in (authors, Censoring()):
         trusted = np.flatnonzero(censoring.trusted_bins(GRID))
         if n_bins <= len(trusted):
