@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from rsca_torch import InputError, NumericalWarning
+from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.comparison.representation import Representation, abundances, represent
+from rsca_torch.comparison.representation import Representation, represent
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import Scaled, ScaledComponents
 from rsca_torch.learners.registry import CONFIG

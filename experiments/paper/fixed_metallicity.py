@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly

@@ -12,7 +12,7 @@ from scipy import stats
 from scripts import script
 
 from rsca_torch import InputError, doppelganger_rate
-from rsca_torch.learners import ScaledComponents
+from rsca_torch.learners import Identity, ScaledComponents
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),  # a small survey drops dimensions and clusters
@@ -81,7 +81,8 @@ def test_training_clusters_that_the_survey_does_not_have(assembly):
 
 def rate_by_loops(on, max_metallicity):
     """Raw distances; the paper's pairs, and [Fe/H] alike."""
-    field, members = on.field.numpy(), on.members.numpy()
+    seen = on.seen_by(Identity)
+    field, members = seen.field.numpy(), seen.members.numpy()
     alike, counts = {}, {}
     for cluster in set(on.clusters):
         own = np.flatnonzero(on.clusters == cluster)

@@ -142,7 +142,7 @@ def test_a_learner_of_one_file_and_one_configuration(tmp_path, monkeypatch, capf
     given = ["compare", *SMALL, *SPECTRA_ALONE, "learner=halves", "learner.share=0.125"]
     wrong = [*given[:-1], "learner.share=half", "out=none"]
     for number, place in enumerate((["--config-dir", "."], [f"hydra.searchpath=[file://{tmp_path}]"])):
-        done = run((None, tmp_path), "rsca_torch.cli.main", *given, f"out=out{number}", *place, cwd=tmp_path)
+        done = run((None, tmp_path), "rsca_torch.cli", *given, f"out=out{number}", *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         results = json.loads((tmp_path / f"out{number}" / "results.json").read_text())
         assert results["config"]["learner"] == {"_target_": "somebodys.Halves", "share": 0.125}
