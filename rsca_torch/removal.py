@@ -28,7 +28,7 @@ __all__ = ["Grouping", "Removal", "without"]
 
 
 class Removal(nn.Module):
-    """A hyperplane of the spectra, and how a star's place in it is read: x less directions reading (zbar - centre).
+    """A hyperplane of the spectra, and how a star's place in it is read: x minus directions reading (zbar - centre).
 
     Frozen, like step 1: buffers only. Made by `Grouping.find`.
 
@@ -65,7 +65,7 @@ class Removal(nn.Module):
         return len(self.reading)
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
-        """(N, P) flux less its part in the hyperplane, in the dtype of the flux; arguments as of `MaskedPPCA`."""
+        """(N, P) flux minus its part in the hyperplane, in the dtype of the flux; arguments as of `MaskedPPCA`."""
         return self.minus(as_tensor(flux), self.coordinates(Arrays(flux, valid, sigma)))
 
     def coordinates(self, source: Source) -> Tensor:
@@ -73,7 +73,7 @@ class Removal(nn.Module):
         return (self.ppca.latents(source) - self.centre) @ self.reading.double().T
 
     def minus(self, flux: Tensor, coordinates: Tensor) -> Tensor:
-        """(N, P) flux of stars with known coordinates (N, d), less their part in the hyperplane."""
+        """(N, P) flux of stars with known coordinates (N, d), minus their part in the hyperplane."""
         return flux - (coordinates @ self.directions.to(coordinates).T).to(flux.dtype)
 
     def linear_map(self) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ class RSCA(nn.Module):
         self.ppca, self.removal, self.clusters = ppca, removal, tuple(clusters)
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
-        if removal is not None:  # eq. 12.4: x less directions (read x + offset)
+        if removal is not None:  # eq. 12.4: x minus directions (read x + offset)
             read, offset = removal.linear_map()
             along = weight @ removal.directions
             weight, shift = weight - along @ read, shift - along @ offset

@@ -170,7 +170,7 @@ def standard_deviation(sample):
 
 
 def centred_on_clusters(members, clusters):
-    """Every member less the mean of its cluster."""
+    """Every member minus the mean of its cluster."""
     centred = np.array(members, dtype=float)
     for n, label in enumerate(clusters):
         siblings = [m for m, other in enumerate(clusters) if other == label]

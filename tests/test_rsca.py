@@ -79,7 +79,7 @@ def test_against_the_oracle(survey, model, tolerance):
     weight, sigma_r = reference.scaled_components(*latents, members.stars["CLUSTER"].tolist())
     close(model.sigma_r, sigma_r, **tolerance[torch.float64])
     bin_variance = model.ppca.bin_variance.numpy()
-    scaled = loadings.T / bin_variance  # eq. 1.10
+    scaled = loadings.T / bin_variance  # eq. 1.13
     expected = weight @ np.linalg.inv(np.eye(3) + scaled @ loadings) @ scaled
     expected *= np.sign(expected[range(3), np.abs(expected).argmax(1)])[:, None]
     close(model.weight, expected, **tolerance[torch.float64])
@@ -89,7 +89,7 @@ def test_against_the_oracle(survey, model, tolerance):
 
 
 def test_the_unmasked_and_masked_path_agree_in_sign_and_order(model, survey, tolerance):
-    """A complete star whose bins have the noise bin_variance has the same features both ways, eq. 1.10."""
+    """A complete star whose bins have the noise bin_variance has the same features both ways, eq. 1.13."""
     flux = complete(survey[1])
     valid = torch.ones_like(survey[1].valid)
     close(model(flux, valid), model(flux), **tolerance[torch.float64])

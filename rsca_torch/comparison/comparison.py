@@ -127,7 +127,7 @@ class Comparison:
         raise KeyError(f"no result of {learner} on {representation}")
 
     def difference(self, result: Result) -> Difference | None:
-        """Its rate less the first result's over the clusters that both judged with the same members; None: none."""
+        """Its rate minus the first result's over the clusters that both judged with the same members; None: none."""
         judged = self.results[0]
         if result is judged or not result.loco.held_out:
             return None

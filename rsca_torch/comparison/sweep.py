@@ -46,7 +46,7 @@ class Gathered:
 
 
 def gather(sweep: Path) -> Gathered:
-    """Every results.json below a folder, less those in hidden folders.
+    """Every results.json below a folder, without those in hidden folders.
 
     Raises:
         InputError: where the folder is not there, or has no result that can be used.

@@ -180,7 +180,7 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
     limit = min(n_field - 1, int(np.sort(sizes - 1)[:-2].sum()))
     kept = sorted(number for number in candidates if number <= limit)
     beyond = ", ".join(str(number) for number in sorted(set(candidates) - set(kept)))
-    why = f"{n_field} field stars and the members less two clusters, less one a cluster, can carry at most {limit}"
+    why = f"{n_field} field stars and the members minus two clusters, minus one a cluster, can carry at most {limit}"
     if not kept:
         raise InputError(f"no candidate for n_components is left of {beyond}: {why}; give smaller ones or more members")
     if beyond:

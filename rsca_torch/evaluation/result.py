@@ -117,7 +117,7 @@ class LOCOResult:
 
 @dataclass(frozen=True)
 class Difference:
-    """Global rate of one learner less that of another, and the percentile interval of the paired bootstrap."""
+    """Global rate of one learner minus that of another, and the percentile interval of the paired bootstrap."""
 
     value: float
     low: float
@@ -132,7 +132,7 @@ class Difference:
 def paired_difference(
     a: LOCOResult, b: LOCOResult, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """The global rate of `a` less that of `b`, over the clusters whose same members both judged, resampled alike.
+    """The global rate of `a` minus that of `b`, over the clusters whose same members both judged, resampled alike.
 
     Args:
         a: the one.

@@ -56,7 +56,7 @@ class PCAWhitening(Linear):
 class RCA(Linear):
     """Relevant component analysis: the pooled covariance inside clusters becomes the identity (docs/maths.md, eq. 7.3).
 
-    Bar-Hillel, Hertz, Shental & Weinshall 2005. The covariance of the members less their cluster's mean is divided by
+    Bar-Hillel, Hertz, Shental & Weinshall 2005. The covariance of the members minus their cluster's mean is divided by
     M - C, their degrees of freedom, as in eq. 4.1; the paper divides by M. All distances differ by one factor.
 
     Args:
@@ -210,7 +210,7 @@ def _require_two_clusters(groups: Groups) -> None:
 
 
 def _between(members: Tensor, groups: Groups) -> Tensor:
-    """(C, K) means of clusters less that of all members, times the root of the cluster's members."""
+    """(C, K) means of clusters minus that of all members, times the root of the cluster's members."""
     return (groups.means(members) - members.mean(0)) * groups.size.double().sqrt()[:, None]
 
 
@@ -246,7 +246,7 @@ def _whitening(deviations: Tensor, freedom: float, members: Tensor, groups: Grou
     if rank < n_components:
         raise InputError(
             f"inside clusters {len(members)} members of {len(groups)} clusters span {rank} of {n_components} "
-            f"dimensions (at most members less clusters): lower n_components to {rank}, or give more members"
+            f"dimensions (at most members minus clusters): lower n_components to {rank}, or give more members"
         )
     whitening: Tensor = axes * (freedom**0.5 / length)[:, None]
     return whitening

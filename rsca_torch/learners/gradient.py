@@ -159,7 +159,7 @@ class GradientLearner(LatentMap):
         raise InputError(f"{type(self).__name__} must define _unpenalised(z, groups)")
 
     def _deviation(self, latents: Tensor) -> Tensor:
-        """(N, K) less the centre; in training with dropout."""
+        """(N, K) minus the centre; in training with dropout."""
         deviation = super()._deviation(latents)
         if self.training and self.dropout:
             sphered = nn.functional.dropout(deviation @ self.sphere.T, self.dropout)

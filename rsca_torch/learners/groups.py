@@ -53,7 +53,7 @@ class Groups:
         return (rising[cluster, :, (self.size - 1) // 2] + rising[cluster, :, self.size // 2]) / 2
 
     def centred(self, sample: Tensor) -> Tensor:
-        """(M, D) less the mean of each star's cluster."""
+        """(M, D) minus the mean of each star's cluster."""
         return sample - self.means(sample)[self.number]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Maps of latents less the field's mean: what closed forms and trained maps share, and the linear ones."""
+"""Maps of latents minus the field's mean: what closed forms and trained maps share, and the linear ones."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class LatentMap(Learner):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def _deviation(self, latents: Tensor) -> Tensor:
-        """(N, K) less the centre."""
+        """(N, K) minus the centre."""
         return latents - self.centre
 
     def _embedding(self, deviation: Tensor) -> Tensor:
-        """(N, K) z less the centre -> (N, D)."""
+        """(N, K) z minus the centre -> (N, D)."""
         return deviation @ self.weight.T
 
     def _require_fitted(self) -> None:

@@ -21,7 +21,7 @@ class NCA(GradientLearner):
     pick none themselves. A member without a sibling picks none (p = 0), and is a stranger to the others.
 
     Args:
-        objective: "expected", the paper's eq. 5: less the mean of p; "log", its eq. 6: less the mean of log p, to which
+        objective: "expected", the paper's eq. 5: minus the mean p; "log", its eq. 6: minus the mean log p, to which
             a star whose siblings are all far away matters more.
         n_dimensions, init, penalty, dropout, negatives, recipe: as in GradientLearner.
 

@@ -54,7 +54,7 @@ class _Rescaled(Linear):
         self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
     def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, groups: Groups) -> None:
-        """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members less their cluster."""
+        """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members minus their mean."""
         groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
         sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor)
         if not (sigma_c > 0).all():
@@ -163,7 +163,7 @@ class ScaledComponents(_Rescaled):
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
-    """Steps 2 and 3 need as many field stars and members (less one a cluster) as there are dimensions.
+    """Steps 2 and 3 need as many field stars and members (minus one a cluster) as there are dimensions.
 
     Raises:
         InputError: says the limit.
@@ -181,7 +181,7 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
     if n_components > limit:
         raise InputError(
             f"{n_components} dimensions, but {n_field} field stars and {len(clusters)} members of {n_clusters} "
-            f"clusters can carry at most {limit} (members less clusters): lower n_components"
+            f"clusters can carry at most {limit} (members minus clusters): lower n_components"
         )
 
 
@@ -191,7 +191,7 @@ def within_cluster_spread(
     """(D,) sigma_c, eq. 6 of the paper: the spread of siblings along each dimension, pooled by n_j - 1 over clusters.
 
     Args:
-        centred: (M, D) members less the mean of their cluster.
+        centred: (M, D) members minus the mean of their cluster.
         groups: the M members by cluster.
         robust: by MAD times mad_factor; False: by the sample standard deviation.
         mad_factor: as in `ScaledComponents`.

@@ -252,7 +252,7 @@ class DenseWeights:
 
 
 class ZeroOneWeights:
-    """Weights of 1, and of 0 where unused: nearly complete bins are summed over all stars, less what is lacking.
+    """Weights of 1, and of 0 where unused: nearly complete bins are summed over all stars, minus what is lacking.
 
     Args:
         unused: (n, P) bool.

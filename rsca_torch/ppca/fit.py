@@ -25,7 +25,7 @@ Products = Literal["float64", "float32"]
 EMLoop = Callable[[Blocks, Parameters, float, int, float | None, Callable[[int, float], None] | None], Ascent]
 
 LEAST_CLIP = (5.0, 3.0)  # isotropic, measured: below it noise is set aside, and one variance shrinks to nothing
-NEARLY_COMPLETE = 0.9  # of the stars: bins that more of them have are summed over all stars, less what is lacking
+NEARLY_COMPLETE = 0.9  # of the stars: bins that more of them have are summed over all stars, minus what is lacking
 COUNTED_STARS = 2048  # that tell which bins are used, where each has enough of them
 MOST_SET_ASIDE = 0.01  # of all valid bins: more than cosmic rays
 

@@ -29,7 +29,7 @@ class Embedding(NamedTuple):
     latents: Tensor  # (N, K) float64
     stars: Tensor  # (m,) rows
     bins: Tensor  # (m,)
-    deviations: Tensor  # (m,) float64, flux less the model's, in standard deviations
+    deviations: Tensor  # (m,) float64, flux minus the model's, in standard deviations
     covariances: Tensor | None = None  # (N, K, K) float64, of each star's latents; None: not asked for
 
 
@@ -41,7 +41,7 @@ class Misfit(NamedTuple):
     [tensor([[1., inf]], dtype=torch.float64)]
     """
 
-    residual: Tensor  # (n, P) flux less the model's, 0 where not valid
+    residual: Tensor  # (n, P) flux minus the model's, 0 where not valid
     valid: Tensor  # (n, P) bool; bins that were only set aside are valid
     sigma: Tensor  # (n, P) standard deviation of the noise; inf where not valid
 

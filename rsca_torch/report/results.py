@@ -97,7 +97,7 @@ def _merits(loco: LOCOResult) -> dict[str, Any]:
 
 
 def _training(loco: LOCOResult) -> dict[str, Any]:
-    """How every fold was trained, less its losses, which are in the logs."""
+    """How every fold was trained, without its losses, which are in the logs."""
     told = ("epochs", "best", "effective_rank", "variance", "stopped")
     return {cluster: {name: getattr(trained, name) for name in told} for cluster, trained in loco.trained.items()}
 

@@ -79,7 +79,7 @@ class Residuals(NamedTuple):
     """What a plane fitted on other stars leaves of some, bin by bin; (P,) float64, NaN where too few stars tell."""
 
     stars: Tensor  # how many have a valid bin in the window about it
-    mean: Tensor  # of flux less the model's
+    mean: Tensor  # of flux minus the model's
     absolute: Tensor  # mean of its absolute value
     smooth: Tensor  # mean over stars of each star's mean in a window about the bin
     error: Tensor  # standard error of `smooth`

@@ -622,9 +622,9 @@ def test_what_cannot_be_fitted(small, make):
         fit(make(negatives=151), small)
     with pytest.raises(InputError, match="field and members must be finite"):
         make().initialise(small.field, np.full_like(small.members, np.nan), small.clusters)
-    with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members less clusters\)"):
+    with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members minus clusters\)"):
         make().initialise(small.field, small.members[:6], ["a", "a", "b", "b", "c", "c"])
-    with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members less clusters\)"):
+    with pytest.raises(InputError, match=r"4 dimensions.*at most 3 \(members minus clusters\)"):
         make(init="random").initialise(small.field, small.members[:6], ["a", "a", "b", "b", "c", "c"])
     flat = small.field.copy()
     flat[:, 3] = flat[:, 0]

@@ -19,7 +19,7 @@ from rsca_torch.ppca.m_step import moments_of
 
 
 class TestZeroOneWeights:
-    """Bins that few stars lack are summed over all stars, less what is lacking: the same sums in another order."""
+    """Bins that few stars lack are summed over all stars, minus what is lacking: the same sums in another order."""
 
     @given(
         seed=st.integers(0, 2**16), missing=st.sampled_from([0.0, 0.1, 0.6, 1.0]), complete=st.sampled_from([0, 0.5, 1])
