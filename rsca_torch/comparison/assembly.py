@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
-from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name
+from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name, recipe_of
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import (
@@ -189,7 +189,8 @@ class Assembly:
     def fitted(self, on: Representation, make_learner: MakeLearner | None = None) -> Learner:
         """A learner fitted on all clusters."""
         seen = on.seen_by(make_learner or self.make_learner)
-        members = Members(seen.members, on.clusters, on.allowed(self.pairs), seen.roots)
+        trained = recipe_of(seen.make_learner()) is not None  # for closed forms no pair is compared
+        members = Members(seen.members, on.clusters, on.allowed(self.pairs) if trained else None, seen.roots)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
             return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)

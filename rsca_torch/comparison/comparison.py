@@ -33,7 +33,7 @@ from rsca_torch.evaluation.result import Difference, LOCOResult, paired_differen
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.spectra.packed import PACKED
 
-__all__ = ["Comparison", "Result", "TrainingOptions", "compare", "learner_name"]
+__all__ = ["Comparison", "Result", "TrainingOptions", "compare", "learner_name", "recipe_of"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TrainingOptions:
 
     def options(self, learner: Learner, on: Representation, seen: Seen, held_out: bool) -> dict[str, Any]:
         """Further arguments of `leave_one_cluster_out` and of the nested choice."""
-        recipe = _recipe(learner)
+        recipe = recipe_of(learner)
         if recipe is None:
             return {}
         if recipe.noise and seen.roots is None and seen.field.ndim != PACKED:
@@ -72,7 +72,7 @@ class TrainingOptions:
         self, learner: Learner, on: Representation, seen: Seen, allowed: NDArray[np.bool_], held_out: bool, seed: int
     ) -> FoldFiles | None:
         """Where the folds of this learner on these stars are kept."""
-        if self.folder is None or _recipe(learner) is None:
+        if self.folder is None or recipe_of(learner) is None:
             return None
         total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
         step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if seen.field.ndim == PACKED else []
@@ -88,7 +88,7 @@ class TrainingOptions:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _recipe(learner: Learner) -> Recipe | None:
+def recipe_of(learner: Learner) -> Recipe | None:
     """How the learner is trained; None where it is not."""
     recipe: Recipe | None = getattr(learner, "recipe", None)  # any module with the methods will do
     return None if recipe is None or recipe.epochs == 0 else recipe

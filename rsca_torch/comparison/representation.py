@@ -163,6 +163,12 @@ def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float6
     values = []
     for role in ("velocity", "extinction"):
         idle = f"max_{role}" in limits and limits[f"max_{role}"].default is None
+        if not (idle or stars.has(role)):
+            raise InputError(
+                f"no column of the star table plays the role {role}, which is needed by the pairs that rsca compare "
+                f"allows: compare without it, pairs.max_{role}=null (pairs=all: without any), or name one as "
+                f"survey.roles.{role}=COLUMN and ingest again; there are {', '.join(stars.colnames)}"
+            )
         values.append(np.full(len(stars), np.nan) if idle else stars.values(role))
     return values
 

@@ -84,6 +84,11 @@ class View:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __repr__(self) -> str:
+        removed = "" if self.removal is None else ", something removed as they are read"
+        ends = f" from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom" if self.n_bins else ""
+        return f"View: {len(self)} stars, {self.n_bins} bins{ends}{removed}, read as they are needed"
+
     @property
     def n_bins(self) -> int:
         """P."""

@@ -98,7 +98,9 @@ def test_compare_asks_only_for_what_it_compares(toy, capfd):
         "no column of the star table plays the role extinction, which is needed by the pairs that rsca compare" in said
     )
     assert "survey.roles.extinction=COLUMN" in said
+    assert "pairs.max_extinction=null" in said
     assert not (toy / "refused").exists()
+    assert main(["fit", "store=store", "out=rsca.safetensors", *SMALL]) == 0, "a closed form compares no pairs"
     assert main(["compare", "store=store", "out=run", "pairs.max_extinction=null", *SMALL]) == 0
     results = json.loads((toy / "run" / "results.json").read_text())["results"]
     rates = {result["learner"]: result["doppelganger_rate"] for result in results if result["held_out"]}
