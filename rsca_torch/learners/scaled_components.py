@@ -186,17 +186,9 @@ def within_cluster_spread(
         mad_factor: as in `ScaledComponents`.
     """
     freedom = (groups.size - 1).to(centred.dtype)
-    spread = mad_factor * _mad(centred, groups) if robust else _std(centred, groups)
+    if robust:
+        deviation = (centred - groups.medians(centred)[groups.number]).abs()
+        spread = mad_factor * groups.medians(deviation)  # (C, D), as below; 0 of one star alone
+    else:
+        spread = (groups.sums(groups.centred(centred).square()) / freedom.clamp(min=1)[:, None]).sqrt()
     return (freedom @ spread.square() / freedom.sum()).sqrt()
-
-
-def _mad(sample: Tensor, groups: Groups) -> Tensor:
-    """(C, D) of each group; 0 of one alone."""
-    deviation = (sample - groups.medians(sample)[groups.number]).abs()
-    return groups.medians(deviation)
-
-
-def _std(sample: Tensor, groups: Groups) -> Tensor:
-    """(C, D) of each group; 0 of one alone."""
-    freedom = (groups.size - 1).clamp(min=1)
-    return (groups.sums(groups.centred(sample).square()) / freedom[:, None]).sqrt()
