@@ -103,7 +103,7 @@ class LearnerContract:
 
     def problem(self) -> Problem:
         """The stars that the learner is tried on; 5 clusters with 2 members or more, please."""
-        return drawn_spectra() if self._sees_spectra() else drawn_problem()
+        return drawn_spectra() if getattr(self._made(), "sees", "latents") == "spectra" else drawn_problem()
 
     def test_it_is_a_learner(self) -> None:
         """A fresh subclass of Learner each time, with a map of its own, and name, paper and recipe of their types."""
@@ -183,7 +183,7 @@ class LearnerContract:
         problem = self.problem()
         fold = problem.chosen(problem.clusters != _first_cluster(problem))
         before = _initialised(self._made, fold)
-        with _quiet(SEED):
+        with _quiet():
             summary = self._made().summarise(problem.field)
         _initialised(self._made, problem, summary)
         after = _initialised(self._made, fold, summary)
@@ -231,7 +231,7 @@ class LearnerContract:
 
     def test_censored_bins_do_not_matter(self) -> None:
         """Of a learner of spectra: whatever stands in a bin whose weight is 0, no bit of the embedding changes."""
-        if not self._sees_spectra():
+        if getattr(self._made(), "sees", "latents") != "spectra":
             raise SkipTest("sees latents, which have no bins")
         problem, learner = self._fitted()
         expected = _embedded(learner, problem.members)
@@ -337,10 +337,10 @@ class LearnerContract:
             raise SkipTest("initialise does not ask for a summary")
         summary = learner.summarise(problem.field)
         assert summary is not None, "initialise asks for a summary and summarise gives None: define summarise(field)"
-        with _quiet(SEED):
+        with _quiet():
             without = self._made()
             without.initialise(*problem)
-        with _quiet(SEED):
+        with _quiet():
             given = self._made()
             object.__setattr__(given, "summarise", _not_again)
             _initialise(given, problem, summary)
@@ -356,9 +356,6 @@ class LearnerContract:
             inner = 0 if recipe.inner == 0 else 1
             learner.recipe = replace(recipe, epochs=min(3, recipe.epochs), inner=inner, clusters_a_batch=few)
         return learner
-
-    def _sees_spectra(self) -> bool:
-        return getattr(type(self).make(), "sees", "latents") == "spectra"
 
     def _fitted(self) -> tuple[Problem, Learner]:
         problem = self.problem()
@@ -377,7 +374,7 @@ class LearnerContract:
             return learner
 
         refusals = (ValueError, ArithmeticError, RuntimeError) if may_refuse else ()  # InputError is a ValueError
-        with _quiet(SEED), suppress(_Enough, *refusals):
+        with _quiet(), suppress(_Enough, *refusals):
             leave_one_cluster_out(make, *problem, seed=SEED, progress=_stop)
         return seen[-1] if seen else None
 
@@ -395,10 +392,10 @@ def _not_again(_: Tensor) -> NoReturn:
 
 
 @contextmanager
-def _quiet(seed: int) -> Iterator[None]:
-    """With random numbers of its own, and without what the numbers of a small problem make learners say."""
+def _quiet() -> Iterator[None]:
+    """With random numbers of its own seed, and without what the numbers of a small problem make learners say."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(SEED)
         warnings.simplefilter("ignore", NumericalWarning)
         yield
 
@@ -413,7 +410,7 @@ def _initialise(learner: Learner, problem: Problem, summary: Any = None) -> None
 
 def _initialised(make: Callable[[], Learner], problem: Problem, summary: Any = None) -> Learner:  # noqa: ANN401  (as above)
     """Made and initialised under one seed, in eval mode."""
-    with _quiet(SEED):
+    with _quiet():
         learner = make()
         _initialise(learner, problem, summary)
     return learner.eval()
@@ -426,7 +423,7 @@ def _embedded(learner: Learner, z: Tensor) -> Tensor:
 
 
 def _loss(learner: Learner, problem: Problem) -> Tensor | None:
-    with _quiet(SEED):
+    with _quiet():
         learner.train()
         loss = learner.loss(problem.members, problem.clusters)
         learner.eval()

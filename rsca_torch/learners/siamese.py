@@ -155,10 +155,8 @@ class Siamese(GradientLearner):
         return nn.functional.normalize(embedded, dim=1) if self.normalise else embedded
 
     def _departure(self) -> Tensor:
-        departure = super()._departure()
-        if not self.hidden:
-            return departure
-        return departure + self.network[-1].get_parameter("weight").square().sum()
+        last = self.network[-1:].parameters()  # none where the map is linear
+        return super()._departure() + sum(weight.square().sum() for weight in last)
 
     def _unpenalised(self, z: Tensor, groups: Groups) -> Tensor:
         embedded = self._with_strangers(z)
