@@ -10,9 +10,9 @@ import copy
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, NoReturn
 from unittest import SkipTest
 
 import numpy as np
@@ -33,8 +33,7 @@ REMEDY = "fit on what initialise and loss are given, nothing else"
 CLOSE = 1e-5  # of the largest value: a learner may compute in float32
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """What a learner is tried on.
 
     Attributes:
@@ -48,8 +47,8 @@ class Problem:
     clusters: np.ndarray
 
     def chosen(self, rows: np.ndarray) -> Problem:
-        """With these members alone."""
-        return Problem(self.field, self.members[torch.from_numpy(np.flatnonzero(rows))], self.clusters[rows])
+        """With these members alone, in this order."""
+        return Problem(self.field, self.members[torch.from_numpy(rows)], self.clusters[rows])
 
 
 def drawn_problem() -> Problem:
@@ -104,7 +103,7 @@ class LearnerContract:
 
     def problem(self) -> Problem:
         """The stars that the learner is tried on; 5 clusters with 2 members or more, please."""
-        return drawn_spectra() if self._sees_spectra() else drawn_problem()
+        return drawn_spectra() if getattr(self._made(), "sees", "latents") == "spectra" else drawn_problem()
 
     def test_it_is_a_learner(self) -> None:
         """A fresh subclass of Learner each time, with a map of its own, and name, paper and recipe of their types."""
@@ -143,8 +142,7 @@ class LearnerContract:
     def test_the_device_comes_back(self) -> None:
         """The embedding is where the stars are; so on a CUDA device too, where there is one."""
         problem, learner = self._fitted()
-        devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        for device in devices:
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             z = problem.members.to(device)
             got = _embedded(copy.deepcopy(learner).to(device), z).device
             assert got == z.device, (
@@ -178,22 +176,19 @@ class LearnerContract:
         """Under the same seed of torch a learner is made and initialised to the bit as before."""
         problem = self.problem()
         one, other = (_initialised(self._made, problem) for _ in range(2))
-        difference = _difference(one, other, problem.field)
-        assert not difference, f"{difference} two fits with one seed: draw random numbers from torch's generator alone"
+        _require_alike(one, other, problem, "two fits with one seed: draw random numbers from torch's generator alone")
 
     def test_fits_leave_nothing_behind(self) -> None:
         """What one fold's learner saw, the next fold's does not know: neither by the class nor by the summary."""
         problem = self.problem()
-        held_out = problem.clusters == _first_cluster(problem)
-        fold = problem.chosen(~held_out)
+        fold = problem.chosen(problem.clusters != _first_cluster(problem))
         before = _initialised(self._made, fold)
-        summary: dict[str, Any] = {}
+        with _quiet():
+            summary = self._made().summarise(problem.field)
         _initialised(self._made, problem, summary)
-        difference = _difference(before, _initialised(self._made, fold, summary), problem.field)
-        assert not difference, (
-            f"{difference} a fit before and after another one: keep what initialise sees in self alone, and leave the "
-            "summary as it came"
-        )
+        after = _initialised(self._made, fold, summary)
+        remedy = "keep what initialise sees in self alone, and leave the summary as it came"
+        _require_alike(before, after, problem, f"a fit before and after another one: {remedy}")
 
     def test_the_state_goes_into_a_fresh_learner(self) -> None:
         """state_dict is saved, loaded with weights_only=True and put into a learner that saw no star."""
@@ -236,7 +231,7 @@ class LearnerContract:
 
     def test_censored_bins_do_not_matter(self) -> None:
         """Of a learner of spectra: whatever stands in a bin whose weight is 0, no bit of the embedding changes."""
-        if not self._sees_spectra():
+        if getattr(self._made(), "sees", "latents") != "spectra":
             raise SkipTest("sees latents, which have no bins")
         problem, learner = self._fitted()
         expected = _embedded(learner, problem.members)
@@ -261,7 +256,7 @@ class LearnerContract:
         """Of all members, and with labels as a list of any names."""
         problem, learner = self._fitted()
         for labels in (problem.clusters, _renamed(problem.clusters)):
-            loss = _required_loss(learner, replace(problem, clusters=labels))  # type: ignore[arg-type]
+            loss = _required_loss(learner, problem._replace(clusters=labels))
             assert isinstance(loss, Tensor), f"loss gives a torch.Tensor, got {type(loss).__name__}"
             assert loss.ndim == 0, f"loss gives a scalar, got shape {tuple(loss.shape)}: take the mean over stars"
             assert loss.isfinite(), f"the loss at the start is {loss.item()}: no step can be taken from there"
@@ -299,9 +294,8 @@ class LearnerContract:
         if _loss(learner, problem) is not None:
             raise SkipTest("has a loss: what random numbers it draws may depend on the order")
         order = np.random.default_rng(SEED).permutation(len(problem.members))
-        labels: Any = _renamed(problem.clusters[order])
-        shuffled = Problem(problem.field, problem.members[torch.from_numpy(order)], labels)
-        other = _initialised(self._made, shuffled)
+        shuffled = problem.chosen(order)
+        other = _initialised(self._made, shuffled._replace(clusters=_renamed(shuffled.clusters)))
         assert _close(_distances(other, problem), _distances(learner, problem)), (
             "distances depend on how clusters are called or on the order of members: a label says only who belongs "
             "together"
@@ -315,13 +309,12 @@ class LearnerContract:
         poisoned = problem.members.clone()
         flux = poisoned[:, 0] if poisoned.ndim == PACKED else poisoned  # with the weights that it has
         flux[held_out] = signs[:, None]
-        clean, judge = self._judge(problem), self._judge(replace(problem, members=poisoned), may_refuse=True)
+        clean, judge = self._judge(problem), self._judge(problem._replace(members=poisoned), may_refuse=True)
         assert clean is not None, "the learner that judges was never asked for an embedding: do not override __call__"
         assert judge is not None, (
             "with huge numbers for the members that are held out no learner could be fitted: " + REMEDY
         )
-        difference = _difference(clean, judge, problem.field)
-        assert not difference, f"{difference} the learner that judges a cluster knows its members: {REMEDY}"
+        _require_alike(clean, judge, problem, f"the learner that judges a cluster knows its members: {REMEDY}")
 
     def test_a_deep_copy_is_another_learner(self) -> None:
         """copy.deepcopy works, maps alike, and a fit of the copy leaves the first as it was."""
@@ -334,7 +327,7 @@ class LearnerContract:
                 f"copy.deepcopy fails: keep no open files, locks or graphs in self ({error})"
             ) from error
         assert torch.equal(_embedded(other, problem.field), expected), "a deep copy maps otherwise than the first"
-        _initialise(other, replace(problem, field=problem.field[::2] * 3, members=problem.members * 2), {})
+        _initialise(other, problem._replace(field=problem.field[::2] * 3, members=problem.members * 2))
         assert torch.equal(_embedded(learner, problem.field), expected), "a fit of a deep copy changed the first"
 
     def test_a_summary_is_used(self) -> None:
@@ -344,33 +337,25 @@ class LearnerContract:
             raise SkipTest("initialise does not ask for a summary")
         summary = learner.summarise(problem.field)
         assert summary is not None, "initialise asks for a summary and summarise gives None: define summarise(field)"
-        with _quiet(SEED):
+        with _quiet():
             without = self._made()
-            without.initialise(problem.field, problem.members, problem.clusters)
-        with _quiet(SEED):
+            without.initialise(*problem)
+        with _quiet():
             given = self._made()
             object.__setattr__(given, "summarise", _not_again)
-            given.initialise(*_parts(problem), **{"summary": summary})
-            object.__delattr__(given, "summarise")
-        difference = _difference(without.eval(), given.eval(), problem.field)
-        assert not difference, f"{difference} a fit with and without the summary: both must come to the same"
+            _initialise(given, problem, summary)
+        said = "a fit with and without the summary: both must come to the same"
+        _require_alike(without.eval(), given.eval(), problem, said)
 
     def _made(self) -> Learner:
         """Fresh, its recipe short enough for a test."""
         learner = type(self).make()
         recipe = getattr(learner, "recipe", None)
         if isinstance(recipe, Recipe):
-            clusters = recipe.clusters_a_batch
-            learner.recipe = replace(
-                recipe,
-                epochs=min(3, recipe.epochs),
-                inner=min(1, 1 if recipe.inner is None else recipe.inner),
-                clusters_a_batch=None if clusters is None else min(3, clusters),
-            )
+            few = recipe.clusters_a_batch and min(3, recipe.clusters_a_batch)
+            inner = 0 if recipe.inner == 0 else 1
+            learner.recipe = replace(recipe, epochs=min(3, recipe.epochs), inner=inner, clusters_a_batch=few)
         return learner
-
-    def _sees_spectra(self) -> bool:
-        return getattr(type(self).make(), "sees", "latents") == "spectra"
 
     def _fitted(self) -> tuple[Problem, Learner]:
         problem = self.problem()
@@ -388,14 +373,9 @@ class LearnerContract:
             learner.register_forward_pre_hook(lambda module, _: seen.append(module))
             return learner
 
-        with _quiet(SEED):
-            try:
-                leave_one_cluster_out(make, *_parts(problem), seed=SEED, progress=_stop)
-            except _Enough:
-                pass
-            except (ValueError, ArithmeticError, RuntimeError):  # InputError is a ValueError
-                if not may_refuse:
-                    raise
+        refusals = (ValueError, ArithmeticError, RuntimeError) if may_refuse else ()  # InputError is a ValueError
+        with _quiet(), suppress(_Enough, *refusals):
+            leave_one_cluster_out(make, *problem, seed=SEED, progress=_stop)
         return seen[-1] if seen else None
 
 
@@ -412,29 +392,27 @@ def _not_again(_: Tensor) -> NoReturn:
 
 
 @contextmanager
-def _quiet(seed: int) -> Iterator[None]:
-    """With random numbers of its own, and without what the numbers of a small problem make learners say."""
+def _quiet() -> Iterator[None]:
+    """With random numbers of its own seed, and without what the numbers of a small problem make learners say."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(SEED)
         warnings.simplefilter("ignore", NumericalWarning)
         yield
 
 
-def _parts(problem: Problem) -> tuple[Tensor, Tensor, np.ndarray]:
-    return problem.field, problem.members, problem.clusters
+def _initialise(learner: Learner, problem: Problem, summary: Any = None) -> None:  # noqa: ANN401  (the learner's affair)
+    """Where it takes a summary of the field with the one that is given, or its own."""
+    given = {}
+    if takes_summary(learner):
+        given["summary"] = learner.summarise(problem.field) if summary is None else summary
+    learner.initialise(*problem, **given)
 
 
-def _initialise(learner: Learner, problem: Problem, summary: dict[str, Any]) -> None:
-    if takes_summary(learner) and not summary:
-        summary["summary"] = learner.summarise(problem.field)
-    learner.initialise(*_parts(problem), **summary)
-
-
-def _initialised(make: Callable[[], Learner], problem: Problem, summary: dict[str, Any] | None = None) -> Learner:
-    """Made and initialised under one seed, in eval mode; `summary` carries that of the field to the next call."""
-    with _quiet(SEED):
+def _initialised(make: Callable[[], Learner], problem: Problem, summary: Any = None) -> Learner:  # noqa: ANN401  (as above)
+    """Made and initialised under one seed, in eval mode."""
+    with _quiet():
         learner = make()
-        _initialise(learner, problem, {} if summary is None else summary)
+        _initialise(learner, problem, summary)
     return learner.eval()
 
 
@@ -445,7 +423,7 @@ def _embedded(learner: Learner, z: Tensor) -> Tensor:
 
 
 def _loss(learner: Learner, problem: Problem) -> Tensor | None:
-    with _quiet(SEED):
+    with _quiet():
         learner.train()
         loss = learner.loss(problem.members, problem.clusters)
         learner.eval()
@@ -465,7 +443,7 @@ def _first_cluster(problem: Problem) -> str:
     return str(names[sizes > 1][0])
 
 
-def _renamed(clusters: np.ndarray) -> list[str]:
+def _renamed(clusters: np.ndarray) -> Any:  # noqa: ANN401  (labels may be a list, where arrays are declared)
     """Other names that sort the other way round."""
     names, number = np.unique(clusters, return_inverse=True)
     return [f"M {len(names) - n}" for n in number]
@@ -480,12 +458,12 @@ def _close(got: Tensor, expected: Tensor) -> bool:
     return got.shape == expected.shape and bool((got - expected).abs().max() <= CLOSE * expected.abs().max())
 
 
-def _difference(one: Learner, other: Learner, field: Tensor) -> str:
-    """What differs by a bit in two learners, as the start of a sentence; empty: nothing."""
+def _require_alike(one: Learner, other: Learner, problem: Problem, said: str) -> None:
+    """Two learners to the bit; `said` goes on where what differs was named."""
     tensors, others = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (one, other))
-    if tensors.keys() != others.keys():
-        return f"{', '.join(sorted(tensors.keys() ^ others.keys()))} is not in both:"
+    lacking = sorted(tensors.keys() ^ others.keys())
+    assert not lacking, f"{', '.join(lacking)} is not in both: {said}"
     unlike = [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])]
-    if unlike:
-        return f"{', '.join(unlike)} differs:"
-    return "" if torch.equal(_embedded(one, field), _embedded(other, field)) else "the embedding differs:"
+    assert not unlike, f"{', '.join(unlike)} differs: {said}"
+    same = torch.equal(_embedded(one, problem.field), _embedded(other, problem.field))
+    assert same, f"the embedding differs: {said}"

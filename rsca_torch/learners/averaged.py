@@ -54,26 +54,24 @@ class Averaged(Learner):
 
     def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
         """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""
-        for part, own_field, own_members in zip(self._parts(), self._split(field), self._split(members), strict=True):
+        for (part, own_field), (_, own_members) in zip(self._shares(field), self._shares(members), strict=True):
             part.initialise(own_field, own_members, clusters)
 
     def forward(self, z: Array) -> Tensor:
         """(N, K) -> (N, sum of the parts' D)."""
-        embedded = [part(own) for part, own in zip(self._parts(), self._split(z), strict=True)]
+        embedded = [part(own) for part, own in self._shares(z)]
         return torch.cat(embedded, dim=1) / sqrt(len(embedded))
 
     def loss(self, z: Array, clusters: Labels) -> Tensor | None:
         """The mean of the parts' losses; None: nothing to train."""
-        losses = [part.loss(own, clusters) for part, own in zip(self._parts(), self._split(z), strict=True)]
+        losses = [part.loss(own, clusters) for part, own in self._shares(z)]
         given = [loss for loss in losses if loss is not None]
         return torch.stack(given).mean() if given else None
 
-    def _parts(self) -> list[Learner]:
-        return cast("list[Learner]", list(self.parts))
-
-    def _split(self, z: Array) -> tuple[Tensor, ...]:
+    def _shares(self, z: Array) -> list[tuple[Learner, Tensor]]:
+        """Every part with the columns that it sees."""
         z = as_tensor(z)
         if z.ndim != 2 or z.shape[1] != sum(self.widths):
             raise InputError(f"latents (N, {sum(self.widths)}) expected for widths {self.widths}, got {tuple(z.shape)}")
-        parts: tuple[Tensor, ...] = torch.split_with_sizes(z, self.widths, dim=1)
-        return parts
+        parts = cast("list[Learner]", list(self.parts))
+        return list(zip(parts, torch.split_with_sizes(z, self.widths, dim=1), strict=True))

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.learner import Labels
-from rsca_torch.learners.linear import Linear, fix_signs
+from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_choice
-from rsca_torch.spectra.arrays import Array
 
 __all__ = ["KISSME", "LDA", "RCA", "PCAWhitening"]
 
@@ -25,6 +23,9 @@ class PCAWhitening(Linear):
 
     Args:
         n_dimensions: keep so many dimensions, those of the largest variance in the field. None: all K.
+
+    Raises:
+        InputError: from `initialise`, where the field spans fewer than K dimensions (says how many).
 
     Examples:
         The embedded field varies by one unit along every dimension:
@@ -41,16 +42,8 @@ class PCAWhitening(Linear):
     name = "pca_whitening"
     paper = "Hotelling 1933"
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the field spans fewer than K dimensions (says how many), or n_dimensions is above K.
-        """
-        self._checked(field, members, clusters)
-        moments = summary or self.summarise(field)
-        self.weight = fix_signs(moments.sphere.flip(0)[: self.n_dimensions])
-        self.centre = moments.mean
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:  # noqa: ARG002  (no labels)
+        return moments.sphere.flip(0)
 
 
 class RCA(Linear):
@@ -63,6 +56,9 @@ class RCA(Linear):
         n_dimensions: keep so many dimensions, those with the largest ratio of the field's variance to that inside
             clusters: the paper's Fisher discriminant from constraints (cFLD), with the field for the unlabelled data.
             None: all K.
+
+    Raises:
+        InputError: from `initialise`, where the members inside clusters span fewer than K dimensions (says how many).
 
     Examples:
         Inside clusters the standard deviation is 1 along every dimension; in the field it is:
@@ -79,19 +75,11 @@ class RCA(Linear):
     name = "rca"
     paper = "Bar-Hillel et al. 2005"
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the members inside clusters span fewer than K dimensions (says how many), or n_dimensions
-                is above K.
-        """
-        members, groups = self._checked(field, members, clusters)
-        moments = summary or self.summarise(field)
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
         whitening = _pooled_whitening(members, groups)
         _, axes = torch.linalg.eigh(whitening @ moments.covariance @ whitening.T)
-        self.weight = fix_signs((axes.T.flip(0) @ whitening)[: self.n_dimensions])
-        self.centre = moments.mean
+        rows: Tensor = axes.T.flip(0) @ whitening
+        return rows
 
 
 class LDA(Linear):
@@ -103,6 +91,10 @@ class LDA(Linear):
     Args:
         n_dimensions: keep so many dimensions, those that set the means apart the most. None: min(K, C - 1), all that
             there are.
+
+    Raises:
+        InputError: from `initialise`, where the members inside clusters span fewer than K dimensions, or the means of
+            clusters fewer than n_dimensions (says how many).
 
     Examples:
         Five clusters have four directions that set their means apart:
@@ -119,14 +111,7 @@ class LDA(Linear):
     name = "lda"
     paper = "Fisher 1936; Rao 1948"
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the members inside clusters span fewer than K dimensions, or the means of clusters fewer
-                than n_dimensions (says how many).
-        """
-        members, groups = self._checked(field, members, clusters)
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:  # noqa: ARG002  (no field)
         _require_two_clusters(groups)
         whitening = _pooled_whitening(members, groups)
         between = _between(members, groups)
@@ -138,8 +123,8 @@ class LDA(Linear):
                 f"set n_dimensions to at most {rank}, or give more clusters"
             )
         _, _, axes = torch.linalg.svd(between @ whitening.T, full_matrices=False)
-        self.weight = fix_signs((axes @ whitening)[:wanted])
-        self.centre = (summary or self.summarise(field)).mean
+        rows: Tensor = axes @ whitening
+        return rows[:wanted]
 
 
 class KISSME(Linear):
@@ -156,6 +141,14 @@ class KISSME(Linear):
 
     Attributes:
         dropped: how many of the K eigenvalues of M became 0: the last rows of weight.
+
+    Raises:
+        InputError: for another population; from `initialise`, where the field (population="field") or the members
+            inside clusters span fewer than K dimensions (says how many), or there is only one cluster
+            (population="members").
+
+    Warns:
+        NumericalWarning: from `initialise`, where eigenvalues of M are negative, with their number.
 
     Examples:
         No eigenvalue of M is negative where siblings are closer than strangers in every direction:
@@ -178,18 +171,7 @@ class KISSME(Linear):
         self.population = population
         self.dropped = 0
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the field (population="field") or the members inside clusters span fewer than K dimensions
-                (says how many), or there is only one cluster (population="members").
-
-        Warns:
-            NumericalWarning: where eigenvalues of M are negative, with their number.
-        """
-        members, groups = self._checked(field, members, clusters)
-        moments = summary or self.summarise(field)
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
         siblings = _sibling_whitening(members, groups)
         strangers = moments.sphere if self.population == "field" else _stranger_whitening(members, groups)
         metric, axes = torch.linalg.eigh(siblings.T @ siblings - strangers.T @ strangers)
@@ -198,10 +180,10 @@ class KISSME(Linear):
             warnings.warn(
                 f"{self.dropped} of {len(metric)} eigenvalues of S_w^-1 - S_pop^-1 are negative: they become 0",
                 NumericalWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.weight = fix_signs((axes * metric.clamp(min=0).sqrt()).T.flip(0))
-        self.centre = moments.mean
+        rows: Tensor = (axes * metric.clamp(min=0).sqrt()).T
+        return rows.flip(0)
 
 
 def _require_two_clusters(groups: Groups) -> None:

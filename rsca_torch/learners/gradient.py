@@ -107,26 +107,24 @@ class GradientLearner(LatentMap):
         Raises:
             InputError: where ScaledComponents cannot be fitted, and where n_dimensions is above K or negatives above F.
         """
-        members, _ = self._checked(field, members, clusters)
+        self._checked(field, members, clusters)
         field = as_tensor(field).double()
-        n_components = members.shape[1]
-        n_dimensions = n_components if self.n_dimensions is None else self.n_dimensions
         if self.negatives > len(field):
             raise InputError(
                 f"negatives={self.negatives}, but there are {len(field)} field stars: lower it to at most {len(field)}"
             )
         moments = summary or self.summarise(field)
         self.centre, self.sphere = moments.mean, moments.sphere
-        closed_form = ScaledComponents(top=n_dimensions)
+        closed_form = ScaledComponents(top=self.n_dimensions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # where RSCA drops a dimension RSCA itself says so
             closed_form.initialise(field, members, clusters, moments)
-        change = field.new_zeros(n_dimensions, n_components)
+        change = field.new_zeros(closed_form.weight.shape)
         if self.init == "rsca":
             self.start, self.unit = closed_form.weight, field.new_ones(())
         else:  # weights of tens are far from 1 / sqrt(K) for an optimiser with steps of a given size
             self.start, self.unit = torch.zeros_like(change), (1 / closed_form.sigma_r[0]).clamp(min=1)
-            change.normal_(0, n_components**-0.5).div_(self.unit)
+            change.normal_(0, change.shape[1] ** -0.5).div_(self.unit)
         self.change = nn.Parameter(change)
         self.strangers = field[:0]
         if self.negatives:

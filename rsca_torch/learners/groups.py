@@ -21,12 +21,14 @@ class Groups:
         device: of the statistics.
 
     Attributes:
+        labels: as they were given.
         names: C labels.
         number: (M,) each star's cluster.
         size: (C,) members.
     """
 
     def __init__(self, labels: Labels, device: torch.device | str = "cpu") -> None:
+        self.labels = labels
         names, number = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
         self.names = [str(name) for name in names]
         self.number = torch.from_numpy(number).to(device)

@@ -14,7 +14,7 @@ from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_whole
 from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["LatentMap", "Linear", "fix_signs"]
+__all__ = ["LatentMap", "Linear"]
 
 
 class LatentMap(Learner):
@@ -100,7 +100,9 @@ class LatentMap(Learner):
 
 
 class Linear(LatentMap):
-    """z -> (z - centre) @ weight.T, fitted in closed form; subclasses write `initialise`, which sets both.
+    """z -> (z - centre) @ weight.T, fitted in closed form.
+
+    Subclasses write `_closed_form`, or an `initialise` of their own that sets both.
 
     Examples:
         The direction along which siblings agree the most:
@@ -128,8 +130,24 @@ class Linear(LatentMap):
         super().__init__(n_dimensions)
         self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
 
+    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
+        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
 
-def fix_signs(rows: Tensor) -> Tensor:
+        Raises:
+            InputError: where shapes disagree, values are not finite, no cluster has two members, n_dimensions is above
+                K, or for what the class says of itself.
+        """
+        members, groups = self._checked(field, members, clusters)
+        moments = summary or self.summarise(field)
+        self.weight = _fix_signs(self._closed_form(moments, members, groups)[: self.n_dimensions])
+        self.centre = moments.mean
+
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:  # noqa: ARG002  (for subclasses)
+        """(D, K) weight for members (M, K), the most important first; signs and more rows than wanted do not matter."""
+        raise InputError(f"{type(self).__name__} must define _closed_form(moments, members, groups), or initialise")
+
+
+def _fix_signs(rows: Tensor) -> Tensor:
     """Eigenvectors have no sign of their own: the largest entry of each row becomes positive."""
     largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
     return torch.where(largest < 0, -rows, rows)

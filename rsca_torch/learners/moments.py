@@ -23,10 +23,12 @@ class FieldMoments:
     Attributes:
         mean: (K,) float64.
         covariance: (K, K) float64, N - 1 in the denominator.
+        n_stars: N.
     """
 
     mean: Tensor
     covariance: Tensor
+    n_stars: int
 
     @classmethod
     def of(cls, field: Array) -> FieldMoments:
@@ -51,7 +53,7 @@ class FieldMoments:
             raise InputError("field and members must be finite: leave out the stars that are not")
         mean = total / len(latents)
         scatter -= len(latents) * torch.outer(mean, mean)
-        return cls(mean + shift, scatter / (len(latents) - 1))
+        return cls(mean + shift, scatter / (len(latents) - 1), len(latents))
 
     @cached_property
     def sphere(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -17,14 +17,12 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
-from rich.text import Text
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 
-__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "learners_table", "maker", "register"]
+__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "maker", "register"]
 
 #: Inside an installed package conf/ lies in it, in a checkout beside it.
 CONFIG = next(p for p in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if p.is_dir())
@@ -93,15 +91,6 @@ def maker(learner: DictConfig) -> Callable[[], Learner]:
     return partial(hydra.utils.instantiate, {name: value for name, value in learner.items() if name not in unknown})
 
 
-def learners_table(plugins: Iterable[Plugin]) -> Table:
-    """Name, class, where from and paper of each, for the terminal; the reason where one cannot be used."""
-    table = Table("learner", "class", "from", "paper", box=None, padding=(0, 2, 0, 0))
-    for plugin in plugins:
-        last = Text(plugin.problem, "red") if plugin.problem else Text(plugin.paper)
-        table.add_row(*(Text(part) for part in (plugin.name, plugin.target, plugin.source)), last)
-    return table
-
-
 def _configured() -> Iterator[Plugin]:
     for path in sorted((CONFIG / "learner").glob("*.yaml")):
         config: Any = OmegaConf.load(path)
@@ -139,18 +128,17 @@ def _looked_at(plugin: Plugin) -> Plugin:
 def _imported(target: str) -> type[Learner]:
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise InputError(f"is no dotted name of a class: module.Class expected{_near(target, '', [])}")
+        raise InputError(f"is no dotted name of a class: module.Class expected{_near(target)}")
     found: Any = None
     for number, part in enumerate(parts):
-        above = ".".join(parts[:number])
-        if found is not None and hasattr(found, part):  # before a module of that name, as in Hydra
-            found = getattr(found, part)
-            continue
-        inside = _module(".".join(parts[: number + 1])) if found is None or isinstance(found, ModuleType) else None
+        inside = getattr(found, part, None)  # before a module of that name, as in Hydra
+        if inside is None and (number == 0 or isinstance(found, ModuleType)):
+            inside = _module(".".join(parts[: number + 1]))
         if inside is None:
-            what = f"{above} has no {part}" if found is not None else f"there is no module {part}"
-            near = _near(target, above, _inside(found), part)
-            if found is None and (Path(part).is_dir() or Path(f"{part}.py").is_file()):
+            above = ".".join(parts[:number])
+            what = f"{above} has no {part}" if above else f"there is no module {part}"
+            near = _near(target, above, found, part)
+            if not above and (Path(part).is_dir() or Path(f"{part}.py").is_file()):
                 near = "; it lies in this folder: PYTHONPATH=. rsca finds it"
             raise InputError(f"cannot be imported: {what}{near}")
         found = inside
@@ -174,20 +162,15 @@ def _module(name: str) -> ModuleType | None:
         ) from error
 
 
-def _inside(found: Any) -> list[str]:  # noqa: ANN401  (a module, a class, or whatever it has)
-    """The names that could stand after it."""
-    if found is None:
-        return [module.name for module in pkgutil.iter_modules()]
-    modules = [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
-    return sorted({name for name in (*getattr(found, "__dict__", ()), *modules) if not name.startswith("_")})
-
-
-def _near(target: str, above: str, inside: list[str], part: str = "") -> str:
-    """What may have been meant: a learner that is known, or another name in the same place."""
+def _near(target: str, above: str = "", found: Any = None, part: str = "") -> str:  # noqa: ANN401  (whatever above is)
+    """What may have been meant: a learner that is known, or in place of `part` another name inside what was found."""
+    modules = pkgutil.iter_modules(getattr(found, "__path__", []) if above else None)
+    inside = {*getattr(found, "__dict__", ()), *(module.name for module in modules)}
+    public = sorted(name for name in inside if not name.startswith("_"))
     known = {plugin.target for plugin in (*_configured(), *_offered())} - {target}
     names = {each.rpartition(".")[2].lower(): each for each in sorted(known)}
     by_name = difflib.get_close_matches(target.rpartition(".")[2].lower(), names, 1)
     place = f"{above}." if above else ""
-    meant = [f"{place}{name}" for name in difflib.get_close_matches(part, inside, 2)]
+    meant = [f"{place}{name}" for name in difflib.get_close_matches(part, public, 2)]
     meant += [names[name] for name in by_name if names[name] not in meant]
     return f"; did you mean {' or '.join(meant)}?" if meant else ""

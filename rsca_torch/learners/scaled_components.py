@@ -12,11 +12,10 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
-from rsca_torch.learners.linear import Linear, fix_signs
+from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_whole
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.spectra.arrays import Array
 
 __all__ = ["Scaled", "ScaledComponents", "require_dimensions", "within_cluster_spread"]
 
@@ -53,8 +52,8 @@ class _Rescaled(Linear):
         self.dropped = 0
         self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
-    def _rescale(self, basis: Tensor, centre: Tensor, centred: Tensor, groups: Groups) -> None:
-        """Step 4 along the rows of `basis` (D, K), in which the field has unit variance; members minus their mean."""
+    def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups) -> Tensor:
+        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean."""
         groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
         sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor)
         if not (sigma_c > 0).all():
@@ -70,19 +69,22 @@ class _Rescaled(Linear):
                 f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: "
                 f"weight {nothing:.3g}",
                 NumericalWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), nothing)
         order = inverse.argsort(descending=True, stable=True)[: self.top]
-        self.weight = fix_signs(inverse[order, None] * basis[order])
         self.sigma_r = 1 / inverse[order]
-        self.centre = centre
+        return inverse[order, None] * basis[order]
 
 
 class Scaled(_Rescaled):
     """Step 4 alone: each dimension divided by the field's spread and rescaled, without sphering or rotation.
 
     "On scaled" of the paper's Figure 4. Its options are those of `ScaledComponents`.
+
+    Raises:
+        InputError: for options out of range; from `initialise`, where the field has no spread along a dimension, or
+            siblings have none.
 
     Examples:
         The dimension that tells siblings best comes first; `sigma_r` is large where one tells little:
@@ -98,18 +100,11 @@ class Scaled(_Rescaled):
 
     name = "scaled"
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the field has no spread along a dimension, or members are too few.
-        """
-        members, groups = self._checked(field, members, clusters)
-        moments = summary or self.summarise(field)
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
         spread = moments.covariance.diagonal().sqrt()
         if not (spread > 0).all():
             raise InputError(f"{int((spread == 0).sum())} of {len(spread)} dimensions do not vary in the field")
-        self._rescale(torch.diag(1 / spread), moments.mean, groups.centred(members), groups)
+        return self._weighed(torch.diag(1 / spread), groups.centred(members), groups)
 
 
 class ScaledComponents(_Rescaled):
@@ -125,7 +120,8 @@ class ScaledComponents(_Rescaled):
             dimension has the weight 0.
 
     Raises:
-        InputError: for options out of range.
+        InputError: for options out of range; from `initialise`, where the field or the members span fewer than K
+            dimensions (says how many).
 
     Examples:
         Siblings come out close together, strangers far apart:
@@ -147,19 +143,12 @@ class ScaledComponents(_Rescaled):
 
     name = "rsca"
 
-    def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
-        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
-
-        Raises:
-            InputError: where the field or the members span fewer than K dimensions (says how many).
-        """
-        members, groups = self._checked(field, members, clusters)
-        require_dimensions(field.shape[1], len(field), clusters)
-        moments = summary or self.summarise(field)
+    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
+        require_dimensions(members.shape[1], moments.n_stars, groups.labels)
         centred = groups.centred(members)
         sphered = centred @ moments.sphere.T
         _, axes = torch.linalg.eigh(sphered.T @ sphered)
-        self._rescale(axes.T @ moments.sphere, moments.mean, centred, groups)
+        return self._weighed(axes.T @ moments.sphere, centred, groups)
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
@@ -197,17 +186,9 @@ def within_cluster_spread(
         mad_factor: as in `ScaledComponents`.
     """
     freedom = (groups.size - 1).to(centred.dtype)
-    spread = mad_factor * _mad(centred, groups) if robust else _std(centred, groups)
+    if robust:
+        deviation = (centred - groups.medians(centred)[groups.number]).abs()
+        spread = mad_factor * groups.medians(deviation)  # (C, D), as below; 0 of one star alone
+    else:
+        spread = (groups.sums(groups.centred(centred).square()) / freedom.clamp(min=1)[:, None]).sqrt()
     return (freedom @ spread.square() / freedom.sum()).sqrt()
-
-
-def _mad(sample: Tensor, groups: Groups) -> Tensor:
-    """(C, D) of each group; 0 of one alone."""
-    deviation = (sample - groups.medians(sample)[groups.number]).abs()
-    return groups.medians(deviation)
-
-
-def _std(sample: Tensor, groups: Groups) -> Tensor:
-    """(C, D) of each group; 0 of one alone."""
-    freedom = (groups.size - 1).clamp(min=1)
-    return (groups.sums(groups.centred(sample).square()) / freedom[:, None]).sqrt()

@@ -23,8 +23,6 @@ from rsca_torch.spectra.arrays import Array
 
 __all__ = ["Euclidean", "Siamese"]
 
-NAMED = ("contrastive", "triplet", "supcon")
-
 
 class Euclidean(LpDistance):
     """For losses of pytorch-metric-learning: of embeddings as they are, not normalised, by direct differences.
@@ -111,31 +109,22 @@ class Siamese(GradientLearner):
         super().__init__(n_dimensions, init, penalty, dropout, negatives, recipe)
         require_number("margin", margin, above=0)
         require_number("temperature", temperature, above=0)
-        widths = hidden if isinstance(hidden, Sequence) else (hidden,)
-        if widths is not hidden or not all(isinstance(width, int) and width >= 1 for width in widths):
+        if not (isinstance(hidden, Sequence) and all(isinstance(width, int) and width >= 1 for width in hidden)):
             raise InputError(f"hidden must be the widths of layers, whole numbers of at least 1, got {hidden!r}")
-        if not (isinstance(criterion, nn.Module) or criterion in NAMED):
-            raise InputError(
-                f"criterion must be one of {', '.join(NAMED)} or a loss object of pytorch_metric_learning, "
-                f"got {criterion!r}"
-            )
         if not (miner is None or isinstance(miner, nn.Module)):
             raise InputError(f"miner must be a miner object of pytorch_metric_learning or None, got {miner!r}")
-        if isinstance(criterion, nn.Module) and self.negatives and any(True for _ in criterion.parameters()):
+        self.criterion, self.miner = _loss(criterion, margin, temperature), deepcopy(miner)
+        if self.negatives and any(True for _ in self.criterion.parameters()):
             raise InputError(
                 f"{type(criterion).__name__} has parameters for each of its classes, and field stars have no class: "
                 f"set negatives=0, got {self.negatives}"
             )
-        for part in (criterion, miner):
-            if isinstance(part, nn.Module) and not normalise:
+        for part in (self.criterion, self.miner):
+            if part is not None and not normalise:
                 _require_lengths(part)
         self.hidden, self.normalise = tuple(hidden), normalise
         self.names: list[str] = []
         self.named = criterion if isinstance(criterion, str) else None
-        self.criterion = (
-            _named(criterion, margin, temperature) if isinstance(criterion, str) else deepcopy(criterion).double()
-        )
-        self.miner = deepcopy(miner)
         self.network = nn.Sequential()
 
     def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
@@ -166,10 +155,8 @@ class Siamese(GradientLearner):
         return nn.functional.normalize(embedded, dim=1) if self.normalise else embedded
 
     def _departure(self) -> Tensor:
-        departure = super()._departure()
-        if not self.hidden:
-            return departure
-        return departure + self.network[-1].get_parameter("weight").square().sum()
+        last = self.network[-1:].parameters()  # none where the map is linear
+        return super()._departure() + sum(weight.square().sum() for weight in last)
 
     def _unpenalised(self, z: Tensor, groups: Groups) -> Tensor:
         embedded = self._with_strangers(z)
@@ -199,15 +186,27 @@ class Siamese(GradientLearner):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _named(criterion: str, margin: float, temperature: float) -> nn.Module:
-    """Means over all pairs or triplets, also those that cost nothing: else the loss jumps where one begins to."""
+def _loss(criterion: str | nn.Module, margin: float, temperature: float) -> nn.Module:
+    """One that is named, or a copy of what was given.
+
+    Those that are named take means over all pairs or triplets, also those that cost nothing: else the loss jumps where
+    one begins to.
+    """
     loss: nn.Module
-    if criterion == "contrastive":
-        loss = ContrastiveLoss(pos_margin=0, neg_margin=margin, distance=Euclidean(), reducer=MeanReducer())
-    elif criterion == "triplet":
-        loss = TripletMarginLoss(margin=margin, distance=Euclidean(), reducer=MeanReducer())
-    else:
-        loss = SupConLoss(temperature=temperature, distance=Euclidean(power=2), reducer=MeanReducer())
+    match criterion:
+        case nn.Module():
+            loss = deepcopy(criterion).double()
+        case "contrastive":
+            loss = ContrastiveLoss(pos_margin=0, neg_margin=margin, distance=Euclidean(), reducer=MeanReducer())
+        case "triplet":
+            loss = TripletMarginLoss(margin=margin, distance=Euclidean(), reducer=MeanReducer())
+        case "supcon":
+            loss = SupConLoss(temperature=temperature, distance=Euclidean(power=2), reducer=MeanReducer())
+        case _:
+            raise InputError(
+                "criterion must be one of contrastive, triplet, supcon or a loss object of pytorch_metric_learning, "
+                f"got {criterion!r}"
+            )
     return loss
 
 

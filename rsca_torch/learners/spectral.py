@@ -182,7 +182,7 @@ class SpectralSiamese(Siamese):
         of_field = torch.cat(latents)
         moments = FieldMoments.of(of_field)
         error = (len(field) / weights).sqrt()
-        return ExplainedField(moments.mean, moments.covariance, step_1, of_field, error)
+        return ExplainedField(moments.mean, moments.covariance, len(field), step_1, of_field, error)
 
     def initialise(self, field: Array, members: Array, clusters: Labels, summary: FieldMoments | None = None) -> None:
         """As in Siamese, of packed spectra (F, 2, P) and (M, 2, P); `summary`: what `summarise` gives."""

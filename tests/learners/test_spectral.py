@@ -482,7 +482,7 @@ def test_the_drawn_spectra():
     share = (problem.field[:, 1] == 0).double().mean()
     assert 0.14 < share < 0.19
     assert torch.equal(problem.members, drawn_spectra().members)
-    leave_one_cluster_out(partial(SpectralSiamese, recipe=UNTRAINED), *vars(problem).values())
+    leave_one_cluster_out(partial(SpectralSiamese, recipe=UNTRAINED), *problem)
 
 
 SMALL = ["simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30", "figures=false"]
