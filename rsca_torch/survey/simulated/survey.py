@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
 from rsca_torch.survey.simulated.detector import Detector, on_chips
-from rsca_torch.survey.simulated.files import (
-    FAULTS,
-    damage,
-    spectrum_file,
-    spectrum_path,
-    write_catalogue,
-    write_memberships,
-)
+from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
 from rsca_torch.survey.simulated.release import RELEASES, Release
-from rsca_torch.survey.simulated.spectra import LOG_START, Synthesis
+from rsca_torch.survey.simulated.spectra import Synthesis
 from rsca_torch.survey.simulated.stars import Population
 
 __all__ = ["SimulatedSurvey"]
@@ -136,7 +129,8 @@ class SimulatedSurvey:
         seed: np.random.SeedSequence,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        paths = [root / spectrum_path(release, star) for star in stars]
+        names = ("TELESCOPE", "FIELD", "APOGEE_ID")
+        paths = [root / release.spectrum.format(**{name: star[name] for name in names}) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
         for done, (rows, model, flux, error) in enumerate(self.observe(stars, seed), start=1):
@@ -144,29 +138,13 @@ class SimulatedSurvey:
             for n, row in enumerate(rows):
                 if stars["ROLE"][row] != "failed":  # no result, no file
                     spectrum = np.stack([flux[n], error[n], model[n]])
-                    _write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
+                    write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
             if progress is not None:
                 progress(done, _n_blocks(stars))
 
 
 def _n_blocks(stars: Table) -> int:
     return -(-len(stars) // BLOCK)
-
-
-def _write_spectrum(
-    path: Path,
-    spectrum: Flux,  # (3, 8575): flux, error, best fit
-    columns: Columns,
-    row: int,
-    release: Release,
-    fault: str,
-) -> None:
-    if fault == "all_zero":
-        spectrum = np.zeros_like(spectrum)
-    start = LOG_START + 0.001 if fault == "wrong_grid" else LOG_START
-    content, path = damage(spectrum_file(spectrum, columns, row, release, start), fault, path)
-    if content is not None:
-        path.write_bytes(content)
 
 
 def _faults(stars: Table) -> NDArray[np.str_]:
