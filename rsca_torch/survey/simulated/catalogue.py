@@ -65,7 +65,7 @@ class Pipeline:
         measured["TEFF"][kept] = np.clip(measured["TEFF"][kept], 4005, 4995)
         measured["LOGG"][kept] = np.clip(measured["LOGG"][kept], 1.51, 2.99)
         x_h, error = self._abundances(stars, worse, rng)
-        gone = rng.random(x_h.shape) < np.asarray(SPECIES["missing"])
+        gone = rng.random(x_h.shape) < SPECIES["missing"]
         gone[np.asarray(stars["VHELIO"]) > self.cerium_velocity, ELEMENT_INDEX["Ce"]] = True
         unmeasured = np.flatnonzero(role == "unmeasured")
         gone[unmeasured, ELEMENT_INDEX["S"] + np.arange(len(unmeasured)) % 8] = True
@@ -81,9 +81,9 @@ class Pipeline:
         return measured
 
     def _abundances(self, stars: Table, worse: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        error = np.asarray(SPECIES["error"]) * worse[:, None]
-        trend = ((stars["TEFF"] - 4600) / 500)[:, None] * np.asarray(SPECIES["trend_teff"])
-        trend = trend + (stars["LOGG"] - 2.4)[:, None] * np.asarray(SPECIES["trend_logg"])
+        error = SPECIES["error"] * worse[:, None]
+        trend = np.asarray((stars["TEFF"] - 4600) / 500)[:, None] * SPECIES["trend_teff"]
+        trend = trend + np.asarray(stars["LOGG"] - 2.4)[:, None] * SPECIES["trend_logg"]
         measured = np.asarray(stars["PRESENT_X_H"] + self.trends * trend + error * rng.standard_normal(error.shape))
         return measured, error
 
@@ -125,9 +125,6 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
     between = [f".{code}." for code in location] if release.name == "dr16" else ["."] * len(stars)
     full = [f"apogee.{t}{phase}.stars.{f}.{s}" for t, f, s in zip(telescope, field, star, strict=True)]
     target = [f"{t}{b}{f}.{s}" for t, b, f, s in zip(telescope, between, field, star, strict=True)]
-    magnitude = {
-        name: np.full(len(stars), value, np.float32) for name, value in {"J": 12.1, "H": 11.4, "K": 11.2}.items()
-    }
     return {
         "APSTAR_ID": text(full, 64),
         "TARGET_ID": text(target, 64),
@@ -137,7 +134,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
         "TELESCOPE": text(telescope, 8),
         "LOCATION_ID": np.asarray(stars["LOCATION_ID"], np.int32),
         "FIELD": text(field, 16),
-        **magnitude,
+        **{name: np.full(len(stars), value, np.float32) for name, value in {"J": 12.1, "H": 11.4, "K": 11.2}.items()},
         **{name: np.asarray(stars[name], np.float64) for name in ("RA", "DEC", "GLON", "GLAT")},
         "AK_TARG": np.asarray(measured["AK_TARG"], np.float32),
         "AK_TARG_METHOD": text(np.where(stars["ROLE"] == "no_extinction", "none", "RJCE_WISE_ALLSKY"), 16),
@@ -148,6 +145,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
 
 def _observation(stars: Table) -> Columns:
     n, role = len(stars), np.asarray(stars["ROLE"])
+    persists = np.mean(stars["FIBER"], axis=1) > 200
     extra = np.where(role == "duplicate", 1 << 4, 0) | np.where(role == "one_metre", 1 << 3, 0)
     return {
         "APOGEE_TARGET1": np.full(n, -2147352576, np.int32),  # bit 31 is set in real files too
@@ -157,8 +155,8 @@ def _observation(stars: Table) -> Columns:
         "NVISITS": np.asarray(stars["NVISITS"], np.int16),
         "SNR": np.asarray(stars["SNR"], np.float32),
         "SNREV": np.asarray(stars["SNR"], np.float32),
-        "STARFLAG": np.where(np.mean(stars["FIBER"], axis=1) > 200, 1 << 9, 0).astype(np.int32),
-        "STARFLAGS": text(np.where(np.mean(stars["FIBER"], axis=1) > 200, "PERSIST_HIGH", ""), 132),
+        "STARFLAG": np.where(persists, 1 << 9, 0).astype(np.int32),
+        "STARFLAGS": text(np.where(persists, "PERSIST_HIGH", ""), 132),
         "ANDFLAG": np.zeros(n, np.int32),
         "ANDFLAGS": text(np.full(n, ""), 132),
         "VHELIO_AVG": np.asarray(stars["VHELIO"], np.float32),
@@ -215,8 +213,7 @@ def _elements(measured: Table, release: Release) -> Columns:
     }
     named = [name for name in release.elements if release.name == "dr16" or name not in {"Ge", "Rb", "Nd", "C13"}]
     for name in named:
-        of, tag = release.elements.index(name), f"{name.upper()}_{'H' if name == 'Fe' else 'FE'}"
-        tag = "FE_H" if name == "Fe" else tag
+        of, tag = release.elements.index(name), "FE_H" if name == "Fe" else f"{name.upper()}_FE"
         columns[tag] = (x_h if name == "Fe" else x_m)[:, of]
         columns[f"{tag}_ERR"] = error[:, of]
         columns[f"{tag}_FLAG"] = columns["ELEMFLAG"][:, of]

@@ -42,9 +42,9 @@ def birth(
     own = rng.standard_normal((len(fe_h), len(SPECIES)))[:, ELEMENT_OF]
     return np.asarray(
         expected(fe_h, alpha_m)
-        + (age[:, None] - 5) * _column("age_slope")
-        + shared * _column("odd_z")
-        + own * _column("individual")
+        + (age[:, None] - 5) * SPECIES["age_slope"]
+        + shared * SPECIES["odd_z"]
+        + own * SPECIES["individual"]
     )
 
 
@@ -53,14 +53,14 @@ def expected(
     alpha_m: Array,  # (N,)
 ) -> Array:
     """(N, 26) [X/H] that go with [Fe/H] and [alpha/M] in the mean of the Galaxy's disc, dex."""
-    return np.asarray(fe_h[:, None] * (1 + _column("fe_slope")) + alpha_m[:, None] * _column("alpha"))
+    return np.asarray(fe_h[:, None] * (1 + SPECIES["fe_slope"]) + alpha_m[:, None] * SPECIES["alpha"])
 
 
 def present(
     at_birth: Array,  # (N, 26)
     log_g: Array,  # (N,)
-    mass: Array,  # (N,)
-    clump: NDArray[np.bool_],  # (N,)
+    mass: Array | float,  # (N,)
+    clump: NDArray[np.bool_] | bool,  # (N,)
 ) -> Array:
     """Mix the products of hydrogen burning into the atmosphere.
 
@@ -70,7 +70,7 @@ def present(
     Args:
         at_birth: [X/H] at birth, dex.
         log_g: surface gravity, dex.
-        mass: solar masses.
+        mass: solar masses; one for all or one a star, as the next.
         clump: whether the star burns helium in the red clump.
 
     Returns:
@@ -84,7 +84,3 @@ def present(
     now[:, _CARBON] -= (0.04 + 0.5 * first + 0.6 * extra)[:, None]
     now[:, _NITROGEN] += 0.10 + 1.1 * first + extra
     return now
-
-
-def _column(name: str) -> Array:
-    return np.asarray(SPECIES[name], dtype=np.float64)

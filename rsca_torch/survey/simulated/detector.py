@@ -76,18 +76,16 @@ class Detector:
 
     def _sky(self, stars: Table, rng: np.random.Generator) -> Flux:
         """(n, 8575) 1 at the peak of a marked sky line, 0 where there is none; it stays put while the star moves."""
-        lines, half_at = np.asarray(SKY_LINES["wavelength"]), np.asarray(SKY_LINES["half_at"])
-        ratio = np.asarray(stars["SNR"])[:, None] / half_at
+        ratio = np.asarray(stars["SNR"])[:, None] / SKY_LINES["half_at"]
         marked = rng.random(ratio.shape) < 1 / (1 + ratio**self.sky_fade)
         sky = np.zeros((len(stars), N_PIXELS), dtype=np.float32)
         for visit in velocity(stars).T:
-            centre = bin_at(lines / (1 + visit[:, None] / LIGHT))
+            centre = bin_at(SKY_LINES["wavelength"] / (1 + visit[:, None] / LIGHT))
             imprint(sky, centre, marked.astype(float), self.sky_width, self.sky_reach, strongest=True)
         return sky
 
     def _bad_runs(self, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        count = rng.poisson(self.bad_runs, n)
-        row = np.repeat(np.arange(n), count)
+        row = np.repeat(np.arange(n), rng.poisson(self.bad_runs, n))
         start = rng.integers(0, N_PIXELS, len(row))
         end = np.minimum(start + rng.geometric(1 / self.bad_length, len(row)), N_PIXELS)
         edges = np.zeros((n, N_PIXELS + 1), dtype=np.int32)
@@ -96,8 +94,7 @@ class Detector:
         return np.asarray(edges.cumsum(axis=1)[:, :-1] > 0)
 
     def _add_cosmic_rays(self, flux: Flux, rng: np.random.Generator) -> None:
-        count = rng.poisson(self.cosmic_rays, len(flux))
-        row = np.repeat(np.arange(len(flux)), count)
+        row = np.repeat(np.arange(len(flux)), rng.poisson(self.cosmic_rays, len(flux)))
         height = 0.05 + rng.exponential(self.cosmic_height, len(row))
         np.add.at(flux, (row, rng.integers(0, N_PIXELS, len(row))), height.astype(np.float32))
 

@@ -18,6 +18,7 @@ from rsca_torch.survey.simulated.tables import CLUSTERS
 __all__ = ["FAULTS", "write_catalogue", "write_memberships", "write_spectrum"]
 
 Flux = NDArray[np.floating[Any]]
+Candidate = tuple[np.integer[Any], str, float]  # place among the stars, cluster, probability of belonging to it
 
 #: What damage can do to a file; one star of each.
 FAULTS = ("truncated", "web_page", "missing", "all_zero", "wrong_grid", "long_id")
@@ -80,7 +81,7 @@ def write_catalogue(root: Path, columns: Columns, release: Release) -> None:
 def write_memberships(root: Path, stars: Table, measured: Table, release: Release, rng: np.random.Generator) -> None:
     """Write the two OCCAM files: text padded with NUL, probabilities in steps of 0.1, every sentinel."""
     in_cluster = np.flatnonzero((stars["CLUSTER"] != "") & (stars["ROLE"] != "duplicate"))
-    rows = [(i, str(stars["CLUSTER"][i]), float(rng.choice([0.9, 1.0]))) for i in in_cluster]
+    rows: list[Candidate] = [(i, str(stars["CLUSTER"][i]), float(rng.choice([0.9, 1.0]))) for i in in_cluster]
     for number, i in enumerate(np.flatnonzero(stars["ROLE"] == "unlikely_member")):
         rows.append((i, "NGC 6819", (0.8, 0.4, 0.0, -9999.99)[number % 4]))
     for i in np.flatnonzero(stars["ROLE"] == "two_clusters"):
@@ -92,12 +93,7 @@ def write_memberships(root: Path, stars: Table, measured: Table, release: Releas
         _write(path, fits.primary([], bitpix=8) + fits.table(_structured(columns)))
 
 
-def _member_columns(
-    rows: list[tuple[int, str, float]],  # place among the stars, cluster, probability
-    stars: Table,
-    measured: Table,
-    release: Release,
-) -> Columns:
+def _member_columns(rows: list[Candidate], stars: Table, measured: Table, release: Release) -> Columns:
     of, cluster, probability = (np.array(values) for values in zip(*rows, strict=True))
     n = len(rows)
     iron = np.asarray(measured["X_H"], np.float64)[of, release.elements.index("Fe")]
@@ -129,14 +125,14 @@ def _cluster_columns(stars: Table) -> Columns:
     count = [int(np.sum(stars["CLUSTER"] == name)) for name in CLUSTERS["cluster"]]
     return {
         "NAME": np.array([str(name).replace(" ", "_") for name in CLUSTERS["cluster"]], dtype="S13"),
-        **{name.upper(): np.asarray(CLUSTERS[name], np.float64) for name in ("glon", "glat", "radius")},
+        **{name.upper(): CLUSTERS[name] for name in ("glon", "glat", "radius")},
         "QUAL": np.full(n, 2, np.int64),
         **dict.fromkeys(("PMRA", "PMRA_ERR", "PMDEC", "PMDEC_ERR"), unknown),
-        "RV": np.asarray(CLUSTERS["v_helio"], np.float64),
+        "RV": CLUSTERS["v_helio"],
         "RV_ERR": np.full(n, 1.0),
         **{f"R_GC_{name}": unknown for name in ("DIAS", "MWSC", "PARALLAX", "BAILER_JONES", "CG")},
         **{tag + error: unknown for tag in tags for error in ("", "_ERR")},
-        "FE_H": np.asarray(CLUSTERS["fe_h"], np.float64),  # in its place among the tags
+        "FE_H": CLUSTERS["fe_h"],  # in its place among the tags
         "NUM_STARS": np.array(count, np.int64),
     }
 

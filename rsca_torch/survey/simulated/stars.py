@@ -116,9 +116,8 @@ class Population:
         return stars
 
     def _members(self, rng: np.random.Generator) -> Table:
-        fe_h = np.asarray(CLUSTERS["fe_h"], dtype=float)
+        fe_h, age = CLUSTERS["fe_h"], CLUSTERS["age"]
         alpha_m = 0.02 - 0.10 * fe_h + rng.normal(0, 0.015, len(fe_h))
-        age = np.asarray(CLUSTERS["age"], dtype=float)
         composition = birth(fe_h, alpha_m, age, rng)
         of = np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"])
         of = np.append(of, np.flatnonzero(CLUSTERS["cluster"] == ANOMALOUS[1]))
@@ -127,15 +126,12 @@ class Population:
         at_birth = composition[of] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
         stars = self._stars(at_birth, alpha_m[of], age[of], rng)
         stars["ROLE"] = np.array(["member"] * (n - 2) + ["anomalous_member", "dwarf_member"], dtype="U20")
-        stars["CLUSTER"] = np.asarray(CLUSTERS["cluster"], dtype="U20")[of]
+        stars["CLUSTER"] = CLUSTERS["cluster"][of].astype("U20")
         stars["HIGH_ALPHA"] = np.zeros(n, dtype=bool)
-        stars["VHELIO"] = rng.normal(np.asarray(CLUSTERS["v_helio"], dtype=float)[of], self.cluster_velocity)
-        stars["AK"] = np.clip(
-            rng.normal(np.asarray(CLUSTERS["a_k"], dtype=float)[of], self.cluster_extinction), 0.002, None
-        )
+        stars["VHELIO"] = rng.normal(CLUSTERS["v_helio"][of], self.cluster_velocity)
+        stars["AK"] = np.clip(rng.normal(CLUSTERS["a_k"][of], self.cluster_extinction), 0.002, None)
         stars["SNR"] = _signal_to_noise(self.cluster_signal_to_noise, n, rng)
-        gas = 0.35 * np.asarray(CLUSTERS["v_helio"], dtype=float) + rng.normal(0, 12, len(CLUSTERS))
-        stars["V_GAS"] = gas[of]
+        stars["V_GAS"] = (0.35 * CLUSTERS["v_helio"] + rng.normal(0, 12, len(CLUSTERS)))[of]
         return stars
 
     def _stars(self, at_birth: Array, alpha_m: Array, age: Array, rng: np.random.Generator) -> Table:
