@@ -102,6 +102,11 @@ def text(values: Any, width: int) -> Array:  # noqa: ANN401  (any sequence of te
     return np.char.ljust(np.asarray(values, dtype=str), width).astype(f"S{width}")
 
 
+def _constant(n: int, **values: float) -> Columns:
+    """Columns that are the same for all."""
+    return {name: np.full(n, value, np.float32) for name, value in values.items()}
+
+
 def all_star(stars: Table, measured: Table, release: Release) -> Columns:
     """The columns of allStar, in order; names and dtypes as the release has them."""
     columns = _identity(stars, measured, release)
@@ -134,7 +139,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
         "TELESCOPE": text(telescope, 8),
         "LOCATION_ID": np.asarray(stars["LOCATION_ID"], np.int32),
         "FIELD": text(field, 16),
-        **{name: np.full(len(stars), value, np.float32) for name, value in {"J": 12.1, "H": 11.4, "K": 11.2}.items()},
+        **_constant(len(stars), J=12.1, H=11.4, K=11.2),
         **{name: np.asarray(stars[name], np.float64) for name in ("RA", "DEC", "GLON", "GLAT")},
         "AK_TARG": np.asarray(measured["AK_TARG"], np.float32),
         "AK_TARG_METHOD": text(np.where(stars["ROLE"] == "no_extinction", "none", "RJCE_WISE_ALLSKY"), 16),
@@ -160,8 +165,7 @@ def _observation(stars: Table) -> Columns:
         "ANDFLAG": np.zeros(n, np.int32),
         "ANDFLAGS": text(np.full(n, ""), 132),
         "VHELIO_AVG": np.asarray(stars["VHELIO"], np.float32),
-        "VSCATTER": np.full(n, 0.1, np.float32),
-        "VERR": np.full(n, 0.02, np.float32),
+        **_constant(n, VSCATTER=0.1, VERR=0.02),
         "EXTRATARG": extra.astype(np.int32),
     }
 
@@ -182,11 +186,8 @@ def _parameters(stars: Table, measured: Table, release: Release) -> Columns:
         "PARAM_COV": covariance,
         "FPARAM_COV": covariance,
         **short,
-        **{f"{name}_ERR": np.full(n, release.missing_error, np.float32) for name in short},
-        "VMICRO": np.full(n, 1.5, np.float32),
-        "VMACRO": np.full(n, 4.0, np.float32),
-        "VSINI": missing.astype(np.float32),
-        "ASPCAP_CHI2": np.full(n, 2.0, np.float32),
+        **_constant(n, **{f"{name}_ERR": release.missing_error for name in short}),
+        **_constant(n, VMICRO=1.5, VMACRO=4.0, VSINI=release.missing, ASPCAP_CHI2=2.0),
         "ASPCAP_CLASS" if dr16 else "ASPCAP_GRID": text(np.full(n, "GKg_b"), 8),
         "ASPCAPFLAG": np.asarray(measured["ASPCAPFLAG"]),
         "ASPCAPFLAGS": text(np.where(np.asarray(measured["ASPCAPFLAG"]) != 0, "STAR_BAD", ""), 111),

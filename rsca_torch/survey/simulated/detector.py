@@ -8,14 +8,12 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from rsca_torch.survey.apogee import CHIPS, N_PIXELS
+from rsca_torch.survey.apogee import CHIPS, GRID, N_PIXELS
 from rsca_torch.survey.simulated.release import Release
-from rsca_torch.survey.simulated.spectra import LIGHT, bin_at, imprint, velocity
+from rsca_torch.survey.simulated.spectra import LIGHT, Flux, bin_at, imprint, velocity
 from rsca_torch.survey.simulated.tables import SKY_LINES
 
-__all__ = ["Detector", "on_chips"]
-
-Flux = NDArray[np.float32]
+__all__ = ["Detector"]
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,11 @@ class Detector:
     cosmic_height: float = 0.15
     trusted: float = 0.001
 
-    def expose(
-        self,
-        flux: Flux,  # (n, 8575)
-        stars: Table,
-        release: Release,
-        rng: np.random.Generator,
-    ) -> tuple[Flux, Flux]:
+    def expose(self, flux: Flux, stars: Table, release: Release, rng: np.random.Generator) -> tuple[Flux, Flux]:
         """Add noise and censor.
 
         Args:
-            flux: noise-free, continuum 1.
+            flux: (n, 8575) noise-free, continuum 1.
             stars: n observations, with SNR, VHELIO, BC and NVISITS.
             release: what stands in a bad bin, and how sky lines are marked.
             rng: source of every draw.
@@ -63,14 +55,14 @@ class Detector:
         Returns:
             flux and quoted error as the release's files hold them, each (n, 8575).
         """
-        sigma = (on_chips(self.noise) / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
+        sigma = (_on_chips(self.noise) / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
         sky = self._sky(stars, rng)
         observed = flux + np.hypot(sigma, self.sky_residual * sky) * rng.standard_normal(flux.shape, dtype=np.float32)
         self._add_cosmic_rays(observed, rng)
         error = np.maximum(sigma, np.float32(self.floor)) * release.sky_error(sky)
         bad = self._bad_runs(len(stars), rng) | (observed < self.trusted) | (observed > release.highest_flux)
         observed[bad], error[bad] = release.bad_flux, release.bad_error
-        gap = on_chips((1, 1, 1)) == 0
+        gap = ~GRID.usable()
         observed[:, gap] = error[:, gap] = 0
         return observed, error
 
@@ -99,7 +91,7 @@ class Detector:
         np.add.at(flux, (row, rng.integers(0, N_PIXELS, len(row))), height.astype(np.float32))
 
 
-def on_chips(values: tuple[float, float, float]) -> NDArray[np.float64]:
+def _on_chips(values: tuple[float, float, float]) -> NDArray[np.float64]:
     """(8575,) one value a chip, 0 in the gaps."""
     row = np.zeros(N_PIXELS)
     for value, chip in zip(values, CHIPS.values(), strict=True):

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from rsca_torch.survey.simulated import fits_bytes as fits
 from rsca_torch.survey.simulated.catalogue import NOT_IN_LITE, Columns, text
 from rsca_torch.survey.simulated.release import Release
-from rsca_torch.survey.simulated.spectra import LOG_START
+from rsca_torch.survey.simulated.spectra import LOG_START, Flux
 from rsca_torch.survey.simulated.tables import CLUSTERS
 
 __all__ = ["FAULTS", "write_catalogue", "write_memberships", "write_spectrum"]
 
-Flux = NDArray[np.floating[Any]]
 Candidate = tuple[np.integer[Any], str, float]  # place among the stars, cluster, probability of belonging to it
 
 #: What damage can do to a file; one star of each.
@@ -32,19 +31,12 @@ _NOT_IN_HDU4 = ("_FE", "_FE_ERR", "_FE_FLAG", "FE_H", "FE_H_ERR", "FE_H_FLAG")
 _FITTED = ("FIELD", "TARGFLAGS", "VISITS", "ALL_VISITS", "STARFLAGS", "ANDFLAGS", "ASPCAPFLAGS")
 
 
-def write_spectrum(
-    path: Path,
-    spectrum: Flux,  # (3, 8575)
-    columns: Columns,
-    row: int,
-    release: Release,
-    fault: str,
-) -> None:
+def write_spectrum(path: Path, spectrum: Flux, columns: Columns, row: int, release: Release, fault: str) -> None:
     """Write an aspcapStar file: header, flux, error, best fit, the star's row of the catalogue.
 
     Args:
         path: of a good file.
-        spectrum: flux, quoted error and the pipeline's best fit.
+        spectrum: (3, 8575) flux, quoted error and the pipeline's best fit.
         columns: the catalogue.
         row: the star's place in it.
         release: dtypes and headers.

@@ -12,7 +12,7 @@ from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX, expected, present
 from rsca_torch.survey.simulated.tables import LINES
 
-__all__ = ["LIGHT", "LOG_START", "LOG_STEP", "Synthesis", "bin_at", "imprint"]
+__all__ = ["LIGHT", "LOG_START", "LOG_STEP", "Flux", "Synthesis", "bin_at", "imprint"]
 
 Array = NDArray[np.float64]
 Flux = NDArray[np.float32]
@@ -157,20 +157,15 @@ def bin_at(angstrom: Array) -> Array:
 
 
 def imprint(
-    target: Flux,  # (n, P)
-    centre: Array,  # (n, L)
-    height: Array,  # (n, L)
-    width: float | Array,  # (L,)
-    reach: int,
-    strongest: bool = False,
+    target: Flux, centre: Array, height: Array, width: float | Array, reach: int, strongest: bool = False
 ) -> None:
     """Add Gaussians to rows of ``target`` in place.
 
     Args:
-        target: what to change.
-        centre: fractional pixels; Gaussians off the grid are cut off.
-        height: peak values.
-        width: standard deviation, pixels; one for all or one a column.
+        target: (n, P) what to change.
+        centre: (n, L) fractional pixels; Gaussians off the grid are cut off.
+        height: (n, L) peak values.
+        width: standard deviation, pixels; one for all or (L,) one a column.
         reach: pixels on either side of the peak that are touched.
         strongest: keep the largest value where Gaussians overlap, instead of adding them.
     """

@@ -12,16 +12,15 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
-from rsca_torch.survey.simulated.detector import Detector, on_chips
+from rsca_torch.survey.simulated.detector import Detector
 from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
 from rsca_torch.survey.simulated.release import RELEASES, Release
-from rsca_torch.survey.simulated.spectra import Synthesis
+from rsca_torch.survey.simulated.spectra import Flux, Synthesis
 from rsca_torch.survey.simulated.stars import Population
 
 __all__ = ["SimulatedSurvey"]
-
-Flux = NDArray[np.float32]
 
 #: Spectra that are made at once: 40 MB of them.
 BLOCK = 128
@@ -85,7 +84,9 @@ class SimulatedSurvey:
         seeds = np.random.SeedSequence(seed).spawn(4)
         drawing, measuring, belonging = (np.random.default_rng(s) for s in seeds[:3])
         stars = self.stars.draw(self.n_field, drawing)
-        stars["FAULT"] = _faults(stars) if self.faults else np.full(len(stars), "", dtype="U10")
+        stars["FAULT"] = np.full(len(stars), "", dtype="U10")
+        if self.faults:
+            stars["FAULT"][np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
         measured = self.pipeline.measure(stars, release, measuring)
         columns = all_star(stars, measured, release)
         write_catalogue(partial, columns, release)
@@ -97,9 +98,7 @@ class SimulatedSurvey:
         return stars
 
     def observe(
-        self,
-        stars: Table,
-        seed: np.random.SeedSequence,
+        self, stars: Table, seed: np.random.SeedSequence
     ) -> Iterator[tuple[NDArray[np.int64], Flux, Flux, Flux]]:
         """Spectra block by block.
 
@@ -134,7 +133,7 @@ class SimulatedSurvey:
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
         for done, (rows, model, flux, error) in enumerate(self.observe(stars, seed), start=1):
-            model *= on_chips((1, 1, 1)).astype(np.float32)
+            model *= GRID.usable()
             for n, row in enumerate(rows):
                 if stars["ROLE"][row] != "failed":  # no result, no file
                     spectrum = np.stack([flux[n], error[n], model[n]])
@@ -145,12 +144,6 @@ class SimulatedSurvey:
 
 def _n_blocks(stars: Table) -> int:
     return -(-len(stars) // BLOCK)
-
-
-def _faults(stars: Table) -> NDArray[np.str_]:
-    fault = np.full(len(stars), "", dtype="U10")
-    fault[np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
-    return fault
 
 
 def _begin(root: Path) -> Path:
