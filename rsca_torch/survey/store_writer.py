@@ -129,17 +129,8 @@ class Partial:
         self.errors.update(errors or {})
         self.seen |= valid.any(axis=0)
         self.n_valid += int(valid.sum())
-        _write_json(
-            self._journal,
-            {
-                "fingerprint": self.fingerprint,
-                "done": self.done,
-                "failed": self.failed,
-                "errors": self.errors,
-                "n_valid": self.n_valid,
-                "seen": np.packbits(self.seen).tobytes().hex(),
-            },
-        )
+        state = {name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid")}
+        _write_json(self._journal, {**state, "seen": np.packbits(self.seen).tobytes().hex()})
 
     def finish(
         self,

@@ -126,8 +126,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
     kind = np.where(telescope == "lco25m", "as", "ap")
     version = "r12" if release.name == "dr16" else "dr17"
     phase = ".s" if release.name == "dr16" else ""  # the survey proper, not its commissioning
-    location = np.asarray(stars["LOCATION_ID"]).astype(str)
-    between = [f".{code}." for code in location] if release.name == "dr16" else ["."] * len(stars)
+    between = [f".{code}." if release.name == "dr16" else "." for code in stars["LOCATION_ID"]]
     full = [f"apogee.{t}{phase}.stars.{f}.{s}" for t, f, s in zip(telescope, field, star, strict=True)]
     target = [f"{t}{b}{f}.{s}" for t, b, f, s in zip(telescope, between, field, star, strict=True)]
     return {

@@ -119,9 +119,8 @@ class Population:
         fe_h, age = CLUSTERS["fe_h"], CLUSTERS["age"]
         alpha_m = 0.02 - 0.10 * fe_h + rng.normal(0, 0.015, len(fe_h))
         composition = birth(fe_h, alpha_m, age, rng)
-        of = np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"])
-        of = np.append(of, np.flatnonzero(CLUSTERS["cluster"] == ANOMALOUS[1]))
-        of = np.append(of, np.flatnonzero(CLUSTERS["cluster"] == "NGC 2682"))
+        odd = [np.flatnonzero(CLUSTERS["cluster"] == name)[0] for name in (ANOMALOUS[1], "NGC 2682")]
+        of = np.append(np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"]), odd)
         n = len(of)
         at_birth = composition[of] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
         stars = self._stars(at_birth, alpha_m[of], age[of], rng)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import atomic_folder
 from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
 from rsca_torch.survey.simulated.detector import Detector
@@ -24,8 +24,6 @@ __all__ = ["SimulatedSurvey"]
 
 #: Spectra that are made at once: 40 MB of them.
 BLOCK = 128
-
-_MARKER = "being-simulated"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class SimulatedSurvey:
     def write(self, root: str | Path, seed: int, progress: Callable[[int, int], None] | None = None) -> Table:
         """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
 
-        The tree is written to ``<root>.partial`` and renamed at the end: a tree that is there is whole. The same seed
+        The tree is written beside ``root`` and moved there at the end: a tree that is there is whole. The same seed
         gives the same bytes.
 
         Args:
@@ -79,7 +77,17 @@ class SimulatedSurvey:
         if seed < 0:
             raise InputError(f"seed must not be negative, got {seed}")
         root = Path(root)
-        partial = _begin(root)
+        if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
+            raise InputError(
+                f"{root} holds something already; choose another place for the simulated survey, or remove it"
+            )
+        try:
+            with atomic_folder(root) as partial:
+                return self._write(partial, seed, progress)
+        except OSError as error:
+            raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
+
+    def _write(self, root: Path, seed: int, progress: Callable[[int, int], None] | None) -> Table:
         release = RELEASES[self.release]
         seeds = np.random.SeedSequence(seed).spawn(4)
         drawing, measuring, belonging = (np.random.default_rng(s) for s in seeds[:3])
@@ -89,12 +97,11 @@ class SimulatedSurvey:
             stars["FAULT"][np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
         measured = self.pipeline.measure(stars, release, measuring)
         columns = all_star(stars, measured, release)
-        write_catalogue(partial, columns, release)
-        write_memberships(partial, stars, measured, release, belonging)
-        self._write_spectra(partial, stars, columns, release, seeds[3], progress)
+        write_catalogue(root, columns, release)
+        write_memberships(root, stars, measured, release, belonging)
+        self._write_spectra(root, stars, columns, release, seeds[3], progress)
         stars.meta.clear()
-        stars.write(partial / "truth.fits")
-        _finish(partial, root)
+        stars.write(root / "truth.fits")
         return stars
 
     def observe(
@@ -144,25 +151,3 @@ class SimulatedSurvey:
 
 def _n_blocks(stars: Table) -> int:
     return -(-len(stars) // BLOCK)
-
-
-def _begin(root: Path) -> Path:
-    if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
-        raise InputError(f"{root} holds something already; choose another place for the simulated survey, or remove it")
-    partial = root.with_name(f"{root.name}.partial")
-    if partial.exists() and not (partial / _MARKER).exists():
-        raise InputError(f"{partial} is in the way and not the simulator's own; move it, or choose another root")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / _MARKER).touch()
-    except OSError as error:
-        raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
-    return partial
-
-
-def _finish(partial: Path, root: Path) -> None:
-    (partial / _MARKER).unlink()
-    if root.exists():
-        root.rmdir()
-    partial.rename(root)
