@@ -59,23 +59,22 @@ class Pipeline:
         """
         n, role = len(stars), np.asarray(stars["ROLE"])
         worse = np.sqrt(150 / np.clip(stars["SNR"], 30, 300))
-        measured = Table({"TEFF": stars["TEFF"] + self.teff_error * worse * rng.standard_normal(n)})
-        measured["LOGG"] = stars["LOGG"] + self.log_g_error * worse * rng.standard_normal(n)
-        kept = np.isin(role, [*MUST_PASS, "duplicate"])
-        measured["TEFF"][kept] = np.clip(measured["TEFF"][kept], 4005, 4995)
-        measured["LOGG"][kept] = np.clip(measured["LOGG"][kept], 1.51, 2.99)
-        x_h, error = self._abundances(stars, worse, rng)
+        measured = Table()
+        kept, failed = np.isin(role, [*MUST_PASS, "duplicate"]), role == "failed"
+        for name, error, low, high in (("TEFF", self.teff_error, 4005, 4995), ("LOGG", self.log_g_error, 1.51, 2.99)):
+            measured[name] = stars[name] + error * worse * rng.standard_normal(n)
+            measured[name][kept] = np.clip(measured[name][kept], low, high)
+            measured[name][failed] = release.missing
+        x_h, x_h_error = self._abundances(stars, worse, rng)
         gone = rng.random(x_h.shape) < SPECIES["missing"]
         gone[np.asarray(stars["VHELIO"]) > self.cerium_velocity, ELEMENT_INDEX["Ce"]] = True
         unmeasured = np.flatnonzero(role == "unmeasured")
         gone[unmeasured, ELEMENT_INDEX["S"] + np.arange(len(unmeasured)) % 8] = True
-        gone[role == "failed"] = True
-        x_h[gone], error[gone] = release.missing, release.missing_error
+        gone[failed] = True
+        x_h[gone], x_h_error[gone] = release.missing, release.missing_error
         extra = np.full((n, len(release.elements) - len(SPECIES)), release.missing)
         measured["X_H"] = np.concatenate([x_h, extra], axis=1)
-        measured["X_H_ERR"] = np.concatenate([error, extra], axis=1)
-        for name in ("TEFF", "LOGG"):
-            measured[name][role == "failed"] = release.missing
+        measured["X_H_ERR"] = np.concatenate([x_h_error, extra], axis=1)
         measured["AK_TARG"] = np.where(role == "no_extinction", release.missing, stars["AK"])
         measured["ASPCAPFLAG"] = _flags(role).astype(release.flag)
         return measured

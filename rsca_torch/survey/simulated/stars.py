@@ -103,12 +103,11 @@ class Population:
         fe_h = np.clip(rng.normal(mean, spread), -0.95, 0.45)
         alpha_m = np.where(high, 0.17 - 0.10 * (fe_h + 0.4), 0.02 - 0.10 * fe_h) + rng.normal(0, 0.025, n)
         age = np.where(high, rng.uniform(7, 12, n), np.clip(rng.lognormal(np.log(3.5), 0.6, n), 0.8, 11))
-        velocity = np.array(self.velocity)[sequence].T
         a_k = np.clip(self.extinction[0] * np.exp(self.extinction[1] * rng.standard_normal(n)), 0.002, 1.5)
         stars = self._stars(birth(fe_h, alpha_m, age, rng), alpha_m, age, rng)
         stars["ROLE"] = np.full(n, "field", dtype="U20")
         stars["HIGH_ALPHA"] = high
-        stars["VHELIO"] = rng.normal(*velocity)
+        stars["VHELIO"] = rng.normal(*np.array(self.velocity)[sequence].T)
         stars["AK"] = a_k
         stars["SNR"] = _signal_to_noise(self.signal_to_noise, n, rng)
         # Gas shares the disc's rotation and little of the star's own motion.

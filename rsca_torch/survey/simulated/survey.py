@@ -66,7 +66,7 @@ class SimulatedSurvey:
         Args:
             root: a directory that is not there yet, or is empty.
             seed: of every draw; not negative.
-            progress: is told how many blocks of spectra of how many are made.
+            progress: is told how many spectra of how many are made.
 
         Returns:
             The truth, one row an observation in the order of the catalogue.
@@ -117,10 +117,11 @@ class SimulatedSurvey:
             (n,) rows of ``stars``, then the stars' flux without noise, the observed flux and the quoted error, each
             (n, 8575) float32.
         """
-        shared, *own = seed.spawn(1 + _n_blocks(stars))
+        firsts = range(0, len(stars), BLOCK)
+        shared, *own = seed.spawn(1 + len(firsts))
         nights = self.synthesis.draw_nights(int(stars["NIGHT"].max()) + 1, np.random.default_rng(shared))
-        for block, block_seed in enumerate(own):
-            rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(stars)))
+        for first, block_seed in zip(firsts, own, strict=True):
+            rows = np.arange(len(stars))[first : first + BLOCK]
             rng = np.random.default_rng(block_seed)
             model = self.synthesis.stellar(stars[rows], rng)
             flux = model * self.synthesis.systematic(stars[rows], nights, rng)
@@ -139,15 +140,11 @@ class SimulatedSurvey:
         paths = [root / release.spectrum.format(**{name: star[name] for name in names}) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
-        for done, (rows, model, flux, error) in enumerate(self.observe(stars, seed), start=1):
+        for rows, model, flux, error in self.observe(stars, seed):
             model *= GRID.usable()
             for n, row in enumerate(rows):
                 if stars["ROLE"][row] != "failed":  # no result, no file
                     spectrum = np.stack([flux[n], error[n], model[n]])
                     write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
             if progress is not None:
-                progress(done, _n_blocks(stars))
-
-
-def _n_blocks(stars: Table) -> int:
-    return -(-len(stars) // BLOCK)
+                progress(int(rows[-1]) + 1, len(stars))
