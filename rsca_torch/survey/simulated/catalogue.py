@@ -108,14 +108,12 @@ def _constant(n: int, **values: float) -> Columns:
 
 def all_star(stars: Table, measured: Table, release: Release) -> Columns:
     """The columns of allStar, in order; names and dtypes as the release has them."""
-    columns = _identity(stars, measured, release)
-    columns |= _observation(stars)
+    columns = _identity(stars, measured, release) | _observation(stars)
     columns |= _parameters(stars, measured, release)
     columns |= _elements(measured, release)
     columns |= _visits(stars, release)
-    n = len(stars)
-    columns["GAIA_SOURCE_ID"] = np.arange(n, dtype=np.int64) + 10**15
-    columns["GAIA_PARALLAX"] = np.full(n, -9999.0)
+    columns["GAIA_SOURCE_ID"] = np.arange(len(stars), dtype=np.int64) + 10**15
+    columns["GAIA_PARALLAX"] = np.full(len(stars), -9999.0)
     columns["TEFF_SPEC"], columns["LOGG_SPEC"] = columns["FPARAM"][:, 0], columns["FPARAM"][:, 1]
     return columns
 
@@ -170,20 +168,19 @@ def _observation(stars: Table) -> Columns:
 
 def _parameters(stars: Table, measured: Table, release: Release) -> Columns:
     n = len(stars)
-    missing = np.full(n, release.missing)
     iron = np.asarray(measured["X_H"])[:, ELEMENT_INDEX["Fe"]]
     alpha = np.where(np.asarray(stars["ROLE"]) == "failed", release.missing, stars["ALPHA_M"])
-    vector = np.stack([measured["TEFF"], measured["LOGG"], *[missing] * 7], axis=1).astype(np.float32)
-    vector[:, 3], vector[:, 6] = iron, alpha
+    short = {"TEFF": measured["TEFF"], "LOGG": measured["LOGG"], "M_H": iron, "ALPHA_M": alpha}
+    vector = np.full((n, 9), release.missing, np.float32)
+    vector[:, [0, 1, 3, 6]] = np.stack(list(short.values()), axis=1)
     covariance = np.full((n, 9, 9), release.missing_error, np.float32)
-    short = {"TEFF": vector[:, 0], "LOGG": vector[:, 1], "M_H": vector[:, 3], "ALPHA_M": vector[:, 6]}
     dr16 = release.name == "dr16"
     return {
         "PARAM": vector,
         "FPARAM": vector,
         "PARAM_COV": covariance,
         "FPARAM_COV": covariance,
-        **short,
+        **{name: np.asarray(values, np.float32) for name, values in short.items()},
         **_constant(n, **{f"{name}_ERR": release.missing_error for name in short}),
         **_constant(n, VMICRO=1.5, VMACRO=4.0, VSINI=release.missing, ASPCAP_CHI2=2.0),
         "ASPCAP_CLASS" if dr16 else "ASPCAP_GRID": text(np.full(n, "GKg_b"), 8),
@@ -220,10 +217,9 @@ def _elements(measured: Table, release: Release) -> Columns:
 
 
 def _visits(stars: Table, release: Release) -> Columns:
-    n = len(stars)
     places = 50 if release.name == "dr16" else 100
     # DR17 fills with 2**31 and writes it into an int32: it comes out negative.
-    key = np.full((n, places), -1 if release.name == "dr16" else -(2**31), np.int32)
+    key = np.full((len(stars), places), -1 if release.name == "dr16" else -(2**31), np.int32)
     made = np.arange(places) < np.asarray(stars["NVISITS"])[:, None]
     key[made] = np.arange(made.sum())
     columns = {"ALL_VISIT_PK": key, "VISIT_PK": key}

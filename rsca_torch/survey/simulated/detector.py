@@ -55,7 +55,10 @@ class Detector:
         Returns:
             flux and quoted error as the release's files hold them, each (n, 8575).
         """
-        sigma = (_on_chips(self.noise) / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
+        noise = np.zeros(N_PIXELS)
+        for value, chip in zip(self.noise, CHIPS.values(), strict=True):
+            noise[slice(*chip)] = value
+        sigma = (noise / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
         sky = self._sky(stars, rng)
         observed = flux + np.hypot(sigma, self.sky_residual * sky) * rng.standard_normal(flux.shape, dtype=np.float32)
         self._add_cosmic_rays(observed, rng)
@@ -89,11 +92,3 @@ class Detector:
         row = np.repeat(np.arange(len(flux)), rng.poisson(self.cosmic_rays, len(flux)))
         height = 0.05 + rng.exponential(self.cosmic_height, len(row))
         np.add.at(flux, (row, rng.integers(0, N_PIXELS, len(row))), height.astype(np.float32))
-
-
-def _on_chips(values: tuple[float, float, float]) -> NDArray[np.float64]:
-    """(8575,) one value a chip, 0 in the gaps."""
-    row = np.zeros(N_PIXELS)
-    for value, chip in zip(values, CHIPS.values(), strict=True):
-        row[slice(*chip)] = value
-    return row

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from rsca_torch.survey.simulated import fits_bytes as fits
 from rsca_torch.survey.simulated.catalogue import NOT_IN_LITE, Columns, text
@@ -63,11 +62,11 @@ def write_catalogue(root: Path, columns: Columns, release: Release) -> None:
     """Write allStar (with the index of right ascension and the names of the elements) and its short twin."""
     version = fits.primary([f"COMMENT APOGEE_VER:{release.name}".ljust(80)], bitpix=8)
     index = np.searchsorted(columns["RA"], np.arange(360)).astype(release.flag)
-    keys = _structured({name: value[None] for name, value in _keys(release).items()})
-    content = version + fits.table(_structured(columns)) + fits.image(index) + fits.table(keys)
+    keys = {name: value[None] for name, value in _keys(release).items()}
+    content = version + fits.table(columns) + fits.image(index) + fits.table(keys)
     _write(root / release.catalogue, content)
     short = {name: values for name, values in columns.items() if name not in NOT_IN_LITE}
-    _write(root / release.catalogue.replace("allStar-", "allStarLite-"), version + fits.table(_structured(short)))
+    _write(root / release.catalogue.replace("allStar-", "allStarLite-"), version + fits.table(short))
 
 
 def write_memberships(root: Path, stars: Table, measured: Table, release: Release, rng: np.random.Generator) -> None:
@@ -82,7 +81,7 @@ def write_memberships(root: Path, stars: Table, measured: Table, release: Releas
     tables = {"member": _member_columns(rows, stars, measured, release), "cluster": _cluster_columns(stars)}
     for name, columns in tables.items():
         path = root / release.name / f"apogee/vac/apogee-occam/occam_{name}-{release.name.upper()}.fits"
-        _write(path, fits.primary([], bitpix=8) + fits.table(_structured(columns)))
+        _write(path, fits.primary([], bitpix=8) + fits.table(columns))
 
 
 def _member_columns(rows: list[Candidate], stars: Table, measured: Table, release: Release) -> Columns:
@@ -151,19 +150,12 @@ def _dr16_cards(columns: Columns, row: int) -> list[str]:
     ]
 
 
-def _row(columns: Columns, row: int) -> NDArray[Any]:
+def _row(columns: Columns, row: int) -> Columns:
     kept = {name: values[row : row + 1] for name, values in columns.items() if not name.endswith(_NOT_IN_HDU4)}
     for name in set(_FITTED) & set(kept):
         words = bytes(kept[name][0]).decode().strip()
         kept[name] = text([words], max(1, 2 * ((len(words) + 1) // 2)))
-    return _structured(kept)
-
-
-def _structured(columns: Columns) -> NDArray[Any]:
-    rows = np.zeros(len(next(iter(columns.values()))), [(n, v.dtype, v.shape[1:]) for n, v in columns.items()])
-    for name, values in columns.items():
-        rows[name] = values
-    return rows
+    return kept
 
 
 def _keys(release: Release) -> Columns:
