@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 from rsca_torch.survey.grid import Grid
+from rsca_torch.survey.reader import Measured, Reader
 from rsca_torch.survey.visits import MEAN_FIBRE, mean_fibres
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "N_PIXELS",
     "ROLES",
     "STAR_COLUMNS",
+    "ApogeeReader",
     "add_columns",
     "read_spectrum",
     "wavelength",
@@ -31,26 +33,15 @@ N_PIXELS = 8575
 CHIPS = {"blue": (246, 3274), "green": (3585, 6080), "red": (6344, 8335)}
 
 #: Order of the elements in X_H, where a file does not say it (allStarLite, aspcapStar): per release.
-ELEMENTS = {
-    "dr13": "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Ce Rb Y Nd".split(),
-    "dr14": "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Ce Rb Y Nd".split(),
-    "dr16": "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Rb Ce Nd Yb".split(),
-    "dr17": "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Rb Ce Nd Yb C13".split(),
-}
+_DR13 = "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Ce Rb Y Nd".split()
+_DR16 = "C CI N O Na Mg Al Si P S K Ca Ti TiII V Cr Mn Fe Co Ni Cu Ge Rb Ce Nd Yb".split()
+ELEMENTS = {"dr13": _DR13, "dr14": _DR13, "dr16": _DR16, "dr17": [*_DR16, "C13"]}
 
 #: What a star table says of a star, besides its abundances, and what stands where a survey file does not say it.
 STAR_COLUMNS: dict[str, Any] = {
-    "APOGEE_ID": "",
-    "TELESCOPE": "",
-    "FIELD": "",
+    **dict.fromkeys(["APOGEE_ID", "TELESCOPE", "FIELD"], ""),
     "LOCATION_ID": -1,
-    "SNR": np.nan,
-    "VHELIO_AVG": np.nan,
-    "AK_TARG": np.nan,
-    "TEFF": np.nan,
-    "LOGG": np.nan,
-    "M_H": np.nan,
-    "ALPHA_M": np.nan,
+    **dict.fromkeys(["SNR", "VHELIO_AVG", "AK_TARG", "TEFF", "LOGG", "M_H", "ALPHA_M"], np.nan),
     "VISITS": "",
 }
 
@@ -65,6 +56,18 @@ def wavelength() -> NDArray[np.float64]:
 
 #: Its pixels and detectors.
 GRID = Grid(wavelength(), CHIPS)
+
+
+class ApogeeReader(Reader):
+    """A reader whose spectra are aspcapStar files, named in the column FILE."""
+
+    roles = ROLES
+    id_length = 18  # longer ids are cut in allStar
+    grid = GRID
+
+    def read(self, star: Row) -> Measured:
+        """An aspcapStar file."""
+        return Measured(*read_spectrum(self.root / star["FILE"]))
 
 
 def add_columns(stars: Table) -> Table:

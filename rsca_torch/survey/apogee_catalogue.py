@@ -8,14 +8,14 @@ from string import Formatter
 from typing import Any
 
 import numpy as np
-from astropy.table import Row, Table
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column
-from rsca_torch.survey.apogee import ELEMENTS, GRID, ROLES, STAR_COLUMNS, add_columns, read_spectrum
+from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
-from rsca_torch.survey.reader import Listing, Measured, Reader
+from rsca_torch.survey.reader import Listing
 
 __all__ = ["ApogeeCatalogue", "find_catalogue", "read_catalogue", "spectrum_files"]
 
@@ -31,7 +31,7 @@ _SOME_RELEASES = {
 }
 
 
-class ApogeeCatalogue(Reader):
+class ApogeeCatalogue(ApogeeReader):
     """Stars from allStar, in two passes: the columns that decide, then those that describe the stars that are kept.
 
     Args:
@@ -43,10 +43,6 @@ class ApogeeCatalogue(Reader):
     Raises:
         InputError: the release or the catalogue is not told.
     """
-
-    roles = ROLES
-    id_length = 18  # longer ids are cut in allStar
-    grid = GRID
 
     def __init__(
         self, root: str | Path, catalogue: str | Sequence[str] | None, spectrum: str, release: str | None
@@ -84,10 +80,6 @@ class ApogeeCatalogue(Reader):
     def is_repeat(self, stars: Table) -> NDArray[np.bool_]:
         """Rows marked as not the observation of highest signal-to-noise."""
         return np.asarray((stars["EXTRATARG"] >> DUPLICATE_BIT) & 1 == 1)
-
-    def read(self, star: Row) -> Measured:
-        """An aspcapStar file."""
-        return Measured(*read_spectrum(self.root / star["FILE"]))
 
 
 def find_catalogue(root: Path, candidates: Sequence[str]) -> Path:

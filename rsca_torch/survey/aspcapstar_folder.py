@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Row, Table
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column
-from rsca_torch.survey.apogee import ELEMENTS, GRID, ROLES, STAR_COLUMNS, add_columns, read_spectrum
+from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
-from rsca_torch.survey.reader import Listing, Measured, Reader
+from rsca_torch.survey.reader import Listing
 
 __all__ = ["AspcapstarFolder", "read_folder"]
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 RELEASES = {"r6": "dr13", "r8": "dr14", "r12": "dr16", "dr17": "dr17"}
 
 #: Where HDU 4 of the older releases keeps what allStar has under a name of its own.
-OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", None)} | {
+OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", 0)} | {
     name: ("PARAM", index) for name, index in {"TEFF": 0, "LOGG": 1, "M_H": 3, "ALPHA_M": 6}.items()
 }
 
 WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H"}
 
 
-class AspcapstarFolder(Reader):
+class AspcapstarFolder(ApogeeReader):
     """Every readable spectrum in a folder and below; of two files of one star the first in order of path counts.
 
     Args:
@@ -40,10 +40,6 @@ class AspcapstarFolder(Reader):
         spectrum: the pattern of the file names.
         release: dr13, dr14, dr16 or dr17; None: told from each file's name.
     """
-
-    roles = ROLES
-    id_length = 18
-    grid = GRID
 
     def __init__(self, root: str | Path, spectrum: str, release: str | None = None) -> None:
         super().__init__(root)
@@ -54,10 +50,6 @@ class AspcapstarFolder(Reader):
         del columns
         stars, problems = read_folder(self.root, self.spectrum, self.release)
         return Listing(add_columns(stars), problems, "files", "star table unusable or double")
-
-    def read(self, star: Row) -> Measured:
-        """An aspcapStar file."""
-        return Measured(*read_spectrum(self.root / star["FILE"]))
 
 
 def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, list[tuple[str, str]]]:
@@ -102,7 +94,7 @@ def _read_star(path: Path, release: str | None) -> dict[str, Any]:
         raise UnusableFileError("release not told by the file's name; set survey.release")
     with open_fits(path) as hdus:
         hdu = require_table(hdus, 4, "star table", "APOGEE_ID")
-        row = {name: hdu.data.field(name) for name in hdu.columns.names if name in WANTED}
+        row = {name: native(hdu.data.field(name)).ravel() for name in hdu.columns.names if name in WANTED}
     star = {name: _value(row, name, missing) for name, missing in STAR_COLUMNS.items()}
     if "VISITS" not in row:
         del star["VISITS"]
@@ -111,17 +103,14 @@ def _read_star(path: Path, release: str | None) -> dict[str, Any]:
     return star | _abundances(row, ELEMENTS[release])
 
 
-def _value(row: dict[str, Any], name: str, missing: Any) -> Any:  # noqa: ANN401  (text, integer or float)
-    older, index = OLDER_NAMES.get(name, (name, None))
-    if name in row:
-        older, index = name, None
-    if older not in row or not np.size(row[older]):
-        return missing
-    return native(row[older]).ravel()[index or 0]
+def _value(row: dict[str, NDArray[Any]], name: str, missing: Any) -> Any:  # noqa: ANN401  (text, integer or float)
+    kept_as, index = (name, 0) if name in row else OLDER_NAMES.get(name, (name, 0))
+    values = row.get(kept_as, ())
+    return values[index] if len(values) else missing
 
 
 def _abundances(row: dict[str, NDArray[Any]], elements: list[str]) -> dict[str, float]:
-    x_h = native(row["X_H"]).ravel() if "X_H" in row else np.full(len(elements), np.nan)
+    x_h = row.get("X_H", np.full(len(elements), np.nan))
     if len(x_h) != len(elements):
         raise UnusableFileError(f"X_H has {len(x_h)} values, not {len(elements)}; survey.release may be another")
     return {abundance_column(element): value for element, value in zip(elements, x_h, strict=True)}

@@ -154,8 +154,7 @@ def main_rows(ids: NDArray[np.str_], snr: NDArray[np.floating], is_repeat: NDArr
         is_repeat: (N,) marked by the survey as not the star's main row.
     """
     order = np.lexsort((-snr, is_repeat, ids))
-    first = np.ones(len(ids), dtype=bool)
-    first[1:] = ids[order][1:] != ids[order][:-1]
+    first = np.unique(ids[order], return_index=True)[1]
     main = np.zeros(len(ids), dtype=bool)
     main[order[first]] = True
     return main

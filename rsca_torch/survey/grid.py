@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rsca_torch.errors import InputError
 
 __all__ = ["Grid"]
 
 
-@dataclass(frozen=True, eq=False)
 class Grid:
     """The pixels that all spectra of a survey have in common.
 
@@ -30,19 +28,16 @@ class Grid:
         ([False, True, True, True], {'green': (5001.0, 5003.0)})
     """
 
-    wavelength: NDArray[np.float64]
-    segments: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        wavelength = np.asarray(self.wavelength, dtype=np.float64)
-        if wavelength.ndim != 1 or not len(wavelength) or not (np.diff(wavelength) > 0).all():
-            raise InputError(f"wavelengths must rise from pixel to pixel, got an array of shape {wavelength.shape}")
-        segments = dict(self.segments) or {"all": (0, len(wavelength))}
-        for name, (first, end) in segments.items():
-            if not 0 <= first < end <= len(wavelength):
-                raise InputError(f"segment {name} is [first, end) of {len(wavelength)} pixels, got [{first}, {end})")
-        object.__setattr__(self, "wavelength", wavelength)
-        object.__setattr__(self, "segments", segments)
+    def __init__(self, wavelength: ArrayLike, segments: Mapping[str, tuple[int, int]] | None = None) -> None:
+        self.wavelength = np.asarray(wavelength, dtype=np.float64)
+        if self.wavelength.ndim != 1 or not len(self) or not (np.diff(self.wavelength) > 0).all():
+            raise InputError(
+                f"wavelengths must rise from pixel to pixel, got an array of shape {self.wavelength.shape}"
+            )
+        self.segments = dict(segments or {"all": (0, len(self))})
+        for name, (first, end) in self.segments.items():
+            if not 0 <= first < end <= len(self):
+                raise InputError(f"segment {name} is [first, end) of {len(self)} pixels, got [{first}, {end})")
 
     def __len__(self) -> int:
         return len(self.wavelength)

@@ -7,13 +7,12 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import Stars
@@ -23,14 +22,12 @@ from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
-from rsca_torch.survey.store_writer import Partial, require_free
+from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free
 from rsca_torch.survey.survey import Survey, choose_stars
 
 __all__ = ["censor", "ingest"]
 
 log = logging.getLogger(__name__)
-
-NO_VALID_BIN = "no valid bin"
 
 Progress = Callable[[int, int], None]  # is told how many of how many are done
 
@@ -72,9 +69,7 @@ def ingest(
     unread = sum(problem != NO_VALID_BIN for problem in partial.failed.values())
     if unread < len(stars):  # else none can be used, as will be said
         flow.record("spectrum missing or unreadable", len(stars) - unread)
-    config = survey.config()
-    told = {"survey": config, "censoring": config["censoring"], "segments": grid.edges()}
-    return _finished(stars, partial, flow, problems, told)
+    return _finished(stars, partial, flow, problems, {"survey": survey.config(), "segments": grid.edges()})
 
 
 def _ingest_and_find(
@@ -128,34 +123,35 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     with (given.path / "errors.csv").open(newline="", encoding="utf-8") as file:
         faulty = {name: [int(count) for count in counts] for name, *counts in list(csv.reader(file))[1:]}
     for first in range(partial.done, len(given), block):
-        rows = np.arange(first, min(first + block, len(given)))
+        rows = np.arange(len(given))[first : first + block]
         flux, _, error = (tensor.numpy()[:, trusted] for tensor in given.read(rows))
-        valid = censoring.valid(flux, error)
-        usable = valid.any(axis=1)
-        failed = dict.fromkeys(rows[~usable].tolist(), NO_VALID_BIN)
-        partial.append(flux[usable], error[usable], valid[usable], failed, faulty)
+        partial.append(flux, error, censoring.valid(flux, error), {}, faulty)
     flow = CutFlow("", 0)
     flow.steps = given.selection[:-1]  # the last step is taken anew
-    manifest = {"survey": given.manifest["survey"] | {"censoring": rule}, "censoring": rule}
-    manifest |= {"segments": given.manifest["segments"]}
-    return _finished(given.stars.copy(), partial, flow, list(given.problems), manifest, given.manifest["lone_members"])
+    told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
+    return _finished(given.stars.copy(), partial, flow, given.problems, told)
 
 
 def _finished(
     stars: Stars,
     partial: Partial,
     flow: CutFlow,
-    problems: list[tuple[str, str]],
-    manifest: Mapping[str, Any],
-    lone_before: Sequence[str] = (),
+    problems: Sequence[tuple[str, str]],
+    before: dict[str, Any],  # survey, segments and, where a store is its source, lone_members of the manifest
 ) -> Store:
-    """The store of the spectra that were kept."""
-    stars = _usable(stars, partial, flow, problems)
+    """The store of the spectra that were kept; the others are accounted for."""
+    failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
+    if len(failed) == len(stars):
+        partial.discard()  # or the next try would remember that nothing was there
+        raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
+    flow.record(NO_VALID_BIN, len(stars) - len(failed))
+    stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
     lone = lone_members(stars.group) if stars.has("group") else []
     if lone:
         stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
-    told = {**manifest, "lone_members": sorted([*lone_before, *lone])}
-    partial.finish(stars, flow.steps, problems, told)
+    told = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
+    told["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
+    partial.finish(stars, flow.steps, [*problems, *failed], told)
     return Store.open(partial.store)
 
 
@@ -163,8 +159,8 @@ def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, pr
     if partial.done:
         log.info("going on after %d of %d spectra", partial.done, len(stars))
     for first in range(partial.done, len(stars), block):
-        rows = range(first, min(first + block, len(stars)))
-        partial.append(*_read_block(survey, stars, rows, partial.bins))
+        rows = range(len(stars))[first : first + block]
+        _read_block(survey, stars, rows, partial)
         if progress is not None:
             progress(rows.stop, len(stars))
     log.info("%d spectra read", len(stars))
@@ -177,15 +173,11 @@ def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, pr
         )
 
 
-def _read_block(
-    survey: Survey, stars: Stars, rows: range, bins: NDArray[np.int64]
-) -> tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], dict[int, str], dict[str, tuple[int, int, int]]
-]:
-    """Flux, error and validity (n, P) of the n usable spectra among the rows, why the others are not, faulty errors."""
-    flux = np.empty((len(rows), len(bins)), dtype=np.float32)
-    error, valid, failed = np.empty_like(flux), np.zeros(flux.shape, dtype=bool), dict[int, str]()
-    faulty = dict[str, tuple[int, int, int]]()
+def _read_block(survey: Survey, stars: Stars, rows: range, partial: Partial) -> None:
+    bins = partial.bins
+    flux, error = np.zeros((2, len(rows), len(bins)), dtype=np.float32)
+    valid = np.zeros(flux.shape, dtype=bool)
+    failed, faulty = dict[int, str](), dict[str, tuple[int, int, int]]()
     for place, row in enumerate(rows):
         try:
             read = survey.reader.read(stars[row])
@@ -200,22 +192,7 @@ def _read_block(
             faulty[str(stars["FILE"][row])] = counts
         error[place, masked] = np.inf
         valid[place] = survey.censoring.valid(flux[place], error[place])
-        if not valid[place].any():
-            failed[row] = NO_VALID_BIN
-    usable = valid.any(axis=1)
-    return flux[usable], error[usable], valid[usable], failed, faulty
-
-
-def _usable(stars: Stars, partial: Partial, flow: CutFlow, problems: list[tuple[str, str]]) -> Stars:
-    """The stars whose spectra were kept; the others are accounted for."""
-    failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
-    if len(failed) == len(stars):
-        partial.discard()  # or the next try would remember that nothing was there
-        raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
-    problems += failed
-    flow.record(NO_VALID_BIN, len(stars) - len(failed))
-    kept: Stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
-    return kept
+    partial.append(flux, error, valid, failed, faulty)
 
 
 def _fingerprint(survey: Survey, stars: Stars) -> str:

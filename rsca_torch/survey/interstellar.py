@@ -25,8 +25,7 @@ __all__ = ["Feature", "FoundCensoring", "InterstellarFinder", "Residuals", "Side
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """The stars on one side of a cut.
 
     Attributes:

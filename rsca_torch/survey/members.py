@@ -6,8 +6,8 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -22,8 +22,7 @@ __all__ = ["Memberships", "lone_members", "read_memberships"]
 GROUP = "CLUSTER"
 
 
-@dataclass(frozen=True)
-class Memberships:
+class Memberships(NamedTuple):
     """Who belongs where.
 
     Attributes:

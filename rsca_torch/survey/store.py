@@ -131,7 +131,6 @@ class Store:
                 raise InputError(f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}: {cure}")
             for name in FILES:
                 _check_size(path / name, manifest["files"][name]["bytes"])
-            for name in FILES:
                 if name not in ARRAYS and digest(path / name) != manifest["files"][name]["sha256"]:
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
             return cls(path, manifest)
@@ -168,13 +167,7 @@ class Store:
         """
         chosen = np.arange(len(self))[slice(None) if rows is None else rows]
         flux, valid, sigma = self.read(chosen)
-        return Spectra(
-            flux=flux,
-            sigma=sigma,
-            valid=valid,
-            wavelength=torch.from_numpy(self.wavelength),
-            stars=self.stars[chosen],
-        )
+        return Spectra(flux, valid, sigma, torch.from_numpy(self.wavelength), self.stars[chosen])
 
     def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """(flux, valid, sigma) of the given rows, each (n, P); flux and sigma float32, as stored."""

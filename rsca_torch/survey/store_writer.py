@@ -18,9 +18,10 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
 
-__all__ = ["Partial", "require_free"]
+__all__ = ["NO_VALID_BIN", "Partial", "require_free"]
 
 FLOAT = np.dtype("<f4")
+NO_VALID_BIN = "no valid bin"
 
 
 def require_free(store: Path) -> None:
@@ -100,35 +101,36 @@ class Partial:
 
     def append(
         self,
-        flux: NDArray[np.float32],  # (n, P)
-        error: NDArray[np.float32],  # (n, P)
-        valid: NDArray[np.bool_],  # (n, P)
+        flux: NDArray[np.float32],
+        error: NDArray[np.float32],
+        valid: NDArray[np.bool_],
         failed: Mapping[int, str],
         errors: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        """Add the next block: the n usable spectra of its stars, why the others are not, and faulty errors, if any."""
+        """Add the next block of n stars; those without a valid bin are left out.
+
+        Args:
+            flux: (n, P) as it will be stored.
+            error: (n, P) likewise.
+            valid: (n, P) which measurements are used.
+            failed: number of a star -> why it cannot be used, where the reason is not that no bin is valid.
+            errors: file -> as in the attribute.
+        """
+        usable = valid.any(axis=1)
+        unusable = (self.done + np.flatnonzero(~usable)).tolist()
         start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
-        for name, block in (("flux", flux), ("error", error)):
+        for name, block in (("flux", flux[usable]), ("error", error[usable])):
             with (self.path / f"{name}.raw").open("r+b") as file:
                 file.seek(start)
                 file.write(block.astype(FLOAT).tobytes())
                 _flush(file)
-        self.done += len(flux) + len(failed)
-        self.failed.update(failed)
+        self.done += len(flux)
+        self.failed.update({star: failed.get(star, NO_VALID_BIN) for star in unusable})
         self.errors.update(errors or {})
         self.seen |= valid.any(axis=0)
         self.n_valid += int(valid.sum())
-        _write_json(
-            self._journal,
-            {
-                "fingerprint": self.fingerprint,
-                "done": self.done,
-                "failed": self.failed,
-                "errors": self.errors,
-                "n_valid": self.n_valid,
-                "seen": np.packbits(self.seen).tobytes().hex(),
-            },
-        )
+        state = {name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid")}
+        _write_json(self._journal, {**state, "seen": np.packbits(self.seen).tobytes().hex()})
 
     def finish(
         self,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import ROLES, Stars
@@ -138,12 +137,12 @@ def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]
     listing = reader.list_stars(list(dict.fromkeys([roles["id"], *(cut.column for cut in survey.cuts)])))
     memberships = survey.memberships()
     if listing.catalogue and survey.members is not None:
-        _require_some(memberships, _with_id(listing.stars, roles), survey.members, listing.catalogue)
+        _require_some(memberships, Stars.of(listing.stars, id=roles["id"]), survey.members, listing.catalogue)
     flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
     if listing.unusable:
         flow.record(listing.unusable, len(listing.stars))
     kept = select(listing.stars, survey.cuts, flow)
-    stars = _with_id(reader.describe(listing.stars[kept], kept, list(roles.values())), roles)
+    stars = Stars.of(reader.describe(listing.stars[kept], kept, list(roles.values())), id=roles["id"])
     if survey.members is not None:
         stars[roles["group"]] = memberships.of(stars.id)
     stars = stars.playing(roles)
@@ -160,10 +159,6 @@ def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]
     return stars, flow, list(listing.problems)
 
 
-def _with_id(table: Table, roles: Mapping[str, str]) -> Stars:
-    return Stars(table).playing({"id": roles["id"]})
-
-
 def _require_some(memberships: Memberships, stars: Stars, members: str, catalogue: str) -> None:
     """Refuse a list that names no star of the catalogue."""
     ids = {*memberships.cluster, *memberships.ambiguous}
@@ -177,16 +172,13 @@ def _require_some(memberships: Memberships, stars: Stars, members: str, catalogu
 
 def _one_row_a_star(stars: Stars, reader: Reader, members_stay: bool) -> Stars:
     """Keep each star's main row; with ``members_stay`` a member's other rows too, as field stars of other names."""
-
-    def main(stars: Stars) -> Any:  # noqa: ANN401  (a mask)
-        snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
-        return main_rows(stars.id, snr, reader.is_repeat(stars))
-
-    stays = members_stay and stars.has("group")
-    stars = stars[main(stars) | (stars.group != "")] if stays else stars[main(stars)]
-    if not stays:
-        return stars
-    other = ~main(stars)
+    snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
+    main = main_rows(stars.id, snr, reader.is_repeat(stars))
+    if not (members_stay and stars.has("group")):
+        main_only: Stars = stars[main]
+        return main_only
+    kept = main | (stars.group != "")
+    stars, other = stars[kept], ~main[kept]
     ids, seen = stars.id.tolist(), dict[str, int]()
     stars[REPEAT_OF] = np.where(other, stars.id, "")
     for row in np.flatnonzero(other):

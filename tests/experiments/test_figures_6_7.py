@@ -224,7 +224,7 @@ def test_what_was_interrupted_goes_on(found, monkeypatch, capfd):
         assert not Path("again").exists()
     assert "15272.42" in capfd.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr("rsca_torch.survey.apogee_catalogue.read_spectrum", count)
+        patch.setattr("rsca_torch.survey.apogee.read_spectrum", count)
         assert main(once) == 0
     assert reads == []
     assert Store.open("again").checksum == found.checksum

@@ -21,7 +21,7 @@ from mini_archive import (
     write_spectrum,
 )
 
-import rsca_torch.survey.apogee_catalogue as catalogue_module
+import rsca_torch.survey.apogee as apogee_module
 from rsca_torch.errors import InputError
 from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.cuts import Cut
@@ -222,7 +222,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
     write_faulty(mini_survey.root)
     (mini_survey.root / SPECTRUM.format(**star(2))).unlink()
     whole = ingest(mini_survey, tmp_path / "whole" / "store", block=4)
-    read, original = [], catalogue_module.read_spectrum
+    read, original = [], apogee_module.read_spectrum
 
     def stops(path):
         if len(read) == stop_at:
@@ -231,7 +231,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
         return original(path)
 
     store = tmp_path / "again" / "store"
-    monkeypatch.setattr(catalogue_module, "read_spectrum", stops)
+    monkeypatch.setattr(apogee_module, "read_spectrum", stops)
     with pytest.raises(KeyboardInterrupt):
         ingest(mini_survey, store, block=4)
     assert not store.exists()
@@ -241,7 +241,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
         with raw.open("ab") as file:
             file.write(b"half a block")
     finished, read = read[: stop_at // 4 * 4], []
-    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda path: read.append(path) or original(path))
+    monkeypatch.setattr(apogee_module, "read_spectrum", lambda path: read.append(path) or original(path))
     ingest(mini_survey, store, block=4)
     assert len(read) == 12 - len(finished)
     assert not set(read) & set(finished)
@@ -256,7 +256,7 @@ def test_interrupted_in_the_last_step(mini_survey, tmp_path, monkeypatch):
         ingest(mini_survey, tmp_path / "store")
     assert not (tmp_path / "store").exists()
     monkeypatch.undo()
-    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda _: 1 / 0)  # nothing is read again
+    monkeypatch.setattr(apogee_module, "read_spectrum", lambda _: 1 / 0)  # nothing is read again
     assert content(ingest(mini_survey, tmp_path / "store").path) == content(whole.path)
 
 
@@ -266,7 +266,7 @@ def test_block_size_does_not_matter(mini_survey, tmp_path):
 
 
 def test_partial_of_another_run_is_refused(archive, mini_survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue_module, "read_spectrum", lambda _: (np.ones(8575), np.ones(8575) / 100))
+    monkeypatch.setattr(apogee_module, "read_spectrum", lambda _: (np.ones(8575), np.ones(8575) / 100))
     monkeypatch.setattr("rsca_torch.survey.store_writer.Partial.finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest(mini_survey, tmp_path / "store")

@@ -24,6 +24,7 @@ from rsca_torch.survey.simulated.tables import CLUSTERS, LINES, SKY_LINES, SPECI
 
 CONF = Path(__file__).parents[2] / "conf"
 DR16 = RELEASES["dr16"]
+OCCAM = "dr16/apogee/vac/apogee-occam/occam_{}-DR16.fits"
 IN_CHIP = np.r_[tuple(slice(*chip) for chip in CHIPS.values())]
 SMALL = SimulatedSurvey(n_field=40)
 
@@ -123,19 +124,18 @@ def test_the_same_seed_gives_the_same_bytes(root, tmp_path):
     first = digest(root)
     assert first == digest(tmp_path / "again")
     other = digest(tmp_path / "other")
-    assert [name for name, content in first.items() if other.get(name) == content] == [
-        DR16.clusters
-    ]  # published figures
+    same = [name for name, content in first.items() if other.get(name) == content]
+    assert same == [OCCAM.format("cluster")]  # published figures
 
 
 def test_a_place_that_holds_something_is_refused(root, tmp_path):
     with pytest.raises(InputError, match="holds something already"):
         SMALL.write(root, seed=1)
-    (tmp_path / "sas.partial").mkdir()
-    (tmp_path / "sas.partial" / "mine.txt").touch()
-    with pytest.raises(InputError, match="in the way"):
-        SMALL.write(tmp_path / "sas", seed=1)
-    assert (tmp_path / "sas.partial" / "mine.txt").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="holds something already"):
+        SMALL.write(tmp_path / "file", seed=1)
+    with pytest.raises(InputError, match=r"cannot be written \(.*\); choose another place"):
+        SMALL.write(tmp_path / "file" / "sas", seed=1)
 
 
 def test_an_interrupted_survey_does_not_look_complete(tmp_path, monkeypatch):
@@ -148,11 +148,11 @@ def test_an_interrupted_survey_does_not_look_complete(tmp_path, monkeypatch):
     monkeypatch.setattr(Detector, "expose", stop)
     with pytest.raises(StopError):
         SMALL.write(tmp_path / "sas", seed=1)
-    assert not (tmp_path / "sas").exists()
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     SMALL.write(tmp_path / "sas", seed=1)
     assert (tmp_path / "sas" / "truth.fits").exists()
-    assert not (tmp_path / "sas.partial").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "sas"]
 
 
 # --- spectra as files ----------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_further_plates_of_a_cluster_change_its_nights_and_nothing_else():
 
 
 def test_the_short_catalogue_lacks_the_wide_columns(root, catalogue):
-    with fits.open(root / DR16.lite) as hdus:
+    with fits.open(root / DR16.folder / "allStarLite-r12-l33.fits") as hdus:
         assert len(hdus) == 2
         short = set(hdus[1].columns.names)
     assert not {"VISITS", "PARAM", "LOCATION_ID", "FILE"} & short
@@ -319,10 +319,10 @@ def test_the_short_catalogue_lacks_the_wide_columns(root, catalogue):
 
 
 def test_memberships_are_padded_with_nul_and_come_in_steps(root, truth):
-    with fits.open(root / DR16.members) as hdus:
+    with fits.open(root / OCCAM.format("member")) as hdus:
         header, members, start = hdus[1].header, Table(hdus[1].data), hdus[1].fileinfo()["datLoc"]
     assert header["NAXIS1"] == 151
-    raw = (root / DR16.members).read_bytes()[start : start + 13]
+    raw = (root / OCCAM.format("member")).read_bytes()[start : start + 13]
     assert raw.endswith(b"\0")
     assert b" \0" not in raw
     probability = members["CG_PROB"]
@@ -337,7 +337,7 @@ def test_memberships_are_padded_with_nul_and_come_in_steps(root, truth):
 
 
 def test_the_cluster_file_writes_underscores(root):
-    with fits.open(root / DR16.clusters) as hdus:
+    with fits.open(root / OCCAM.format("cluster")) as hdus:
         assert hdus[1].header["NAXIS1"] == 461
         names = set(hdus[1].data["NAME"])
         assert np.isnan(hdus[1].data["PMRA"]).all()

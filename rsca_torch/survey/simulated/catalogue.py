@@ -59,31 +59,30 @@ class Pipeline:
         """
         n, role = len(stars), np.asarray(stars["ROLE"])
         worse = np.sqrt(150 / np.clip(stars["SNR"], 30, 300))
-        measured = Table({"TEFF": stars["TEFF"] + self.teff_error * worse * rng.standard_normal(n)})
-        measured["LOGG"] = stars["LOGG"] + self.log_g_error * worse * rng.standard_normal(n)
-        kept = np.isin(role, [*MUST_PASS, "duplicate"])
-        measured["TEFF"][kept] = np.clip(measured["TEFF"][kept], 4005, 4995)
-        measured["LOGG"][kept] = np.clip(measured["LOGG"][kept], 1.51, 2.99)
-        x_h, error = self._abundances(stars, worse, rng)
-        gone = rng.random(x_h.shape) < np.asarray(SPECIES["missing"])
+        measured = Table()
+        kept, failed = np.isin(role, [*MUST_PASS, "duplicate"]), role == "failed"
+        for name, error, low, high in (("TEFF", self.teff_error, 4005, 4995), ("LOGG", self.log_g_error, 1.51, 2.99)):
+            measured[name] = stars[name] + error * worse * rng.standard_normal(n)
+            measured[name][kept] = np.clip(measured[name][kept], low, high)
+            measured[name][failed] = release.missing
+        x_h, x_h_error = self._abundances(stars, worse, rng)
+        gone = rng.random(x_h.shape) < SPECIES["missing"]
         gone[np.asarray(stars["VHELIO"]) > self.cerium_velocity, ELEMENT_INDEX["Ce"]] = True
         unmeasured = np.flatnonzero(role == "unmeasured")
         gone[unmeasured, ELEMENT_INDEX["S"] + np.arange(len(unmeasured)) % 8] = True
-        gone[role == "failed"] = True
-        x_h[gone], error[gone] = release.missing, release.missing_error
+        gone[failed] = True
+        x_h[gone], x_h_error[gone] = release.missing, release.missing_error
         extra = np.full((n, len(release.elements) - len(SPECIES)), release.missing)
         measured["X_H"] = np.concatenate([x_h, extra], axis=1)
-        measured["X_H_ERR"] = np.concatenate([error, extra], axis=1)
-        for name in ("TEFF", "LOGG"):
-            measured[name][role == "failed"] = release.missing
+        measured["X_H_ERR"] = np.concatenate([x_h_error, extra], axis=1)
         measured["AK_TARG"] = np.where(role == "no_extinction", release.missing, stars["AK"])
         measured["ASPCAPFLAG"] = _flags(role).astype(release.flag)
         return measured
 
     def _abundances(self, stars: Table, worse: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        error = np.asarray(SPECIES["error"]) * worse[:, None]
-        trend = ((stars["TEFF"] - 4600) / 500)[:, None] * np.asarray(SPECIES["trend_teff"])
-        trend = trend + (stars["LOGG"] - 2.4)[:, None] * np.asarray(SPECIES["trend_logg"])
+        error = SPECIES["error"] * worse[:, None]
+        trend = np.asarray((stars["TEFF"] - 4600) / 500)[:, None] * SPECIES["trend_teff"]
+        trend = trend + np.asarray(stars["LOGG"] - 2.4)[:, None] * SPECIES["trend_logg"]
         measured = np.asarray(stars["PRESENT_X_H"] + self.trends * trend + error * rng.standard_normal(error.shape))
         return measured, error
 
@@ -102,16 +101,19 @@ def text(values: Any, width: int) -> Array:  # noqa: ANN401  (any sequence of te
     return np.char.ljust(np.asarray(values, dtype=str), width).astype(f"S{width}")
 
 
+def _constant(n: int, **values: float) -> Columns:
+    """Columns that are the same for all."""
+    return {name: np.full(n, value, np.float32) for name, value in values.items()}
+
+
 def all_star(stars: Table, measured: Table, release: Release) -> Columns:
     """The columns of allStar, in order; names and dtypes as the release has them."""
-    columns = _identity(stars, measured, release)
-    columns |= _observation(stars)
+    columns = _identity(stars, measured, release) | _observation(stars)
     columns |= _parameters(stars, measured, release)
     columns |= _elements(measured, release)
     columns |= _visits(stars, release)
-    n = len(stars)
-    columns["GAIA_SOURCE_ID"] = np.arange(n, dtype=np.int64) + 10**15
-    columns["GAIA_PARALLAX"] = np.full(n, -9999.0)
+    columns["GAIA_SOURCE_ID"] = np.arange(len(stars), dtype=np.int64) + 10**15
+    columns["GAIA_PARALLAX"] = np.full(len(stars), -9999.0)
     columns["TEFF_SPEC"], columns["LOGG_SPEC"] = columns["FPARAM"][:, 0], columns["FPARAM"][:, 1]
     return columns
 
@@ -121,13 +123,9 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
     kind = np.where(telescope == "lco25m", "as", "ap")
     version = "r12" if release.name == "dr16" else "dr17"
     phase = ".s" if release.name == "dr16" else ""  # the survey proper, not its commissioning
-    location = np.asarray(stars["LOCATION_ID"]).astype(str)
-    between = [f".{code}." for code in location] if release.name == "dr16" else ["."] * len(stars)
+    between = [f".{code}." if release.name == "dr16" else "." for code in stars["LOCATION_ID"]]
     full = [f"apogee.{t}{phase}.stars.{f}.{s}" for t, f, s in zip(telescope, field, star, strict=True)]
     target = [f"{t}{b}{f}.{s}" for t, b, f, s in zip(telescope, between, field, star, strict=True)]
-    magnitude = {
-        name: np.full(len(stars), value, np.float32) for name, value in {"J": 12.1, "H": 11.4, "K": 11.2}.items()
-    }
     return {
         "APSTAR_ID": text(full, 64),
         "TARGET_ID": text(target, 64),
@@ -137,7 +135,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
         "TELESCOPE": text(telescope, 8),
         "LOCATION_ID": np.asarray(stars["LOCATION_ID"], np.int32),
         "FIELD": text(field, 16),
-        **magnitude,
+        **_constant(len(stars), J=12.1, H=11.4, K=11.2),
         **{name: np.asarray(stars[name], np.float64) for name in ("RA", "DEC", "GLON", "GLAT")},
         "AK_TARG": np.asarray(measured["AK_TARG"], np.float32),
         "AK_TARG_METHOD": text(np.where(stars["ROLE"] == "no_extinction", "none", "RJCE_WISE_ALLSKY"), 16),
@@ -148,6 +146,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
 
 def _observation(stars: Table) -> Columns:
     n, role = len(stars), np.asarray(stars["ROLE"])
+    persists = np.mean(stars["FIBER"], axis=1) > 200
     extra = np.where(role == "duplicate", 1 << 4, 0) | np.where(role == "one_metre", 1 << 3, 0)
     return {
         "APOGEE_TARGET1": np.full(n, -2147352576, np.int32),  # bit 31 is set in real files too
@@ -157,38 +156,33 @@ def _observation(stars: Table) -> Columns:
         "NVISITS": np.asarray(stars["NVISITS"], np.int16),
         "SNR": np.asarray(stars["SNR"], np.float32),
         "SNREV": np.asarray(stars["SNR"], np.float32),
-        "STARFLAG": np.where(np.mean(stars["FIBER"], axis=1) > 200, 1 << 9, 0).astype(np.int32),
-        "STARFLAGS": text(np.where(np.mean(stars["FIBER"], axis=1) > 200, "PERSIST_HIGH", ""), 132),
+        "STARFLAG": np.where(persists, 1 << 9, 0).astype(np.int32),
+        "STARFLAGS": text(np.where(persists, "PERSIST_HIGH", ""), 132),
         "ANDFLAG": np.zeros(n, np.int32),
         "ANDFLAGS": text(np.full(n, ""), 132),
         "VHELIO_AVG": np.asarray(stars["VHELIO"], np.float32),
-        "VSCATTER": np.full(n, 0.1, np.float32),
-        "VERR": np.full(n, 0.02, np.float32),
+        **_constant(n, VSCATTER=0.1, VERR=0.02),
         "EXTRATARG": extra.astype(np.int32),
     }
 
 
 def _parameters(stars: Table, measured: Table, release: Release) -> Columns:
     n = len(stars)
-    missing = np.full(n, release.missing)
     iron = np.asarray(measured["X_H"])[:, ELEMENT_INDEX["Fe"]]
     alpha = np.where(np.asarray(stars["ROLE"]) == "failed", release.missing, stars["ALPHA_M"])
-    vector = np.stack([measured["TEFF"], measured["LOGG"], *[missing] * 7], axis=1).astype(np.float32)
-    vector[:, 3], vector[:, 6] = iron, alpha
+    short = {"TEFF": measured["TEFF"], "LOGG": measured["LOGG"], "M_H": iron, "ALPHA_M": alpha}
+    vector = np.full((n, 9), release.missing, np.float32)
+    vector[:, [0, 1, 3, 6]] = np.stack(list(short.values()), axis=1)
     covariance = np.full((n, 9, 9), release.missing_error, np.float32)
-    short = {"TEFF": vector[:, 0], "LOGG": vector[:, 1], "M_H": vector[:, 3], "ALPHA_M": vector[:, 6]}
     dr16 = release.name == "dr16"
     return {
         "PARAM": vector,
         "FPARAM": vector,
         "PARAM_COV": covariance,
         "FPARAM_COV": covariance,
-        **short,
-        **{f"{name}_ERR": np.full(n, release.missing_error, np.float32) for name in short},
-        "VMICRO": np.full(n, 1.5, np.float32),
-        "VMACRO": np.full(n, 4.0, np.float32),
-        "VSINI": missing.astype(np.float32),
-        "ASPCAP_CHI2": np.full(n, 2.0, np.float32),
+        **{name: np.asarray(values, np.float32) for name, values in short.items()},
+        **_constant(n, **{f"{name}_ERR": release.missing_error for name in short}),
+        **_constant(n, VMICRO=1.5, VMACRO=4.0, VSINI=release.missing, ASPCAP_CHI2=2.0),
         "ASPCAP_CLASS" if dr16 else "ASPCAP_GRID": text(np.full(n, "GKg_b"), 8),
         "ASPCAPFLAG": np.asarray(measured["ASPCAPFLAG"]),
         "ASPCAPFLAGS": text(np.where(np.asarray(measured["ASPCAPFLAG"]) != 0, "STAR_BAD", ""), 111),
@@ -215,8 +209,7 @@ def _elements(measured: Table, release: Release) -> Columns:
     }
     named = [name for name in release.elements if release.name == "dr16" or name not in {"Ge", "Rb", "Nd", "C13"}]
     for name in named:
-        of, tag = release.elements.index(name), f"{name.upper()}_{'H' if name == 'Fe' else 'FE'}"
-        tag = "FE_H" if name == "Fe" else tag
+        of, tag = release.elements.index(name), "FE_H" if name == "Fe" else f"{name.upper()}_FE"
         columns[tag] = (x_h if name == "Fe" else x_m)[:, of]
         columns[f"{tag}_ERR"] = error[:, of]
         columns[f"{tag}_FLAG"] = columns["ELEMFLAG"][:, of]
@@ -224,10 +217,9 @@ def _elements(measured: Table, release: Release) -> Columns:
 
 
 def _visits(stars: Table, release: Release) -> Columns:
-    n = len(stars)
     places = 50 if release.name == "dr16" else 100
     # DR17 fills with 2**31 and writes it into an int32: it comes out negative.
-    key = np.full((n, places), -1 if release.name == "dr16" else -(2**31), np.int32)
+    key = np.full((len(stars), places), -1 if release.name == "dr16" else -(2**31), np.int32)
     made = np.arange(places) < np.asarray(stars["NVISITS"])[:, None]
     key[made] = np.arange(made.sum())
     columns = {"ALL_VISIT_PK": key, "VISIT_PK": key}

@@ -21,18 +21,13 @@ _CARBON = [ELEMENT_INDEX["C"], ELEMENT_INDEX["CI"]]
 _NITROGEN = ELEMENT_INDEX["N"]
 
 
-def birth(
-    fe_h: Array,  # (N,)
-    alpha_m: Array,  # (N,)
-    age: Array,  # (N,)
-    rng: np.random.Generator,
-) -> Array:
+def birth(fe_h: Array, alpha_m: Array, age: Array, rng: np.random.Generator) -> Array:
     """Draw the composition at birth: a few dimensions that elements share, and a little of their own.
 
     Args:
-        fe_h: [Fe/H], dex.
-        alpha_m: [alpha/M], dex.
-        age: Gyr.
+        fe_h: (N,) [Fe/H], dex.
+        alpha_m: (N,) [alpha/M], dex.
+        age: (N,) Gyr.
         rng: source of the draws.
 
     Returns:
@@ -42,36 +37,28 @@ def birth(
     own = rng.standard_normal((len(fe_h), len(SPECIES)))[:, ELEMENT_OF]
     return np.asarray(
         expected(fe_h, alpha_m)
-        + (age[:, None] - 5) * _column("age_slope")
-        + shared * _column("odd_z")
-        + own * _column("individual")
+        + (age[:, None] - 5) * SPECIES["age_slope"]
+        + shared * SPECIES["odd_z"]
+        + own * SPECIES["individual"]
     )
 
 
-def expected(
-    fe_h: Array,  # (N,)
-    alpha_m: Array,  # (N,)
-) -> Array:
-    """(N, 26) [X/H] that go with [Fe/H] and [alpha/M] in the mean of the Galaxy's disc, dex."""
-    return np.asarray(fe_h[:, None] * (1 + _column("fe_slope")) + alpha_m[:, None] * _column("alpha"))
+def expected(fe_h: Array, alpha_m: Array) -> Array:
+    """(N, 26) [X/H] that go with [Fe/H] and [alpha/M], (N,) each, in the mean of the Galaxy's disc, dex."""
+    return np.asarray(fe_h[:, None] * (1 + SPECIES["fe_slope"]) + alpha_m[:, None] * SPECIES["alpha"])
 
 
-def present(
-    at_birth: Array,  # (N, 26)
-    log_g: Array,  # (N,)
-    mass: Array,  # (N,)
-    clump: NDArray[np.bool_],  # (N,)
-) -> Array:
+def present(at_birth: Array, log_g: Array, mass: Array | float, clump: NDArray[np.bool_] | bool) -> Array:
     """Mix the products of hydrogen burning into the atmosphere.
 
     The first dredge-up goes deeper in heavier stars; light, metal-poor stars mix once more above the bump of the giant
     branch (log g about 2.4), and clump stars have passed it. So carbon and nitrogen tell mass and evolution, not birth.
 
     Args:
-        at_birth: [X/H] at birth, dex.
-        log_g: surface gravity, dex.
-        mass: solar masses.
-        clump: whether the star burns helium in the red clump.
+        at_birth: (N, 26) [X/H] at birth, dex.
+        log_g: (N,) surface gravity, dex.
+        mass: (N,) solar masses; or one for all.
+        clump: (N,) whether the star burns helium in the red clump; or one for all.
 
     Returns:
         (N, 26) [X/H] now, dex.
@@ -84,7 +71,3 @@ def present(
     now[:, _CARBON] -= (0.04 + 0.5 * first + 0.6 * extra)[:, None]
     now[:, _NITROGEN] += 0.10 + 1.1 * first + extra
     return now
-
-
-def _column(name: str) -> Array:
-    return np.asarray(SPECIES[name], dtype=np.float64)

@@ -8,14 +8,12 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from rsca_torch.survey.apogee import CHIPS, N_PIXELS
+from rsca_torch.survey.apogee import CHIPS, GRID, N_PIXELS
 from rsca_torch.survey.simulated.release import Release
-from rsca_torch.survey.simulated.spectra import LIGHT, bin_at, imprint, velocity
+from rsca_torch.survey.simulated.spectra import LIGHT, Flux, bin_at, imprint, velocity
 from rsca_torch.survey.simulated.tables import SKY_LINES
 
-__all__ = ["Detector", "on_chips"]
-
-Flux = NDArray[np.float32]
+__all__ = ["Detector"]
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,11 @@ class Detector:
     cosmic_height: float = 0.15
     trusted: float = 0.001
 
-    def expose(
-        self,
-        flux: Flux,  # (n, 8575)
-        stars: Table,
-        release: Release,
-        rng: np.random.Generator,
-    ) -> tuple[Flux, Flux]:
+    def expose(self, flux: Flux, stars: Table, release: Release, rng: np.random.Generator) -> tuple[Flux, Flux]:
         """Add noise and censor.
 
         Args:
-            flux: noise-free, continuum 1.
+            flux: (n, 8575) noise-free, continuum 1.
             stars: n observations, with SNR, VHELIO, BC and NVISITS.
             release: what stands in a bad bin, and how sky lines are marked.
             rng: source of every draw.
@@ -63,31 +55,32 @@ class Detector:
         Returns:
             flux and quoted error as the release's files hold them, each (n, 8575).
         """
-        sigma = (on_chips(self.noise) / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
+        noise = np.zeros(N_PIXELS)
+        for value, chip in zip(self.noise, CHIPS.values(), strict=True):
+            noise[slice(*chip)] = value
+        sigma = (noise / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
         sky = self._sky(stars, rng)
         observed = flux + np.hypot(sigma, self.sky_residual * sky) * rng.standard_normal(flux.shape, dtype=np.float32)
         self._add_cosmic_rays(observed, rng)
         error = np.maximum(sigma, np.float32(self.floor)) * release.sky_error(sky)
         bad = self._bad_runs(len(stars), rng) | (observed < self.trusted) | (observed > release.highest_flux)
         observed[bad], error[bad] = release.bad_flux, release.bad_error
-        gap = on_chips((1, 1, 1)) == 0
+        gap = ~GRID.usable()
         observed[:, gap] = error[:, gap] = 0
         return observed, error
 
     def _sky(self, stars: Table, rng: np.random.Generator) -> Flux:
         """(n, 8575) 1 at the peak of a marked sky line, 0 where there is none; it stays put while the star moves."""
-        lines, half_at = np.asarray(SKY_LINES["wavelength"]), np.asarray(SKY_LINES["half_at"])
-        ratio = np.asarray(stars["SNR"])[:, None] / half_at
+        ratio = np.asarray(stars["SNR"])[:, None] / SKY_LINES["half_at"]
         marked = rng.random(ratio.shape) < 1 / (1 + ratio**self.sky_fade)
         sky = np.zeros((len(stars), N_PIXELS), dtype=np.float32)
         for visit in velocity(stars).T:
-            centre = bin_at(lines / (1 + visit[:, None] / LIGHT))
+            centre = bin_at(SKY_LINES["wavelength"] / (1 + visit[:, None] / LIGHT))
             imprint(sky, centre, marked.astype(float), self.sky_width, self.sky_reach, strongest=True)
         return sky
 
     def _bad_runs(self, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        count = rng.poisson(self.bad_runs, n)
-        row = np.repeat(np.arange(n), count)
+        row = np.repeat(np.arange(n), rng.poisson(self.bad_runs, n))
         start = rng.integers(0, N_PIXELS, len(row))
         end = np.minimum(start + rng.geometric(1 / self.bad_length, len(row)), N_PIXELS)
         edges = np.zeros((n, N_PIXELS + 1), dtype=np.int32)
@@ -96,15 +89,6 @@ class Detector:
         return np.asarray(edges.cumsum(axis=1)[:, :-1] > 0)
 
     def _add_cosmic_rays(self, flux: Flux, rng: np.random.Generator) -> None:
-        count = rng.poisson(self.cosmic_rays, len(flux))
-        row = np.repeat(np.arange(len(flux)), count)
+        row = np.repeat(np.arange(len(flux)), rng.poisson(self.cosmic_rays, len(flux)))
         height = 0.05 + rng.exponential(self.cosmic_height, len(row))
         np.add.at(flux, (row, rng.integers(0, N_PIXELS, len(row))), height.astype(np.float32))
-
-
-def on_chips(values: tuple[float, float, float]) -> NDArray[np.float64]:
-    """(8575,) one value a chip, 0 in the gaps."""
-    row = np.zeros(N_PIXELS)
-    for value, chip in zip(values, CHIPS.values(), strict=True):
-        row[slice(*chip)] = value
-    return row

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from rsca_torch.survey.simulated import fits_bytes as fits
 from rsca_torch.survey.simulated.catalogue import NOT_IN_LITE, Columns, text
 from rsca_torch.survey.simulated.release import Release
-from rsca_torch.survey.simulated.spectra import LOG_START
+from rsca_torch.survey.simulated.spectra import LOG_START, Flux
 from rsca_torch.survey.simulated.tables import CLUSTERS
 
-__all__ = ["FAULTS", "damage", "spectrum_file", "spectrum_path", "write_catalogue", "write_memberships"]
+__all__ = ["FAULTS", "write_catalogue", "write_memberships", "write_spectrum"]
 
-Flux = NDArray[np.floating[Any]]
+Candidate = tuple[np.integer[Any], str, float]  # place among the stars, cluster, probability of belonging to it
 
 #: What damage can do to a file; one star of each.
 FAULTS = ("truncated", "web_page", "missing", "all_zero", "wrong_grid", "long_id")
@@ -31,86 +30,68 @@ _NOT_IN_HDU4 = ("_FE", "_FE_ERR", "_FE_FLAG", "FE_H", "FE_H_ERR", "FE_H_FLAG")
 _FITTED = ("FIELD", "TARGFLAGS", "VISITS", "ALL_VISITS", "STARFLAGS", "ANDFLAGS", "ASPCAPFLAGS")
 
 
-def spectrum_path(release: Release, star: Any) -> str:  # noqa: ANN401  (a row of an untyped table)
-    """Where a star's spectrum lies below the root."""
-    return release.spectrum.format(**{name: star[name] for name in ("TELESCOPE", "FIELD", "APOGEE_ID")})
-
-
-def spectrum_file(
-    spectrum: Flux,  # (3, 8575)
-    columns: Columns,
-    row: int,
-    release: Release,
-    log_start: float = LOG_START,
-) -> bytes:
-    """An aspcapStar file: header, flux, error, best fit, the star's row of the catalogue.
+def write_spectrum(path: Path, spectrum: Flux, columns: Columns, row: int, release: Release, fault: str) -> None:
+    """Write an aspcapStar file: header, flux, error, best fit, the star's row of the catalogue.
 
     Args:
-        spectrum: flux, quoted error and the pipeline's best fit.
+        path: of a good file.
+        spectrum: (3, 8575) flux, quoted error and the pipeline's best fit.
         columns: the catalogue.
         row: the star's place in it.
         release: dtypes and headers.
-        log_start: log10 of the first pixel's wavelength (Angstrom).
+        fault: of `FAULTS`, what is wrong with what comes to lie on the disk; '' for nothing.
     """
+    if fault == "missing":
+        return
+    if fault == "all_zero":
+        spectrum = np.zeros_like(spectrum)
+    log_start = LOG_START + 0.001 if fault == "wrong_grid" else LOG_START
     cards = _dr16_cards(columns, row) if release.name == "dr16" else [fits.card("VERSION", "dr17")]
     images = [fits.image(values.astype(release.image), log_start) for values in spectrum]
-    return b"".join([fits.primary(cards), *images, fits.table(_row(columns, row))])
-
-
-def damage(content: bytes, fault: str, path: Path) -> tuple[bytes | None, Path]:
-    """What is on the disk instead of a good file: its bytes (None: no file) and its name."""
+    content = b"".join([fits.primary(cards), *images, fits.table(_row(columns, row))])
     if fault == "truncated":
-        return content[: len(content) // 3], path
+        content = content[: len(content) // 3]
     if fault == "web_page":
-        return _WEB_PAGE, path
-    if fault == "missing":
-        return None, path
+        content = _WEB_PAGE
     if fault == "long_id":  # the catalogue cuts the id to 18 characters, the file's name does not
-        return content, path.with_name(f"{path.stem}1.fits")
-    return content, path
+        path = path.with_name(f"{path.stem}1.fits")
+    path.write_bytes(content)
 
 
 def write_catalogue(root: Path, columns: Columns, release: Release) -> None:
     """Write allStar (with the index of right ascension and the names of the elements) and its short twin."""
     version = fits.primary([f"COMMENT APOGEE_VER:{release.name}".ljust(80)], bitpix=8)
     index = np.searchsorted(columns["RA"], np.arange(360)).astype(release.flag)
-    keys = _structured({name: value[None] for name, value in _keys(release).items()})
-    content = version + fits.table(_structured(columns)) + fits.image(index) + fits.table(keys)
+    keys = {name: value[None] for name, value in _keys(release).items()}
+    content = version + fits.table(columns) + fits.image(index) + fits.table(keys)
     _write(root / release.catalogue, content)
     short = {name: values for name, values in columns.items() if name not in NOT_IN_LITE}
-    _write(root / release.lite, version + fits.table(_structured(short)))
+    _write(root / release.catalogue.replace("allStar-", "allStarLite-"), version + fits.table(short))
 
 
 def write_memberships(root: Path, stars: Table, measured: Table, release: Release, rng: np.random.Generator) -> None:
     """Write the two OCCAM files: text padded with NUL, probabilities in steps of 0.1, every sentinel."""
-    rows = [_candidate(i, str(star["CLUSTER"]), 1.0) for i, star in enumerate(stars) if star["CLUSTER"]]
-    rows = [
-        row | {"CG_PROB": float(rng.choice([0.9, 1.0]))} for row in rows if stars["ROLE"][row["row"]] != "duplicate"
-    ]
+    in_cluster = np.flatnonzero((stars["CLUSTER"] != "") & (stars["ROLE"] != "duplicate"))
+    rows: list[Candidate] = [(i, str(stars["CLUSTER"][i]), float(rng.choice([0.9, 1.0]))) for i in in_cluster]
     for number, i in enumerate(np.flatnonzero(stars["ROLE"] == "unlikely_member")):
-        rows.append(_candidate(int(i), "NGC 6819", (0.8, 0.4, 0.0, -9999.99)[number % 4]))
+        rows.append((i, "NGC 6819", (0.8, 0.4, 0.0, -9999.99)[number % 4]))
     for i in np.flatnonzero(stars["ROLE"] == "two_clusters"):
-        rows += [_candidate(int(i), "ASCC 16", 0.7), _candidate(int(i), "Briceno 1", 0.6)]
-    rows.sort(key=lambda row: (row["CLUSTER"], stars["APOGEE_ID"][row["row"]]))
-    start = fits.header(
-        [fits.card("SIMPLE", True), fits.card("BITPIX", 8), fits.card("NAXIS", 0), fits.card("EXTEND", True)]
-    )
-    _write(root / release.members, start + fits.table(_structured(_member_columns(rows, stars, measured, release))))
-    _write(root / release.clusters, start + fits.table(_structured(_cluster_columns(stars))))
+        rows += [(i, "ASCC 16", 0.7), (i, "Briceno 1", 0.6)]
+    rows.sort(key=lambda row: (row[1], stars["APOGEE_ID"][row[0]]))
+    tables = {"member": _member_columns(rows, stars, measured, release), "cluster": _cluster_columns(stars)}
+    for name, columns in tables.items():
+        path = root / release.name / f"apogee/vac/apogee-occam/occam_{name}-{release.name.upper()}.fits"
+        _write(path, fits.primary([], bitpix=8) + fits.table(columns))
 
 
-def _candidate(row: int, cluster: str, probability: float) -> dict[str, Any]:
-    return {"row": row, "CLUSTER": cluster, "CG_PROB": probability}
-
-
-def _member_columns(rows: list[dict[str, Any]], stars: Table, measured: Table, release: Release) -> Columns:
-    of = np.array([row["row"] for row in rows])
+def _member_columns(rows: list[Candidate], stars: Table, measured: Table, release: Release) -> Columns:
+    of, cluster, probability = (np.array(values) for values in zip(*rows, strict=True))
     n = len(rows)
     iron = np.asarray(measured["X_H"], np.float64)[of, release.elements.index("Fe")]
     # The catalogue knows missing values by three different names.
     motion = np.where(np.arange(n) % 50 == 7, np.nan, np.where(np.arange(n) % 50 == 8, -9999.0, -1.5))
     return {
-        "CLUSTER": np.array([row["CLUSTER"] for row in rows], dtype="S13"),
+        "CLUSTER": cluster.astype("S13"),
         "APOGEE_ID": np.asarray(stars["APOGEE_ID"], dtype="S18")[of],
         "LOCATION_ID": np.asarray(stars["LOCATION_ID"], np.int64)[of],
         "GLON": np.asarray(stars["GLON"], np.float64)[of],
@@ -123,7 +104,7 @@ def _member_columns(rows: list[dict[str, Any]], stars: Table, measured: Table, r
         "RV_PROB": np.full(n, 0.9),
         "FEH_PROB": np.where(np.arange(n) % 20 == 3, -1.0, 0.8),
         "PM_PROB": np.where(np.arange(n) % 40 == 11, 1.4, 0.9),
-        "CG_PROB": np.array([row["CG_PROB"] for row in rows], np.float64),
+        "CG_PROB": probability,
     }
 
 
@@ -133,59 +114,48 @@ def _cluster_columns(stars: Table) -> Columns:
     species = "C N O NA MG AL SI P S K CA TI V CR MN FE CO NI CU CE".split()
     tags = ["FE_H" if name == "FE" else f"{name}_FE" for name in species]
     count = [int(np.sum(stars["CLUSTER"] == name)) for name in CLUSTERS["cluster"]]
-    columns: Columns = {
+    return {
         "NAME": np.array([str(name).replace(" ", "_") for name in CLUSTERS["cluster"]], dtype="S13"),
-        **{name.upper(): np.asarray(CLUSTERS[name], np.float64) for name in ("glon", "glat", "radius")},
+        **{name.upper(): CLUSTERS[name] for name in ("glon", "glat", "radius")},
         "QUAL": np.full(n, 2, np.int64),
         **dict.fromkeys(("PMRA", "PMRA_ERR", "PMDEC", "PMDEC_ERR"), unknown),
-        "RV": np.asarray(CLUSTERS["v_helio"], np.float64),
+        "RV": CLUSTERS["v_helio"],
         "RV_ERR": np.full(n, 1.0),
         **{f"R_GC_{name}": unknown for name in ("DIAS", "MWSC", "PARALLAX", "BAILER_JONES", "CG")},
         **{tag + error: unknown for tag in tags for error in ("", "_ERR")},
+        "FE_H": CLUSTERS["fe_h"],  # in its place among the tags
         "NUM_STARS": np.array(count, np.int64),
     }
-    return columns | {"FE_H": np.asarray(CLUSTERS["fe_h"], np.float64)}
 
 
 def _dr16_cards(columns: Columns, row: int) -> list[str]:
-    def words(name: str) -> str:
-        return bytes(columns[name][row]).decode().strip()
-
-    def number(name: str) -> float:
-        return float(columns[name][row])
-
-    extinction = number("AK_TARG")
+    star = {name: values[row].item() for name, values in columns.items() if values.ndim == 1}
+    star = {name: value.decode().strip() if isinstance(value, bytes) else value for name, value in star.items()}
+    extinction = star["AK_TARG"]
     return [
         fits.card("VERS", "l33"),
-        fits.card("OBJ", words("APOGEE_ID"), "Object ID"),
-        *(fits.card(name, number(name)) for name in ("RA", "DEC", "GLON", "GLAT", "J", "H", "K")),
-        fits.card("LOCID", int(columns["LOCATION_ID"][row]), "LOCATION ID"),
-        fits.card("FIELD", words("FIELD"), "Field"),
-        fits.card("TARG1", int(columns["APOGEE_TARGET1"][row]), "APOGEE_TARGET1 target flag"),
-        fits.card("TARG2", 0, "APOGEE_TARGET2 target flag"),
+        fits.card("OBJ", star["APOGEE_ID"], "Object ID"),
+        *(fits.card(name, star[name]) for name in ("RA", "DEC", "GLON", "GLAT", "J", "H", "K")),
+        fits.card("LOCID", star["LOCATION_ID"], "LOCATION ID"),
+        fits.card("FIELD", star["FIELD"], "Field"),
+        fits.card("TARG1", star["APOGEE_TARGET1"], "APOGEE_TARGET1 target flag"),
+        fits.card("TARG2", star["APOGEE_TARGET2"], "APOGEE_TARGET2 target flag"),
         fits.card("AKTARG", extinction if extinction > 0 else float("nan"), "Targeting extinction"),
-        fits.card("AKMETHOD", words("AK_TARG_METHOD"), "extinction method used for targeting"),
+        fits.card("AKMETHOD", star["AK_TARG_METHOD"], "extinction method used for targeting"),
         fits.card("AKWISE", float("nan") if row % 5 == 0 else extinction, "WISE extinction"),
-        fits.card("SFD_EBV", number("SFD_EBV"), "SFD E(B-V)"),
-        fits.card("SNR", number("SNR"), "signal-to-noise"),
-        fits.card("VHELIO", number("VHELIO_AVG"), "heliocentric velocity (km/s)"),
-        fits.card("NVISITS", int(columns["NVISITS"][row]), "number of visits"),
+        fits.card("SFD_EBV", star["SFD_EBV"], "SFD E(B-V)"),
+        fits.card("SNR", star["SNR"], "signal-to-noise"),
+        fits.card("VHELIO", star["VHELIO_AVG"], "heliocentric velocity (km/s)"),
+        fits.card("NVISITS", star["NVISITS"], "number of visits"),
     ]
 
 
-def _row(columns: Columns, row: int) -> NDArray[Any]:
+def _row(columns: Columns, row: int) -> Columns:
     kept = {name: values[row : row + 1] for name, values in columns.items() if not name.endswith(_NOT_IN_HDU4)}
     for name in set(_FITTED) & set(kept):
         words = bytes(kept[name][0]).decode().strip()
         kept[name] = text([words], max(1, 2 * ((len(words) + 1) // 2)))
-    return _structured(kept)
-
-
-def _structured(columns: Columns) -> NDArray[Any]:
-    rows = np.zeros(len(next(iter(columns.values()))), [(n, v.dtype, v.shape[1:]) for n, v in columns.items()])
-    for name, values in columns.items():
-        rows[name] = values
-    return rows
+    return kept
 
 
 def _keys(release: Release) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -44,16 +45,17 @@ def primary(cards: list[str], bitpix: int = 16) -> bytes:
 def image(values: NDArray[Any], log_start: float | None = None) -> bytes:
     """An image extension of one dimension without a name; ``log_start``: on the survey's wavelength grid."""
     bits = {"f": -8, "i": 8}[values.dtype.kind] * values.dtype.itemsize
-    return _image_header(bits, len(values), log_start) + _padded(_big(values).tobytes(), b"\0")
+    content = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    return _image_header(bits, len(values), log_start) + _padded(content, b"\0")
 
 
-def table(rows: NDArray[Any]) -> bytes:
-    """A binary table extension of a structured array."""
-    return _table_header(rows.dtype, len(rows)) + _padded(_big(rows).tobytes(), b"\0")
-
-
-def _big(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(values.dtype.newbyteorder(">"))
+def table(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """A binary table extension of columns of N rows each."""
+    dtype = np.dtype([(name, v.dtype.newbyteorder(">"), v.shape[1:]) for name, v in columns.items()])
+    rows = np.zeros(len(next(iter(columns.values()))), dtype)
+    for name, values in columns.items():
+        rows[name] = values
+    return _table_header(dtype, len(rows)) + _padded(rows.tobytes(), b"\0")
 
 
 @lru_cache(maxsize=8)

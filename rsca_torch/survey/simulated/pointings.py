@@ -48,7 +48,7 @@ def draw_pointings(n: int, rng: np.random.Generator, cluster_plates: int = 1) ->
             "CLUSTER": np.array([""] * (n + 1) + [str(c) for c in CLUSTERS["cluster"]], dtype="U20"),
             "GLON": where[:, 0],
             "GLAT": where[:, 1],
-            "RADIUS": np.append(np.full(n + 1, _FIELD_RADIUS), np.asarray(CLUSTERS["radius"], dtype=float) / 60),
+            "RADIUS": np.append(np.full(n + 1, _FIELD_RADIUS), CLUSTERS["radius"] / 60),
             "NVISITS": rng.integers(2, MAX_VISITS + 1, total),
             **_nights(np.arange(total), rng),
         }

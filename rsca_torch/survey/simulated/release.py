@@ -19,9 +19,7 @@ class Release:
 
     Attributes:
         name: dr16 or dr17.
-        catalogue: the allStar file; lite: the same without its widest columns. Paths count from the root.
-        spectrum: aspcapStar files, with {TELESCOPE}, {FIELD} and {APOGEE_ID}.
-        members, clusters: the OCCAM catalogue.
+        folder: where all that the pipeline makes lies, below the root; version: how its catalogues' names end.
         image: dtype of the images in the files.
         missing: what stands for an unknown value; missing_error: for an unknown error.
         flag: dtype of ASPCAPFLAG.
@@ -32,11 +30,8 @@ class Release:
     """
 
     name: str
-    catalogue: str
-    lite: str
-    spectrum: str
-    members: str
-    clusters: str
+    folder: str
+    version: str
     image: str
     missing: float
     missing_error: float
@@ -48,6 +43,16 @@ class Release:
     gaussian: bool
 
     @property
+    def catalogue(self) -> str:
+        """The allStar file's path below the root."""
+        return f"{self.folder}/allStar-{self.version}.fits"
+
+    @property
+    def spectrum(self) -> str:
+        """The path of an aspcapStar file below the root, with {TELESCOPE}, {FIELD} and {APOGEE_ID}."""
+        return f"{self.folder}/{{TELESCOPE}}/{{FIELD}}/aspcapStar-{self.version.split('-')[0]}-{{APOGEE_ID}}.fits"
+
+    @property
     def elements(self) -> list[str]:
         """The species of X_H, in order."""
         return ELEMENTS[self.name]
@@ -57,17 +62,11 @@ class Release:
         return 1 + np.float32(self.sky_peak) * (sky if self.gaussian else (sky > 0).astype(np.float32))
 
 
-_DR16 = "dr16/apogee/spectro/aspcap/r12/l33"
-_DR17 = "dr17/apogee/spectro/aspcap/dr17/synspec_rev1"
-
 RELEASES = {
     "dr16": Release(
         name="dr16",
-        catalogue=f"{_DR16}/allStar-r12-l33.fits",
-        lite=f"{_DR16}/allStarLite-r12-l33.fits",
-        spectrum=_DR16 + "/{TELESCOPE}/{FIELD}/aspcapStar-r12-{APOGEE_ID}.fits",
-        members="dr16/apogee/vac/apogee-occam/occam_member-DR16.fits",
-        clusters="dr16/apogee/vac/apogee-occam/occam_cluster-DR16.fits",
+        folder="dr16/apogee/spectro/aspcap/r12/l33",
+        version="r12-l33",
         image=">f4",
         missing=-9999.99,
         missing_error=-999.99,
@@ -80,11 +79,8 @@ RELEASES = {
     ),
     "dr17": Release(
         name="dr17",
-        catalogue=f"{_DR17}/allStar-dr17-synspec_rev1.fits",
-        lite=f"{_DR17}/allStarLite-dr17-synspec_rev1.fits",
-        spectrum=_DR17 + "/{TELESCOPE}/{FIELD}/aspcapStar-dr17-{APOGEE_ID}.fits",
-        members="dr17/apogee/vac/apogee-occam/occam_member-DR17.fits",
-        clusters="dr17/apogee/vac/apogee-occam/occam_cluster-DR17.fits",
+        folder="dr17/apogee/spectro/aspcap/dr17/synspec_rev1",
+        version="dr17-synspec_rev1",
         image=">f8",
         missing=np.nan,
         missing_error=np.nan,

@@ -12,7 +12,7 @@ from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX, expected, present
 from rsca_torch.survey.simulated.tables import LINES
 
-__all__ = ["LIGHT", "LOG_START", "LOG_STEP", "Synthesis", "bin_at", "imprint"]
+__all__ = ["LIGHT", "LOG_START", "LOG_STEP", "Flux", "Synthesis", "bin_at", "imprint"]
 
 Array = NDArray[np.float64]
 Flux = NDArray[np.float32]
@@ -123,7 +123,7 @@ class Synthesis:
         return np.asarray(factor, dtype=np.float32)
 
     def _optical_depth(self, stars: Table) -> Array:
-        depth = np.asarray(LINES["depth"])
+        depth = LINES["depth"]
         tau = -np.log1p(-depth)
         steps = np.stack(
             [(stars["TEFF"] - 4500) / 100, stars["LOGG"] - 2.0, stars["FE_H"] + 0.3, stars["ALPHA_M"] - 0.05], axis=1
@@ -157,20 +157,15 @@ def bin_at(angstrom: Array) -> Array:
 
 
 def imprint(
-    target: Flux,  # (n, P)
-    centre: Array,  # (n, L)
-    height: Array,  # (n, L)
-    width: float | Array,  # (L,)
-    reach: int,
-    strongest: bool = False,
+    target: Flux, centre: Array, height: Array, width: float | Array, reach: int, strongest: bool = False
 ) -> None:
     """Add Gaussians to rows of ``target`` in place.
 
     Args:
-        target: what to change.
-        centre: fractional pixels; Gaussians off the grid are cut off.
-        height: peak values.
-        width: standard deviation, pixels; one for all or one a column.
+        target: (n, P) what to change.
+        centre: (n, L) fractional pixels; Gaussians off the grid are cut off.
+        height: (n, L) peak values.
+        width: standard deviation, pixels; one for all or (L,) one a column.
         reach: pixels on either side of the peak that are touched.
         strongest: keep the largest value where Gaussians overlap, instead of adding them.
     """
@@ -186,14 +181,8 @@ def imprint(
 
 def _individual(stars: Table) -> Array:
     """(n, 26) [X/H] beyond what goes with [Fe/H], [alpha/M] and the branch in the mean giant."""
-    n = len(stars)
-    typical = present(
-        expected(np.asarray(stars["FE_H"]), np.asarray(stars["ALPHA_M"])),
-        np.asarray(stars["LOGG"]),
-        np.full(n, 1.3),
-        np.zeros(n, dtype=bool),
-    )
-    return np.asarray(stars["PRESENT_X_H"] - typical)
+    at_birth = expected(np.asarray(stars["FE_H"]), np.asarray(stars["ALPHA_M"]))
+    return np.asarray(stars["PRESENT_X_H"] - present(at_birth, np.asarray(stars["LOGG"]), mass=1.3, clump=False))
 
 
 def _followed() -> Array:
@@ -210,7 +199,7 @@ def _profiles() -> tuple[NDArray[np.int64], Flux, Flux]:
 
     The last two are (lines, 25): six standard deviations on either side.
     """
-    centre = np.asarray(LINES["wavelength"])
+    centre = LINES["wavelength"]
     start = np.round(bin_at(centre)).astype(np.int64) - _REACH
     pixels = start[:, None] + np.arange(2 * _REACH + 1)
     distance = ((wavelength()[pixels] - centre[:, None]) / LINE_WIDTH) ** 2

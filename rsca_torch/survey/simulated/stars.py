@@ -103,12 +103,11 @@ class Population:
         fe_h = np.clip(rng.normal(mean, spread), -0.95, 0.45)
         alpha_m = np.where(high, 0.17 - 0.10 * (fe_h + 0.4), 0.02 - 0.10 * fe_h) + rng.normal(0, 0.025, n)
         age = np.where(high, rng.uniform(7, 12, n), np.clip(rng.lognormal(np.log(3.5), 0.6, n), 0.8, 11))
-        velocity = np.array(self.velocity)[sequence].T
         a_k = np.clip(self.extinction[0] * np.exp(self.extinction[1] * rng.standard_normal(n)), 0.002, 1.5)
         stars = self._stars(birth(fe_h, alpha_m, age, rng), alpha_m, age, rng)
         stars["ROLE"] = np.full(n, "field", dtype="U20")
         stars["HIGH_ALPHA"] = high
-        stars["VHELIO"] = rng.normal(*velocity)
+        stars["VHELIO"] = rng.normal(*np.array(self.velocity)[sequence].T)
         stars["AK"] = a_k
         stars["SNR"] = _signal_to_noise(self.signal_to_noise, n, rng)
         # Gas shares the disc's rotation and little of the star's own motion.
@@ -116,26 +115,21 @@ class Population:
         return stars
 
     def _members(self, rng: np.random.Generator) -> Table:
-        fe_h = np.asarray(CLUSTERS["fe_h"], dtype=float)
+        fe_h, age = CLUSTERS["fe_h"], CLUSTERS["age"]
         alpha_m = 0.02 - 0.10 * fe_h + rng.normal(0, 0.015, len(fe_h))
-        age = np.asarray(CLUSTERS["age"], dtype=float)
         composition = birth(fe_h, alpha_m, age, rng)
-        of = np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"])
-        of = np.append(of, np.flatnonzero(CLUSTERS["cluster"] == ANOMALOUS[1]))
-        of = np.append(of, np.flatnonzero(CLUSTERS["cluster"] == "NGC 2682"))
+        odd = [np.flatnonzero(CLUSTERS["cluster"] == name)[0] for name in (ANOMALOUS[1], "NGC 2682")]
+        of = np.append(np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"]), odd)
         n = len(of)
         at_birth = composition[of] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
         stars = self._stars(at_birth, alpha_m[of], age[of], rng)
         stars["ROLE"] = np.array(["member"] * (n - 2) + ["anomalous_member", "dwarf_member"], dtype="U20")
-        stars["CLUSTER"] = np.asarray(CLUSTERS["cluster"], dtype="U20")[of]
+        stars["CLUSTER"] = CLUSTERS["cluster"][of].astype("U20")
         stars["HIGH_ALPHA"] = np.zeros(n, dtype=bool)
-        stars["VHELIO"] = rng.normal(np.asarray(CLUSTERS["v_helio"], dtype=float)[of], self.cluster_velocity)
-        stars["AK"] = np.clip(
-            rng.normal(np.asarray(CLUSTERS["a_k"], dtype=float)[of], self.cluster_extinction), 0.002, None
-        )
+        stars["VHELIO"] = rng.normal(CLUSTERS["v_helio"][of], self.cluster_velocity)
+        stars["AK"] = np.clip(rng.normal(CLUSTERS["a_k"][of], self.cluster_extinction), 0.002, None)
         stars["SNR"] = _signal_to_noise(self.cluster_signal_to_noise, n, rng)
-        gas = 0.35 * np.asarray(CLUSTERS["v_helio"], dtype=float) + rng.normal(0, 12, len(CLUSTERS))
-        stars["V_GAS"] = gas[of]
+        stars["V_GAS"] = (0.35 * CLUSTERS["v_helio"] + rng.normal(0, 12, len(CLUSTERS)))[of]
         return stars
 
     def _stars(self, at_birth: Array, alpha_m: Array, age: Array, rng: np.random.Generator) -> Table:

@@ -42,8 +42,8 @@ def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
     folder = Path(config.simulated)
     chosen = {name: OmegaConf.to_container(config[name], resolve=False) for name in ("simulation", "survey")}
     settings = {"seed": config.seed, **chosen}
+    _require_same(folder, settings)
     if not (folder / "store").exists():
-        _require_same(folder, settings)
         release = OmegaConf.select(config, "survey.release")
         if config.simulation.release != release:
             raise InputError(
@@ -53,7 +53,6 @@ def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / "lock"):
             _make(config, folder, settings, step)
-    _require_same(folder, settings)
     return Store.open(folder / "store")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,28 +11,19 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import atomic_folder
+from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
-from rsca_torch.survey.simulated.detector import Detector, on_chips
-from rsca_torch.survey.simulated.files import (
-    FAULTS,
-    damage,
-    spectrum_file,
-    spectrum_path,
-    write_catalogue,
-    write_memberships,
-)
+from rsca_torch.survey.simulated.detector import Detector
+from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
 from rsca_torch.survey.simulated.release import RELEASES, Release
-from rsca_torch.survey.simulated.spectra import LOG_START, Synthesis
+from rsca_torch.survey.simulated.spectra import Flux, Synthesis
 from rsca_torch.survey.simulated.stars import Population
 
 __all__ = ["SimulatedSurvey"]
 
-Flux = NDArray[np.float32]
-
 #: Spectra that are made at once: 40 MB of them.
 BLOCK = 128
-
-_MARKER = "being-simulated"
 
 
 @dataclass(frozen=True)
@@ -70,13 +60,13 @@ class SimulatedSurvey:
     def write(self, root: str | Path, seed: int, progress: Callable[[int, int], None] | None = None) -> Table:
         """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
 
-        The tree is written to ``<root>.partial`` and renamed at the end: a tree that is there is whole. The same seed
+        The tree is written beside ``root`` and moved there at the end: a tree that is there is whole. The same seed
         gives the same bytes.
 
         Args:
             root: a directory that is not there yet, or is empty.
             seed: of every draw; not negative.
-            progress: is told how many blocks of spectra of how many are made.
+            progress: is told how many spectra of how many are made.
 
         Returns:
             The truth, one row an observation in the order of the catalogue.
@@ -87,26 +77,35 @@ class SimulatedSurvey:
         if seed < 0:
             raise InputError(f"seed must not be negative, got {seed}")
         root = Path(root)
-        partial = _begin(root)
+        if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
+            raise InputError(
+                f"{root} holds something already; choose another place for the simulated survey, or remove it"
+            )
+        try:
+            with atomic_folder(root) as partial:
+                return self._write(partial, seed, progress)
+        except OSError as error:
+            raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
+
+    def _write(self, root: Path, seed: int, progress: Callable[[int, int], None] | None) -> Table:
         release = RELEASES[self.release]
         seeds = np.random.SeedSequence(seed).spawn(4)
         drawing, measuring, belonging = (np.random.default_rng(s) for s in seeds[:3])
         stars = self.stars.draw(self.n_field, drawing)
-        stars["FAULT"] = _faults(stars) if self.faults else np.full(len(stars), "", dtype="U10")
+        stars["FAULT"] = np.full(len(stars), "", dtype="U10")
+        if self.faults:
+            stars["FAULT"][np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
         measured = self.pipeline.measure(stars, release, measuring)
         columns = all_star(stars, measured, release)
-        write_catalogue(partial, columns, release)
-        write_memberships(partial, stars, measured, release, belonging)
-        self._write_spectra(partial, stars, columns, release, seeds[3], progress)
+        write_catalogue(root, columns, release)
+        write_memberships(root, stars, measured, release, belonging)
+        self._write_spectra(root, stars, columns, release, seeds[3], progress)
         stars.meta.clear()
-        stars.write(partial / "truth.fits")
-        _finish(partial, root)
+        stars.write(root / "truth.fits")
         return stars
 
     def observe(
-        self,
-        stars: Table,
-        seed: np.random.SeedSequence,
+        self, stars: Table, seed: np.random.SeedSequence
     ) -> Iterator[tuple[NDArray[np.int64], Flux, Flux, Flux]]:
         """Spectra block by block.
 
@@ -118,10 +117,11 @@ class SimulatedSurvey:
             (n,) rows of ``stars``, then the stars' flux without noise, the observed flux and the quoted error, each
             (n, 8575) float32.
         """
-        shared, *own = seed.spawn(1 + _n_blocks(stars))
+        firsts = range(0, len(stars), BLOCK)
+        shared, *own = seed.spawn(1 + len(firsts))
         nights = self.synthesis.draw_nights(int(stars["NIGHT"].max()) + 1, np.random.default_rng(shared))
-        for block, block_seed in enumerate(own):
-            rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(stars)))
+        for first, block_seed in zip(firsts, own, strict=True):
+            rows = np.arange(len(stars))[first : first + BLOCK]
             rng = np.random.default_rng(block_seed)
             model = self.synthesis.stellar(stars[rows], rng)
             flux = model * self.synthesis.systematic(stars[rows], nights, rng)
@@ -136,62 +136,15 @@ class SimulatedSurvey:
         seed: np.random.SeedSequence,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        paths = [root / spectrum_path(release, star) for star in stars]
+        names = ("TELESCOPE", "FIELD", "APOGEE_ID")
+        paths = [root / release.spectrum.format(**{name: star[name] for name in names}) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
-        for done, (rows, model, flux, error) in enumerate(self.observe(stars, seed), start=1):
-            model *= on_chips((1, 1, 1)).astype(np.float32)
+        for rows, model, flux, error in self.observe(stars, seed):
+            model *= GRID.usable()
             for n, row in enumerate(rows):
                 if stars["ROLE"][row] != "failed":  # no result, no file
                     spectrum = np.stack([flux[n], error[n], model[n]])
-                    _write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
+                    write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
             if progress is not None:
-                progress(done, _n_blocks(stars))
-
-
-def _n_blocks(stars: Table) -> int:
-    return -(-len(stars) // BLOCK)
-
-
-def _write_spectrum(
-    path: Path,
-    spectrum: Flux,  # (3, 8575): flux, error, best fit
-    columns: Columns,
-    row: int,
-    release: Release,
-    fault: str,
-) -> None:
-    if fault == "all_zero":
-        spectrum = np.zeros_like(spectrum)
-    start = LOG_START + 0.001 if fault == "wrong_grid" else LOG_START
-    content, path = damage(spectrum_file(spectrum, columns, row, release, start), fault, path)
-    if content is not None:
-        path.write_bytes(content)
-
-
-def _faults(stars: Table) -> NDArray[np.str_]:
-    fault = np.full(len(stars), "", dtype="U10")
-    fault[np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
-    return fault
-
-
-def _begin(root: Path) -> Path:
-    if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
-        raise InputError(f"{root} holds something already; choose another place for the simulated survey, or remove it")
-    partial = root.with_name(f"{root.name}.partial")
-    if partial.exists() and not (partial / _MARKER).exists():
-        raise InputError(f"{partial} is in the way and not the simulator's own; move it, or choose another root")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / _MARKER).touch()
-    except OSError as error:
-        raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
-    return partial
-
-
-def _finish(partial: Path, root: Path) -> None:
-    (partial / _MARKER).unlink()
-    if root.exists():
-        root.rmdir()
-    partial.rename(root)
+                progress(int(rows[-1]) + 1, len(stars))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from astropy.table import Table
+from numpy.typing import NDArray
 
 __all__ = ["CLUSTERS", "LINES", "SKY_LINES", "SPECIES"]
 
 
-def _table(name: str) -> Table:
+def _table(name: str) -> NDArray[Any]:
     # One character is a name even in a column where a parser might see a number: element N, element K.
-    return Table.read(Path(__file__).with_name(name), format="ascii.csv", comment="#")
+    table: NDArray[Any] = Table.read(Path(__file__).with_name(name), format="ascii.csv", comment="#").as_array()
+    return table
 
 
 #: 577 absorption features: wavelength, depth, its derivatives, the species it follows.
