@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from rsca_torch.spectra.view import AnySpectra
 __all__ = ["RSCA"]
 
 SCHEMA = 4  # of model files
+STEP_1 = ("noise_variance", "history", "converged", "clip")  # what a file says of step 1 besides its tensors
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
@@ -82,10 +83,10 @@ class RSCA(nn.Module):
         sigma_r: Tensor,
         wavelength: Tensor,
         removal: Removal | None = None,
-        clusters: Sequence[str] = (),
+        clusters: Labels = (),
     ) -> None:
         super().__init__()
-        self.ppca, self.removal, self.clusters = ppca, removal, tuple(clusters)
+        self.ppca, self.removal, self.clusters = ppca, removal, tuple(map(str, clusters))
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
         if removal is not None:  # eq. 12.4: x minus directions (read x + offset)
@@ -99,26 +100,6 @@ class RSCA(nn.Module):
         self.register_buffer("centre", centre)
         self.register_buffer("sigma_r", sigma_r)
         self.register_buffer("wavelength", wavelength)
-
-    @classmethod
-    def of(
-        cls,
-        ppca: MaskedPPCA,
-        learner: ScaledComponents,
-        wavelength: Tensor,
-        removal: Removal | None = None,
-        clusters: Sequence[str] = (),
-    ) -> RSCA:
-        """One layer of step 1 and of steps 2 to 4 that were fitted on its latents.
-
-        Args:
-            ppca: step 1.
-            learner: fitted on latents of `ppca`, not in units of flux.
-            wavelength: (P,) Angstrom, of the bins of step 1.
-            removal: as in the class.
-            clusters: on whose members the learner was fitted.
-        """
-        return cls(ppca, learner.weight, learner.centre, learner.sigma_r, wavelength, removal, clusters)
 
     @classmethod
     def fit(
@@ -194,7 +175,8 @@ class RSCA(nn.Module):
         )
         learner = ScaledComponents(robust, pooled, top, mad_factor, clamp)
         learner.initialise(ppca.latents(field), ppca.latents(members), labels)
-        return cls.of(ppca, learner, field.wavelength, removal, np.unique(np.asarray(labels, dtype=str)).tolist())
+        steps = learner.weight, learner.centre, learner.sigma_r
+        return cls(ppca, *steps, field.wavelength, removal, np.unique(np.asarray(labels, dtype=str)))
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) features, in the dtype of the flux.
@@ -295,20 +277,13 @@ class RSCA(nn.Module):
 
 def _header(ppca: MaskedPPCA) -> dict[str, Any]:
     """What a file says of a step 1 besides its tensors."""
-    return {name: getattr(ppca, name) for name in ("noise_variance", "history", "converged", "clip")}
+    return {name: getattr(ppca, name) for name in STEP_1}
 
 
 def _step_1(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> MaskedPPCA:
-    return MaskedPPCA(
-        tensors[f"{name}.loadings"],
-        tensors[f"{name}.mean"],
-        tensors[f"{name}.bin_variance"],
-        header["noise_variance"],
-        header["history"],
-        header["converged"],
-        tensors[f"{name}.scatter"],
-        header["clip"],
-    )
+    told: dict[str, Any] = {argument: header[argument] for argument in STEP_1}
+    buffers = {buffer: tensors[f"{name}.{buffer}"] for buffer in ("loadings", "mean", "bin_variance", "scatter")}
+    return MaskedPPCA(**buffers, **told)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

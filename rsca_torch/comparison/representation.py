@@ -138,7 +138,8 @@ class Representation:
         """
         if not isinstance(learner, ScaledComponents) or self.ppca is None:
             return None
-        return RSCA.of(self.ppca, learner, wavelength, self.removal, np.unique(self.clusters).tolist())
+        steps = learner.weight, learner.centre, learner.sigma_r
+        return RSCA(self.ppca, *steps, wavelength, self.removal, np.unique(self.clusters))
 
     def allowed(self, pairs: AllowedPairs) -> NDArray[np.bool_]:
         """(M, F) the pairs that may be compared.

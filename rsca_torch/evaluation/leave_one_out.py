@@ -18,7 +18,7 @@ from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.training.members import Members
 
-__all__ = ["as_flags", "as_stars", "leave_one_cluster_out", "result_of"]
+__all__ = ["as_flags", "as_stars", "leave_one_cluster_out", "result_of", "warn_of"]
 
 
 def leave_one_cluster_out(
@@ -82,7 +82,9 @@ def leave_one_cluster_out(
         folds |= {cluster: fold for (cluster,), fold in done.items()}
         if progress is not None:
             progress(len(folds), len(judged))
-    return result_of({cluster: folds[cluster] for cluster in judged}, held_out, keep_distances)
+    folds = {cluster: folds[cluster] for cluster in judged}
+    warn_of(folds, held_out)
+    return result_of(folds, held_out, keep_distances)
 
 
 def as_stars(
@@ -120,7 +122,7 @@ def as_flags(allowed: Array) -> NDArray[np.bool_]:
     return np.asarray(allowed.cpu() if isinstance(allowed, Tensor) else allowed, dtype=bool)
 
 
-def result_of(folds: Mapping[str, Fold], held_out: bool, keep_distances: bool) -> LOCOResult:
+def warn_of(folds: Mapping[str, Fold], held_out: bool) -> None:
     """Of a fold for each cluster.
 
     Warns:
@@ -131,6 +133,10 @@ def result_of(folds: Mapping[str, Fold], held_out: bool, keep_distances: bool) -
         _warn(f"in {len(notes)} of {len(folds) if held_out else 1} folds, first: {notes[0]}")
     unpaired = [cluster for cluster, fold in folds.items() if fold.pairs == 0]
     _warn_named("with no allowed pair (rate NaN, left out of the mean)", unpaired)
+
+
+def result_of(folds: Mapping[str, Fold], held_out: bool, keep_distances: bool) -> LOCOResult:
+    """Of a fold for each cluster."""
     names = next(iter(folds.values())).merits
     return LOCOResult(
         {cluster: fold.rate for cluster, fold in folds.items()},

@@ -15,7 +15,7 @@ import numpy as np
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.folds import Fold, KeptFolds, LeftOut, Task, folds_of
-from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of
+from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of, warn_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array
@@ -118,7 +118,9 @@ def nested_leave_one_cluster_out(
         judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
         folds = reduce(or_, folds_of(task, jobs, kept, processes))
-        curve[number] = result_of({cluster: folds[cluster,] for cluster in judged}, True, keep_distances)
+        alone = {cluster: folds[cluster,] for cluster in judged}
+        warn_of(alone, True)
+        curve[number] = result_of(alone, True, keep_distances=False)
         inner[number] = folds
         if progress is not None:
             progress(done, len(numbers))
@@ -134,8 +136,8 @@ def nested_leave_one_cluster_out(
         }
 
     chosen = {cluster: best(without(cluster)) for cluster in judged}
-    loco = _each_with_its_own(chosen, curve)
-    return NestedResult(loco, chosen, {number: replace(result, distances=None) for number, result in curve.items()})
+    own = {cluster: inner[number][cluster,] for cluster, number in chosen.items()}
+    return NestedResult(result_of(own, True, keep_distances), chosen, curve)
 
 
 def best(curve: Mapping[int, LOCOResult]) -> int:
@@ -196,18 +198,3 @@ def different_numbers(given: Sequence[object]) -> bool:
 
 def _logger_of(logger: Callable[[str], Any], number: int, left_out: str) -> Any:  # noqa: ANN401  (Lightning's)
     return logger(f"{number} components without {left_out}")
-
-
-def _each_with_its_own(chosen: Mapping[str, int], curve: Mapping[int, LOCOResult]) -> LOCOResult:
-    """Of each cluster what the curve has at its choice; members and pairs are the same along the curve."""
-    some = next(iter(curve.values()))
-    differing = [
-        name
-        for name in ("cluster_rates", "median_sibling_distance", "distances")
-        if getattr(some, name) is not None  # distances are kept only on demand
-    ]
-    own: dict[str, Any] = {
-        name: {cluster: getattr(curve[number], name)[cluster] for cluster, number in chosen.items()}
-        for name in differing
-    }
-    return replace(some, **own)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
 import numpy as np
@@ -88,7 +89,8 @@ class LOCOResult:
             >>> print(f"{low:.3f} to {high:.3f}")
             0.007 to 0.024
         """
-        return _percentiles(self._resampled(resamples, seed, merit), level)
+        low, high = np.quantile(self._resampled(resamples, seed, merit), [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
 
     def spread(self, resamples: int = RESAMPLES, seed: int = 0) -> float:
         """Standard deviation of the global rate in that bootstrap."""
@@ -102,11 +104,16 @@ class LOCOResult:
         return self.merits[merit]
 
     def _resampled(self, resamples: int, seed: int, merit: str | None) -> NDArray[np.float64]:
-        return _resampled_means(*self._known(self._values(merit)), resamples, seed)
+        """(resamples,) means over clusters drawn with replacement."""
+        values, weights = self._known(self._values(merit))
+        if not len(values):
+            return np.full(resamples, np.nan)
+        drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+        return np.asarray((values * weights)[drawn].sum(1) / weights[drawn].sum(1))
 
     def _mean(self, values: Mapping[str, float]) -> float:
         known, weights = self._known(values)
-        return float(known @ weights / weights.sum()) if len(known) else float("nan")
+        return float(known @ weights / weights.sum()) if len(known) else math.nan
 
     def _known(self, values: Mapping[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The values that are numbers, and the members of those clusters."""
@@ -157,23 +164,7 @@ def paired_difference(
         for cluster, members in a.members.items()
         if members == b.members.get(cluster)
     }
-    known, weights = a._known(differences)
-    if not len(known):
+    both = replace(a, cluster_rates=differences)
+    if math.isnan(both.rate):
         raise InputError("two results can be paired only if they judge some clusters with the same members")
-    low, high = _percentiles(_resampled_means(known, weights, resamples, seed), level)
-    return Difference(float(known @ weights / weights.sum()), low, high)
-
-
-def _resampled_means(
-    values: NDArray[np.float64], weights: NDArray[np.float64], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """(resamples,) weighted means over clusters drawn with replacement."""
-    if not len(values):
-        return np.full(resamples, np.nan)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return np.asarray((values * weights)[drawn].sum(1) / weights[drawn].sum(1))
-
-
-def _percentiles(sample: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Difference(both.rate, *both.interval(level, resamples, seed))

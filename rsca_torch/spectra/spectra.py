@@ -97,11 +97,9 @@ class Spectra:
         table = Stars.of(table, **roles, repeat_of=repeat_of)
         self._check(flux, valid, sigma, bins, table)
         nan = torch.full((), torch.nan, dtype=flux.dtype)
-        object.__setattr__(self, "flux", torch.where(valid, flux, nan))
-        object.__setattr__(self, "valid", valid)
-        object.__setattr__(self, "sigma", None if sigma is None else torch.where(valid, sigma, nan))
-        object.__setattr__(self, "wavelength", bins.to(torch.float64))
-        object.__setattr__(self, "stars", table)
+        flux, sigma = torch.where(valid, flux, nan), None if sigma is None else torch.where(valid, sigma, nan)
+        kept = {"flux": flux, "valid": valid, "sigma": sigma, "wavelength": bins.to(torch.float64), "stars": table}
+        vars(self).update(kept)  # frozen
 
     @staticmethod
     def _check(flux: Tensor, valid: Tensor, sigma: Tensor | None, wavelength: Tensor, stars: Stars) -> None:
@@ -162,14 +160,7 @@ class Spectra:
     def take(self, rows: Any) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice; everything moves together."""
         rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        index = torch.from_numpy(np.ascontiguousarray(rows))
-        return Spectra(
-            self.flux[index],
-            self.valid[index],
-            None if self.sigma is None else self.sigma[index],
-            self.wavelength,
-            self.stars[rows],
-        )
+        return Spectra(*self.read(torch.from_numpy(np.ascontiguousarray(rows))), self.wavelength, self.stars[rows])
 
     def on(self, wavelength: Array) -> Spectra:
         """The same stars on other bins of the same grid; bins that these spectra lack are invalid.

@@ -28,6 +28,8 @@ LOOKED_AT = 4096  # field stars that tell whether an embedding has collapsed
 SPECTRA_LOOKED_AT = 256  # where they are spectra, which take longer to map
 COLLAPSED = 1.5  # effective rank of an embedding of three dimensions or more, below which it has
 
+_signature = lru_cache(inspect.signature)
+
 
 def fitted(
     make_learner: Callable[[], Learner],
@@ -78,13 +80,13 @@ def fitted(
     best_epochs: dict[str, int] = {}
     for inner in _inner_clusters(given, recipe):
         inside = given.labels == inner
-        with _seeded(seed), _numpy_seeded(seed):
+        with _seeded(seed):
             inner_learner = _initialised(make_learner, field, given[~inside], summary)
             overlap = _overlap_of(given[inside], field)
             training = gradient_descent.train(inner_learner, recipe, given[~inside], recipe.epochs, overlap)
         best_epochs[inner] = training.best_epoch
     epochs = round(statistics.median(best_epochs.values())) if best_epochs else recipe.epochs
-    with _seeded(seed), _numpy_seeded(seed):
+    with _seeded(seed):
         if best_epochs:
             learner = _initialised(make_learner, field, given, summary)  # with the random numbers of a first one
         training = gradient_descent.train(learner, recipe, given, epochs, None, logger)
@@ -104,47 +106,32 @@ def _initialised(
     make_learner: Callable[[], Learner], field: Tensor, members: Members, summary: dict[str, Any]
 ) -> Learner:
     learner = make_learner()
-    learner.initialise(field, members.z, members.labels, **_summary(learner, field, summary))
-    return learner
-
-
-def _summary(learner: Learner, field: Tensor, summary: dict[str, Any]) -> dict[str, Any]:
-    """The further argument of `initialise`; none for a learner that does not ask for it."""
-    if not takes_summary(learner):
-        return {}
-    if not summary:
+    if takes_summary(learner) and not summary:
         with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
             summary["summary"] = learner.summarise(field)
-    return summary
+    learner.initialise(field, members.z, members.labels, **(summary if takes_summary(learner) else {}))
+    return learner
 
 
 def takes_summary(learner: Learner) -> bool:
     """Whether `initialise` asks for what the learner says of the field alone."""
-    return _takes("summary", type(learner).initialise)
-
-
-@lru_cache
-def _takes(name: str, function: Callable[..., Any]) -> bool:
-    return name in inspect.signature(function).parameters
+    return "summary" in _signature(type(learner).initialise).parameters
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The same random numbers whatever was drawn before, and none of them missed afterwards."""
+    """The same random numbers whatever was drawn before, and none of them missed afterwards.
+
+    NumPy's too, from which the sampler of pytorch-metric-learning draws.
+    """
+    state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the one that is forked; torch.manual_seed takes a stack trace
-        yield
-
-
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Likewise NumPy's, from which the sampler of pytorch-metric-learning draws."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
         np.random.seed(seed)  # noqa: NPY002
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
 
 def _inner_clusters(members: Members, recipe: Recipe) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,25 +55,10 @@ class FoldData(LightningDataModule):
         data = TensorDataset(self.members.z, number, torch.arange(len(number)))
         wanted = self.recipe.clusters_a_batch
         if wanted is None:
-            return DataLoader(_OneBatch(data.tensors), batch_size=None)  # type: ignore[arg-type]
+            return DataLoader([data.tensors], batch_size=None)  # type: ignore[arg-type]  # a list is a data set
         size = wanted * self.recipe.members_a_cluster
         sampler = MPerClassSampler(number.numpy(), self.recipe.members_a_cluster, size, max(size, len(number)))
         return DataLoader(data, batch_size=size, sampler=sampler, drop_last=True)
-
-
-class _OneBatch:
-    """All members as the one batch of an epoch."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tuple(tensors)
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        if index:
-            raise IndexError(index)
-        return self.tensors
 
 
 class LearnerTraining(LightningModule):
