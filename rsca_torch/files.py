@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rsca_torch.errors import InputError
 
-__all__ = ["atomic_file", "atomic_folder", "require_new_file", "require_new_folder", "updated_folder"]
+__all__ = ["atomic_file", "atomic_folder", "require_new_file", "require_new_folder", "updated_folder", "write_json"]
 
 
 def require_new_folder(path: Path) -> None:
@@ -80,3 +83,16 @@ def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
             target = path / file.relative_to(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+    """A file that every JSON reader takes: NaN and infinities, of which JSON has none, are null."""
+    path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON)
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

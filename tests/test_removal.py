@@ -20,8 +20,7 @@ from omegaconf import OmegaConf
 from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Spectra
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.comparison.compression import Compression, grouping_of
-from rsca_torch.comparison.progress import Silence
+from rsca_torch.comparison.compression import grouping_of
 from rsca_torch.ppca.compress import compress
 from rsca_torch.removal import without
 from rsca_torch.report.reproduction import EXPERIMENTS
@@ -357,8 +356,7 @@ def test_what_compressor_remove_may_be(capfd, compared, monkeypatch):
 def test_fits_are_kept_under_names_that_say_what_was_removed(usual):
     def name(removed, **remove):
         assembly = removing(usual, **remove)
-        compression = Compression.of(assembly.config, assembly.store.checksum, Silence())
-        return compression.checkpoint_name(SimpleNamespace(removal="something" if removed else None), 12, None)
+        return assembly.compression.checkpoint_name(SimpleNamespace(removal="something" if removed else None), 12, None)
 
     assert name(True) != name(False) == name(False, width=3.0)  # where nothing is found the fit is the usual one
     assert name(True) != name(True, width=3.0)

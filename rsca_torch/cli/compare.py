@@ -6,11 +6,11 @@ import logging
 
 from omegaconf import DictConfig
 
-from rsca_torch.cli.inputs import open_store, output_path, require_clusters
-from rsca_torch.comparison.assembly import Assembly, require_learners
-from rsca_torch.comparison.run_settings import rate_of_finished_run
+from rsca_torch.cli.inputs import open_assembly, output_path
+from rsca_torch.comparison.finished_run import rate_of_finished_run
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
+from rsca_torch.learners.registry import maker
 from rsca_torch.report.comparison_folder import write_comparison
 from rsca_torch.report.results import summary_table
 from rsca_torch.report.terminal import print_table, progress
@@ -35,11 +35,10 @@ def run(config: DictConfig) -> float:
         if rate is not None:
             log.info("finished already: %s", out)
             return rate
-    require_learners(config)
+    for each in (config.learner, *config.baselines.values()):
+        maker(each)()  # refuses before the hard work what it would refuse after
     with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
-        store = open_store(config, told)
-        require_clusters(store)
-        assembly = Assembly(config, store, told)
+        assembly = open_assembly(config, told)
         comparison = assembly.compare(folder)
         write_comparison(folder, comparison, assembly)
     assembly.training.forget()

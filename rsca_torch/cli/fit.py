@@ -6,8 +6,8 @@ import logging
 
 from omegaconf import DictConfig
 
-from rsca_torch.cli.inputs import open_store, output_path, require_clusters
-from rsca_torch.comparison.assembly import Assembly, require_rsca
+from rsca_torch.cli.inputs import open_assembly, output_path
+from rsca_torch.comparison.assembly import require_rsca
 from rsca_torch.files import require_new_file
 from rsca_torch.report.terminal import progress
 
@@ -22,9 +22,7 @@ def run(config: DictConfig) -> None:
     require_new_file(out)
     require_rsca(config)
     with progress() as told:
-        store = open_store(config, told)
-        require_clusters(store)
-        model = Assembly(config, store, told).layer()
+        model = open_assembly(config, told).layer()
     model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)

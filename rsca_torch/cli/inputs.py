@@ -1,4 +1,4 @@
-"""What several commands are given: the store, and the path of what they make."""
+"""What several commands are given: the store with all that is fitted to it, and the path of what they make."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.errors import InputError
 from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["open_store", "output_path", "require_clusters"]
+__all__ = ["open_assembly", "output_path"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,24 @@ def output_path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
     return Path(out)
 
 
-def open_store(config: DictConfig, progress: Progress) -> Store:
+def open_assembly(config: DictConfig, progress: Progress) -> Assembly:
+    """All that is fitted to the store that `_open_store` finds.
+
+    Raises:
+        InputError: as that does, and where the store has no two clusters with siblings, without which nothing can be
+            learned.
+    """
+    store = _open_store(config, progress)
+    _, sizes = np.unique(store.stars.group[store.is_member], return_counts=True)
+    if (sizes > 1).sum() < 2:
+        raise InputError(
+            f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "
+            "ingest with a list of members (survey.members=FILE)"
+        )
+    return Assembly(config, store, progress)
+
+
+def _open_store(config: DictConfig, progress: Progress) -> Store:
     """The store that was named, checked; else that of a simulated survey, made first if it is not there.
 
     Args:
@@ -43,9 +61,8 @@ def open_store(config: DictConfig, progress: Progress) -> Store:
         InputError: where it is no store or was changed, or options of the survey have no part in it.
     """
     if config.store is not None:
-        idle = [
-            o for o in HydraConfig.get().overrides.task if o.lstrip("+~").startswith(("survey", "censoring", "simulat"))
-        ]
+        given = HydraConfig.get().overrides.task
+        idle = [option for option in given if option.lstrip("+~").startswith(("survey", "censoring", "simulat"))]
         if idle:
             raise InputError(f"{', '.join(idle)}: no part in this, since store={config.store} is given; leave one out")
         store = Store.open(config.store)
@@ -57,13 +74,3 @@ def open_store(config: DictConfig, progress: Progress) -> Store:
     if new:
         print_summary(store)
     return store
-
-
-def require_clusters(store: Store) -> None:
-    """Raises InputError where a store has no two clusters with siblings, without which nothing can be learned."""
-    _, sizes = np.unique(store.stars.group[store.is_member], return_counts=True)
-    if (sizes > 1).sum() < 2:
-        raise InputError(
-            f"at least two clusters with two members are needed, the store {store.path} has {(sizes > 1).sum()}: "
-            "ingest with a list of members (survey.members=FILE)"
-        )

@@ -62,9 +62,7 @@ def log_to_terminal(start: str = "") -> None:
     handler: logging.Handler = logging.StreamHandler()
     if console.is_terminal:  # a progress bar may be in the way
         handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    if start:  # a worker has had another job before
-        for each in logging.getLogger().handlers:
-            each.setFormatter(logging.Formatter(f"{start}%(message)s"))
+    again = bool(start)  # a worker has had another job before
+    logging.basicConfig(level=logging.WARNING, format=f"{start}%(message)s", handlers=[handler], force=again)
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)

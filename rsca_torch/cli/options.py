@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
 
-__all__ = ["exchanged_groups", "hydra_overrides", "nearest_options", "require_kinds"]
+__all__ = ["default_options", "exchanged_groups", "hydra_overrides", "nearest_options", "require_kinds"]
 
 SEVERAL_KINDS = {"compressor.n_components", "what"}  # a number, a list or auto: the command says what it expects
 
@@ -80,10 +80,15 @@ def _kind(value: Any) -> str:  # noqa: ANN401  (whatever a configuration holds)
     return kinds.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of options")
 
 
+def default_options(command: str) -> DictConfig:
+    """What a command does where nothing is asked of it."""
+    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
+        return hydra.compose(command, hydra_overrides(command, []))
+
+
 def nearest_options(command: str, overrides: Sequence[str]) -> list[str]:
     """The options closest to those that the command does not have."""
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        options = _dotted_names(OmegaConf.to_container(hydra.compose(command, hydra_overrides(command, []))))
+    options = _dotted_names(OmegaConf.to_container(default_options(command)))
     names = {option.rpartition(".")[2]: option for option in options}
     nearest = []
     for override in overrides:

@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, what_went_wrong
+from rsca_torch.cli.options import default_options
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, job_overrides, jobs_of
 from rsca_torch.errors import InputError
-from rsca_torch.learners.registry import CONFIG
 
 __all__ = ["Sweep"]
 
@@ -54,7 +53,7 @@ class Sweep:
         if own:
             raise InputError(f"{', '.join(own)}: out=DIR names the folder of a sweep")
         given = [override for override in overrides if override.startswith("out=")]
-        out = _out(given) if given else _usual_out()
+        out = _out(given) if given else str(default_options(command).out)
         if (Path(out) / "results.json").exists():
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
         return cls(Path(out), [] if given else [f"out={out}"])
@@ -107,8 +106,3 @@ def _out(overrides: Sequence[str]) -> str:
     if not isinstance(out, str) or not out or "${" in out or given.is_sweep_override():
         raise InputError(f"{given.input_line}: out=DIR must name one folder, in which each job makes its own")
     return out
-
-
-def _usual_out() -> str:
-    with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
-        return str(hydra.compose(COMMAND).out)

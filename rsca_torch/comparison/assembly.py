@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable
 from functools import cached_property, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
@@ -49,19 +47,9 @@ from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
-__all__ = ["Assembly", "require_learners", "require_rsca"]
+__all__ = ["Assembly", "require_rsca"]
 
 log = logging.getLogger(__name__)
-
-
-def require_learners(config: DictConfig) -> None:
-    """Make every learner of a command once, so that one which cannot be made is refused before the hard work.
-
-    Raises:
-        InputError: as `rsca_torch.learners.registry.learner_class` and the learners themselves do.
-    """
-    for each in (config.learner, *config.get("baselines", {}).values()):
-        maker(each)()
 
 
 def require_rsca(config: DictConfig) -> None:
@@ -99,7 +87,8 @@ class Assembly:
     @property
     def compression(self) -> Compression:
         """What fits step 1."""
-        return Compression.of(self.config, self.store.checksum, self.progress)
+        config = self.config
+        return Compression(config.compressor, config.em_loop, config.checkpoints, self.store.checksum, self.progress)
 
     @property
     def learner(self) -> str:
@@ -159,11 +148,6 @@ class Assembly:
         """
         return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name])
 
-    @cached_property
-    def allowed(self) -> NDArray[np.bool_]:
-        """(M, F) the pairs of spectra that may be compared."""
-        return next(iter(self.candidates.values())).allowed(self.pairs)
-
     def judged(
         self,
         on: Representation,
@@ -182,8 +166,7 @@ class Assembly:
         seen = on.seen_by(make_learner or self.make_learner)
         allowed = on.allowed(self.pairs) if allowed is None else allowed
         options = {"seed": self.seed, "roots": seen.roots, **options}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing, once a fold
+        with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # dimensions that tell nothing
             return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 
     def fitted(self, on: Representation, make_learner: MakeLearner | None = None) -> Learner:
@@ -191,15 +174,12 @@ class Assembly:
         seen = on.seen_by(make_learner or self.make_learner)
         trained = recipe_of(seen.make_learner()) is not None  # for closed forms no pair is compared
         members = Members(seen.members, on.clusters, on.allowed(self.pairs) if trained else None, seen.roots)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NumericalWarning)  # the in-sample result said it
+        with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # the in-sample result said it
             return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)
 
-    @torch.no_grad()
     def embedded(self, on: Representation, make_learner: MakeLearner | None = None) -> tuple[Tensor, Tensor]:
         """(F, D) of the field and (M, D) of the members by a learner fitted on all clusters, float64."""
-        learner, seen = self.fitted(on, make_learner), on.seen_by(make_learner or self.make_learner)
-        return learner(seen.field).double(), learner(seen.members).double()
+        return on.embedded(self.fitted(on, make_learner))
 
     def keeping(self, top: int) -> MakeLearner:
         """Gives a fresh learner as configured that keeps only so many of the most important dimensions.
@@ -222,7 +202,7 @@ class Assembly:
             InputError: where the learner is not RSCA.
         """
         on = self.spectra
-        model = on.layer(self.fitted(on, self.keeping(self.n_components)), torch.from_numpy(self.store.wavelength))
+        model = on.layer(self.fitted(on, self.keeping(self.n_components)))
         assert model is not None, "ScaledComponents on one model is a layer"
         return model.from_latents(on.field), model.from_latents(on.members)
 
@@ -251,7 +231,7 @@ class Assembly:
         compared_values(self.pairs, self.members.stars)  # refuses before the hard work what it would refuse after
         self._require_spectra(learners)
         others = self._abundances()
-        self.training = self._training(folder)
+        self.training = TrainingOptions.of(self.config, self.store.checksum, folder)
         merits = {str(name): hydra.utils.instantiate(merit) for name, merit in self.config.figures_of_merit.items()}
         given = self.candidates if self.compression.is_auto else self.spectra
         log.info("leaving one cluster out: %d learners on each representation", len(learners))
@@ -279,7 +259,7 @@ class Assembly:
                 "averages)"
             )
         on = self._best() if self.compression.is_auto else self.spectra
-        model = on.layer(self.fitted(on), torch.from_numpy(self.store.wavelength))
+        model = on.layer(self.fitted(on))
         assert model is not None, "ScaledComponents on one model is a layer"
         return model
 
@@ -316,20 +296,3 @@ class Assembly:
             except InputError as error:
                 log.warning("warning: %s are left out: %s", str(name).replace("_", " "), error)
         return given
-
-    def _training(self, folder: Path) -> TrainingOptions:
-        """Folds of trained learners are kept beside the fits, under a name that says what they are of."""
-        config = self.config
-        learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
-        merits = OmegaConf.to_container(config.figures_of_merit)
-        content = json.dumps([version("rsca_torch"), self.store.checksum, learners, merits], default=str)
-        if config.processes < 1:
-            raise InputError(f"processes={config.processes}: at least 1 expected")
-        logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
-        kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
-        return TrainingOptions(kept, content, config.processes, logger)
-
-
-def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
-    """Of one training, in a folder of its own."""
-    return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")

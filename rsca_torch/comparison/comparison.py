@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.representation import (
     AllowedPairs,
@@ -54,17 +58,35 @@ class TrainingOptions:
     logger: Callable[[str, str, str], Any] | None = None
     used: list[Path] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, config: DictConfig, checksum: str, folder: Path) -> TrainingOptions:
+        """As the configuration of `rsca compare` says: folds are kept beside the fits of step 1.
+
+        Args:
+            config: of the command.
+            checksum: of the store.
+            folder: where trainings are logged.
+
+        Raises:
+            InputError: where no process is to fit them.
+        """
+        if config.processes < 1:
+            raise InputError(f"processes={config.processes}: at least 1 expected")
+        learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
+        merits = OmegaConf.to_container(config.figures_of_merit)
+        content = json.dumps([version("rsca_torch"), checksum, learners, merits], default=str)
+        logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
+        kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
+        return cls(kept, content, config.processes, logger)
+
     def options(self, learner: Learner, on: Representation, seen: Seen, held_out: bool) -> dict[str, Any]:
         """Further arguments of `leave_one_cluster_out` and of the nested choice."""
         recipe = recipe_of(learner)
         if recipe is None:
             return {}
         if recipe.noise and seen.roots is None and seen.field.ndim != PACKED:
-            warnings.warn(
-                f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise",
-                NumericalWarning,
-                stacklevel=2,
-            )
+            said = f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise"
+            warnings.warn(said, NumericalWarning, stacklevel=2)
         logger = None if self.logger is None else partial(self.logger, on.name, learner_name(learner))
         return {"processes": self.processes if held_out else 1, "logger": logger}
 
@@ -86,6 +108,11 @@ class TrainingOptions:
         """Remove the folds of a run that came to its end: its results say it all."""
         for folder in self.used:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
+    """Of one training, in a folder of its own."""
+    return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")
 
 
 def recipe_of(learner: Learner) -> Recipe | None:
@@ -114,17 +141,6 @@ class Comparison:
     """All results; the first of a representation is the judged learner's, the others are its baselines."""
 
     results: list[Result]
-
-    def of(self, representation: str, learner: str, held_out: bool = True) -> Result:
-        """The result of that name."""
-        for result in self.results:
-            if (result.representation.name, result.learner, result.loco.held_out) == (
-                representation,
-                learner,
-                held_out,
-            ):
-                return result
-        raise KeyError(f"no result of {learner} on {representation}")
 
     def difference(self, result: Result) -> Difference | None:
         """Its rate minus the first result's over the clusters that both judged with the same members; None: none."""
@@ -205,8 +221,7 @@ class _Judge:
             raise InputError(f"{name} sees spectra and starts from one step 1: give one n_components, not candidates")
         what = f"{name} on {_first(given).name}{'' if held_out else ', in-sample'}"
         started = time.perf_counter()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True, action="always") as caught:
             loco, nested, on = self._judged(make_learner, given, held_out, what)
         for warning in caught:
             if str(warning.message) not in self.said:

@@ -48,21 +48,9 @@ class Compression:
 
     options: DictConfig
     em_loop: DictConfig
-    checkpoints: Path | None
+    checkpoints: str | None
     checksum: str
     progress: Progress
-
-    @classmethod
-    def of(cls, config: DictConfig, checksum: str, progress: Progress) -> Compression:
-        """As the configuration of a command says."""
-        kept = None if config.checkpoints is None else Path(config.checkpoints)
-        return cls(config.compressor, config.em_loop, kept, checksum, progress)
-
-    def with_options(self, **options: Any) -> Compression:
-        """The same with other options of conf/compressor."""
-        merged = OmegaConf.merge(self.options, options)
-        assert isinstance(merged, DictConfig)
-        return replace(self, options=merged)
 
     @property
     def is_auto(self) -> bool:
@@ -103,29 +91,35 @@ class Compression:
             n_components: K.
             start: a model of the same bins with more components to start from.
         """
-        kept = None if self.checkpoints is None else self.checkpoints / self.checkpoint_name(field, n_components, start)
+        kept: Path | None = None
+        if self.checkpoints is not None:
+            kept = Path(self.checkpoints) / self.checkpoint_name(field, n_components, start)
         if kept is not None and kept.exists():
             log.info("going on with the fit in %s", kept)
         em_loop = hydra.utils.instantiate(self.em_loop, checkpoint=kept)
-        ppca = self._fitted(field, members, n_components=n_components, start=start, em_loop=em_loop)
+        ppca = self.fit_unkept(field, members, n_components=n_components, start=start, em_loop=em_loop)
         last = ppca.history[-1] - ppca.history[-2] if len(ppca.history) > 1 else float("nan")
-        log.info(
-            "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e",
-            ppca.n_components,
-            "converged" if ppca.converged else "NOT converged",
-            len(ppca.history),
-            ppca.history[-1],
-            last,
-        )
+        end = "converged" if ppca.converged else "NOT converged"
+        said = "%d components %s after %d iterations at %.6f nats a bin, the last of which gained %.1e"
+        log.info(said, ppca.n_components, end, len(ppca.history), ppca.history[-1], last)
         return ppca
 
-    def fit_unkept(self, field: AnySpectra, members: AnySpectra) -> MaskedPPCA:
-        """A fit of other spectra than the store's, in this process; it is not kept."""
-        return self._fitted(field, members)
+    def fit_unkept(self, field: AnySpectra, members: AnySpectra, **options: Any) -> MaskedPPCA:
+        """A fit that is not kept, of other spectra than the store's, say; in this process, if no `em_loop` is given.
+
+        Args:
+            field: F spectra.
+            members: M spectra.
+            options: of `rsca_torch.ppca.compress.compress`, in place of those of conf/compressor.
+        """
+        given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
+        compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
+        ppca: MaskedPPCA = compress(field, members, **options)
+        return ppca
 
     def fit_some(self, field: AnySpectra, n_components: int) -> MaskedPPCA:
         """A fit of some field stars alone, in this process; it is not kept."""
-        return self.with_options(basis="inductive", n_components=n_components).fit_unkept(field, field)
+        return self.fit_unkept(field, field, basis="inductive", n_components=n_components)
 
     def removal(self, field: AnySpectra) -> Removal | None:
         """What is to be taken out of all spectra, found in the field alone: no judged star has a part in it.
@@ -138,30 +132,22 @@ class Compression:
         grouping = grouping_of(self.options.remove)
         grouping.groups(field.stars)  # refuses before the hard work what it would refuse after
         log.info("what stars of like %s share: masked PPCA of %d spectra", grouping.column, len(field))
-        ppca = self.with_options(basis="inductive").fit(field, field, grouping.n_components)
+        inductive = replace(self, options=OmegaConf.create({**self.options, "basis": "inductive"}))
+        ppca = inductive.fit(field, field, grouping.n_components)
         removal, chance = grouping.find(ppca, field)
         if not len(removal):
-            warnings.warn(
+            why = (
                 f"compressor.remove: stars of like {grouping.column} have no more in common than chance "
-                f"({max(chance, grouping.least):.1%} of the variance of a dimension): nothing is removed",
-                NumericalWarning,
-                stacklevel=2,
+                f"({max(chance, grouping.least):.1%} of the variance of a dimension): nothing is removed"
             )
+            warnings.warn(why, NumericalWarning, stacklevel=2)
             return None
-        log.info(
-            "%d dimensions are removed, in which stars of like %s have %s of the variance in common (by chance %.1f%%)",
-            len(removal),
-            grouping.column,
-            ", ".join(f"{share:.1%}" for share in removal.shares.tolist()),
-            100 * chance,
+        shares = ", ".join(f"{share:.1%}" for share in removal.shares.tolist())
+        said = (
+            "%d dimensions are removed, in which stars of like %s have %s of the variance in common (by chance %.1f%%)"
         )
+        log.info(said, len(removal), grouping.column, shares, 100 * chance)
         return removal
-
-    def _fitted(self, *spectra: AnySpectra, **options: Any) -> MaskedPPCA:
-        given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
-        compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
-        ppca: MaskedPPCA = compress(*spectra, **options)
-        return ppca
 
     def checkpoint_name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
         """Of the file in which a fit is kept: all that it depends on."""

@@ -1,4 +1,4 @@
-"""What a finished run says: its options by their dotted names, and whether it is the run that is asked for."""
+"""What a run says of itself in results.json, and whether a folder holds the run that is asked for, finished."""
 
 from __future__ import annotations
 
@@ -9,14 +9,52 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rsca_torch.errors import InputError
+import hydra
+from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["RESULTS", "SCHEMA", "as_number", "finished_rate", "flat", "other_schema", "without_idle"]
+from rsca_torch.errors import InputError
+from rsca_torch.survey.interstellar import FoundCensoring
+from rsca_torch.survey.simulated.store import simulated_store
+from rsca_torch.survey.store import Store
+
+__all__ = ["RESULTS", "SCHEMA", "finished_rate", "flat_settings", "other_schema", "rate_of_finished_run", "settings_of"]
 
 RESULTS = "results.json"
 SCHEMA = 1  # of it
 #: Where a run reads and writes, whether it draws and logs, how it is shared out: it is the same run without them.
 IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "logger")
+
+
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """What results.json says of the options, without the survey's."""
+    unused = ("simulation", "simulated") if config.store is not None else ()
+    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
+    settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
+    compressor = settings["compressor"]
+    if compressor["n_components"] != "auto":
+        del compressor["candidates"]
+        if compressor["remove"] is None:
+            del compressor["remove"]
+    return settings
+
+
+def rate_of_finished_run(folder: Path, config: DictConfig) -> float | None:
+    """The judged learner's rate, where the folder holds this run from an earlier start of its sweep.
+
+    Raises:
+        InputError: where it holds another run.
+    """
+    if not (folder / RESULTS).exists():
+        return None
+    settings, checksum = settings_of(config), None
+    survey = hydra.utils.instantiate(config.survey, root="")
+    if config.store is not None:
+        checksum = Store.open(config.store).checksum
+    elif isinstance(survey.censoring, FoundCensoring):  # the store alone says what was found
+        checksum = simulated_store(config).checksum
+    else:
+        settings["survey"] = survey.config()
+    return finished_rate(folder, settings, checksum)
 
 
 def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None) -> float | None:
@@ -38,7 +76,7 @@ def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None)
         return None
     if schema != SCHEMA:
         raise InputError(f"{folder} holds {other_schema(content)}: choose another folder with out=DIR, or remove it")
-    there, here = (flat(without_idle(each)) for each in (given, json.loads(json.dumps(config))))
+    there, here = (flat_settings(each) for each in (given, json.loads(json.dumps(config))))
     other = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if checksum is not None:  # the store says how its survey was read
         other = [key for key in other if not key.startswith("survey.")]
@@ -50,7 +88,7 @@ def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None)
             f"{folder} holds a run of another configuration ({', '.join(other)}): choose another folder with out=DIR, "
             "or remove it"
         )
-    return as_number(rate)
+    return math.nan if rate is None else float(rate)  # JSON has no NaN
 
 
 def other_schema(content: Any) -> str:  # noqa: ANN401  (any JSON)
@@ -59,24 +97,18 @@ def other_schema(content: Any) -> str:  # noqa: ANN401  (any JSON)
     return f"results of schema {schema}, this program reads {SCHEMA}"
 
 
-def without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that have a part in the result."""
+def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The options that have a part in the result, by their dotted names, each as text: as it is, or as JSON has it."""
     kept = {name: value for name, value in config.items() if name not in IDLE}
     if isinstance(kept.get("survey"), dict):
         kept["survey"] = {name: value for name, value in kept["survey"].items() if name != "root"}
-    return kept
+    return _flat(kept)
 
 
-def flat(value: Any, above: str = "") -> dict[str, str]:  # noqa: ANN401  (any JSON)
-    """Nested options by their dotted names, each as text: as it is, or as JSON has it."""
+def _flat(value: Any, above: str = "") -> dict[str, str]:  # noqa: ANN401  (any JSON)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 5 and 5.0 are one setting
     if not isinstance(value, dict):
         return {above: value if isinstance(value, str) else json.dumps(value)}
-    parts = [flat(inside, f"{above}.{name}" if above else str(name)) for name, inside in value.items()]
+    parts = [_flat(inside, f"{above}.{name}" if above else str(name)) for name, inside in value.items()]
     return {name: inside for part in parts for name, inside in part.items()}
-
-
-def as_number(value: float | None) -> float:
-    """JSON has no NaN."""
-    return math.nan if value is None else float(value)

@@ -29,14 +29,12 @@ from rsca_torch.spectra.view import AnySpectra
 __all__ = [
     "AllowedPairs",
     "Candidates",
-    "Compressor",
     "MakeLearner",
     "Representation",
     "Seen",
     "compared_values",
     "represent",
     "sees_spectra",
-    "set_aside",
     "side_by_side",
 ]
 
@@ -72,7 +70,7 @@ class Representation:
         member_stars: M rows.
         ppcas: step 1, where there was one.
         seconds: that step 1 took.
-        aside: of `set_aside`.
+        aside: the bins that step 1 set aside, one row each (`_set_aside`).
         roots: (M, K, K) R with R R^T the covariance of each member's latents, eq. 1.3; None: not known.
         spectra: of field and members, for learners that see spectra.
         removal: what was taken out of the spectra before step 1.
@@ -129,17 +127,18 @@ class Representation:
         roots = None if self.roots is None else scales[:, None] * self.roots
         return self.field * scales, self.members * scales, roots
 
-    def layer(self, learner: Learner, wavelength: Tensor) -> RSCA | None:
-        """Step 1 and a learner's steps 2 to 4 as one layer; None for learners of another kind.
-
-        Args:
-            learner: fitted on what it sees of this.
-            wavelength: (P,) Angstrom, of the bins of step 1.
-        """
-        if not isinstance(learner, ScaledComponents) or self.ppca is None:
+    def layer(self, learner: Learner) -> RSCA | None:
+        """Step 1 and the steps 2 to 4 of a learner fitted on this as one layer; None for learners of another kind."""
+        if not isinstance(learner, ScaledComponents) or self.ppca is None or self.spectra is None:
             return None
         steps = learner.weight, learner.centre, learner.sigma_r
-        return RSCA(self.ppca, *steps, wavelength, self.removal, np.unique(self.clusters))
+        return RSCA(self.ppca, *steps, self.spectra[0].wavelength, self.removal, np.unique(self.clusters))
+
+    @torch.no_grad()
+    def embedded(self, learner: Learner) -> tuple[Tensor, Tensor]:
+        """(F, D) of the field and (M, D) of the members by a learner fitted on this, float64."""
+        seen = self.seen_by(lambda: learner)
+        return learner(seen.field).double(), learner(seen.members).double()
 
     def allowed(self, pairs: AllowedPairs) -> NDArray[np.bool_]:
         """(M, F) the pairs that may be compared.
@@ -191,10 +190,7 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
     ppca = compressor(field, members)
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
     seconds = time.perf_counter() - started
-    aside = vstack(
-        [set_aside(of, part, ppca) for of, part in ((of_field, field), (of_members, members))],
-        metadata_conflicts="silent",
-    )
+    aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     assert of_members.covariances is not None
     return Representation(
         "spectra",
@@ -204,14 +200,14 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
         members.stars,
         (ppca,),
         seconds,
-        aside,
+        vstack(aside, metadata_conflicts="silent"),
         torch.linalg.cholesky(of_members.covariances),
         (field, members),
         field.removal if isinstance(field.removal, Removal) else None,
     )
 
 
-def set_aside(embedding: Embedding, spectra: AnySpectra, ppca: MaskedPPCA) -> Table:
+def _set_aside(embedding: Embedding, spectra: AnySpectra, ppca: MaskedPPCA) -> Table:
     """One row for each bin that step 1 could not explain and did not use, eq. 1.12.
 
     Columns: the stars' ids; WAVELENGTH, Angstrom; DEVIATION, flux minus the model's in standard deviations;

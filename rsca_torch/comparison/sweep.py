@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, as_number, flat, other_schema, without_idle
+from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult
@@ -90,16 +90,16 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = result["interval"]
+    rate, low, high = np.array([result["doppelganger_rate"], *result["interval"]], dtype=float)  # null is NaN
     return {
         "representation": str(result["representation"]),
         "learner": str(result["learner"]),
         "held_out": bool(result["held_out"]),
         "seed": int(content["seed"]),
         "checksum": str(content["store"]["checksum"]),
-        "rate": as_number(result["doppelganger_rate"]),
-        "low": as_number(low),
-        "high": as_number(high),
+        "rate": rate,
+        "low": low,
+        "high": high,
         "seconds": float(result["seconds"]),
         "clusters": tuple(
             (str(each["cluster"]), int(each["members"]), each["doppelganger_rate"]) for each in result["clusters"]
@@ -111,15 +111,14 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
 def _settings(config: Mapping[str, Any], result: Mapping[str, Any], judged: bool) -> dict[str, str]:
     """The options that had a part in a result: of the learners its own, of the representations that which it saw."""
     name = result["representation"]
-    given = {key: value for key, value in without_idle(config).items() if key not in ("seed", "baselines")}
+    given = {key: value for key, value in config.items() if key not in ("seed", "baselines")}
     given["learner"] = config["learner"] if judged else config["baselines"].get(result["learner"], {})
     given["abundances"] = {key: value for key, value in given.get("abundances", {}).items() if key == name}
     given["em_loop"] = {key: value for key, value in given.get("em_loop", {}).items() if key != "trainer"}  # told once
-    if config.get("store") is not None:
-        given["store"] = config["store"]
     if result["compressor"] is None:
         given = {key: value for key, value in given.items() if key not in ("compressor", "em_loop")}
-    return {key: value for key, value in flat(given).items() if value != "{}"}
+    settings = {key: value for key, value in flat_settings(given).items() if value != "{}"}
+    return settings if config.get("store") is None else {**settings, "store": config["store"]}
 
 
 def _without_contradictions(gathered: Gathered) -> Gathered:

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rsca_torch.files import updated_folder
+from rsca_torch.files import updated_folder, write_json
 
 __all__ = ["NOTE", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
 
@@ -48,9 +48,8 @@ def job_note(folder: Path, launch: str, overrides: Sequence[str], problem: str |
         problem: why there is no result; None: there is one.
     """
     content = {"launch": launch, "overrides": list(overrides), "problem": problem}
-    folder.mkdir(parents=True, exist_ok=True)
     with updated_folder(folder) as part:
-        (part / NOTE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(part / NOTE, content)
 
 
 def jobs_of(sweep: Path, launch: str) -> list[tuple[list[str], str | None]]:

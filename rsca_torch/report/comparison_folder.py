@@ -7,21 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from astropy.io import fits
+from astropy.table import Table
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
-from rsca_torch.comparison.representation import Representation, sees_spectra
-from rsca_torch.comparison.run_settings import settings_of
+from rsca_torch.comparison.finished_run import settings_of
+from rsca_torch.comparison.representation import sees_spectra
 from rsca_torch.learners import Learner
-from rsca_torch.report.pictures import (
-    draw_components,
-    draw_features,
-    draw_histograms,
-    draw_rates,
-    draw_weights,
-    save_figure,
-)
-from rsca_torch.report.results import write_csv, write_json, write_set_aside
+from rsca_torch.report import pictures
+from rsca_torch.report.results import write_csv, write_results
 from rsca_torch.rsca import RSCA
 
 __all__ = ["write_comparison"]
@@ -33,13 +28,14 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     """results.json, results.csv, set_aside.fits where step 1 sets bins aside, the learner of all clusters, pictures."""
     on = comparison.results[0].representation
     _write_numbers(folder, comparison, assembly)
-    _write_set_aside(folder, on)
+    if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
+        _write_set_aside(folder / "set_aside.fits", on.aside)
     learner = assembly.fitted(on)
-    model = on.layer(learner, torch.from_numpy(assembly.store.wavelength))
+    model = on.layer(learner)
     _write_learner(folder, learner, model)
     if assembly.config.figures:
         log.info("drawing")
-        _draw(folder, comparison, model, assembly)
+        _draw(folder, comparison, learner, model, assembly)
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
@@ -47,16 +43,21 @@ def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> 
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
     settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
-    write_json(folder / "results.json", comparison, source, config.seed, settings)
+    write_results(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
 
 
-def _write_set_aside(folder: Path, on: Representation) -> None:
-    if on.aside is None or all(ppca.clip is None for ppca in on.ppcas):
-        return
-    write_set_aside(folder / "set_aside.fits", on.aside)
-    stars = len(np.unique(np.asarray(on.aside.columns[0])))
-    log.info("%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)", len(on.aside), stars)
+def _write_set_aside(path: Path, aside: Table) -> None:
+    """As FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
+    counted = {}
+    for name, column in (("STARS", aside.colnames[0]), ("BINS", "WAVELENGTH")):
+        values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        counted[name] = Table({column: values[order], "SET_ASIDE": counts[order]})
+    hdus = [fits.BinTableHDU(table, name=name) for name, table in {"LIST": aside, **counted}.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    said = "%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)"
+    log.info(said, len(aside), len(counted["STARS"]))
 
 
 def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
@@ -70,20 +71,21 @@ def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
 
 
 @torch.no_grad()
-def _draw(folder: Path, comparison: Comparison, model: RSCA | None, assembly: Assembly) -> None:
+def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None, assembly: Assembly) -> None:
     """Pictures of the comparison and of the judged learner, fitted on all clusters."""
     judged = comparison.results[0]
     on = judged.representation
-    save_figure(draw_rates(comparison), folder, "rates")
+    pictures.save_figure(pictures.draw_rates(comparison), folder, "rates")
     if judged.nested is not None:
-        save_figure(draw_components(judged), folder, "components")
+        pictures.save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
     for result in comparison.results:
         if result.loco.held_out and result.learner == judged.learner:
-            figure = draw_histograms([result], list(result.loco.cluster_rates))
-            save_figure(figure, folder, f"distances_{result.representation.name}")
+            figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
+            pictures.save_figure(figure, folder, f"distances_{result.representation.name}")
     if model is not None:
-        save_figure(draw_weights(model.weight, model.wavelength, assembly.store.segments), folder, "weights")
+        weights = pictures.draw_weights(model.weight, model.wavelength, assembly.store.segments)
+        pictures.save_figure(weights, folder, "weights")
         field, members = model.from_latents(on.field), model.from_latents(on.members)
     else:
-        field, members = assembly.embedded(on)
-    save_figure(draw_features(on, field, members), folder, "features")
+        field, members = on.embedded(learner)
+    pictures.save_figure(pictures.draw_features(on, field, members), folder, "features")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from rsca_torch.report.terminal import plain_table
 from rsca_torch.survey.interstellar import Feature
 from rsca_torch.survey.store import Store
 
@@ -35,9 +36,8 @@ def print_summary(store: Store) -> None:
 
 def features_table(found: Sequence[Feature]) -> Table:
     """The intervals that `censoring=found` leaves out."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("first, A", "end, A", "deepest, A", "depth", "in standard errors", "nearest known band, A"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("first, A", "end, A", "deepest, A", "depth", "in standard errors", "nearest known band, A")
+    table = plain_table((), names)
     for one in found:
         numbers = (f"{one.first:.2f}", f"{one.end:.2f}", f"{one.deepest:.2f}", f"{one.depth:.4f}")
         table.add_row(*numbers, f"{one.significance:.1f}", f"{one.band:.2f} ({one.deepest - one.band:+.2f})")

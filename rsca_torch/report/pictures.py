@@ -12,24 +12,26 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
-from rsca_torch.errors import InputError
+from rsca_torch.evaluation.nested_choice import NestedResult
 
 __all__ = [
     "COLOURS",
     "draw_components",
     "draw_features",
     "draw_histograms",
+    "draw_intervals",
     "draw_rates",
     "draw_weights",
     "save_figure",
 ]
 
 COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
-GAP = 5  # bins that are not there, of which a line is not drawn across
+GAP = 5  # a line is not drawn across a step in wavelength that is so many times the smallest
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -51,45 +53,51 @@ def draw_rates(comparison: Comparison) -> Figure:
         shift = (number - (len(learners) - 1) / 2) * 0.2
         results = [result for result in held_out if result.learner == learner]
         place = np.array([groups.index(result.representation.name) for result in results]) + shift
-        rates = np.array([result.loco.rate for result in results])
-        low, high = np.array([result.loco.interval() for result in results]).T
-        errors = np.clip([rates - low, high - rates], 0, None)
+        rates = np.array([(result.loco.rate, *result.loco.interval()) for result in results])
         colour = COLOURS[number % len(COLOURS)]
-        axes.bar(place, rates, 0.18, color=colour, alpha=0.35, label=learner)
-        axes.errorbar(place, rates, errors, fmt="o", color=colour, capsize=3)
+        axes.bar(place, rates[:, 0], 0.18, color=colour, alpha=0.35, label=learner)
+        draw_intervals(axes, place, rates, color=colour)
     axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups])
-    axes.set_ylabel("global doppelganger rate")
-    axes.set_ylim(bottom=0)
+    axes.set(ylabel="global doppelganger rate", ylim=(0, None))
     axes.legend(frameon=False)
     return figure
 
 
-def draw_components(result: Result) -> Figure:
+def draw_intervals(axes: Axes, x: ArrayLike, values: ArrayLike, fmt: str = "o", **style: Any) -> None:
+    """Values with their intervals.
+
+    Args:
+        axes: to draw on.
+        x: (n,) places.
+        values: (n, 3) of each place the value and the ends of its interval, outside of which the value may lie.
+        fmt: of the points, as matplotlib has it.
+        style: of points and bars.
+    """
+    middle, low, high = np.asarray(values, dtype=float).T
+    axes.errorbar(x, middle, np.clip([middle - low, high - middle], 0, None), fmt=fmt, capsize=3, **style)
+
+
+def draw_components(nested: NestedResult, learner: str) -> Figure:
     """Held-out rate against the number of components with 68 % intervals, and what was chosen, as the paper's Figure 2.
 
-    Raises:
-        InputError: where the result is of a fixed number of components.
+    Args:
+        nested: what came of the choice.
+        learner: the name of that which chose.
     """
-    if result.nested is None:
-        raise InputError("the number of components was given, not chosen: there is no curve to draw")
-    curve, best = result.nested.curve, result.nested.best
+    curve, best = nested.curve, nested.best
     numbers = list(curve)
-    rates = np.array([loco.rate for loco in curve.values()])
-    low, high = np.array([loco.interval() for loco in curve.values()]).T
+    rates = np.array([(loco.rate, *loco.interval()) for loco in curve.values()])
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    errors = np.clip([rates - low, high - rates], 0, None)
-    axes.errorbar(numbers, rates, errors, fmt="o-", color=COLOURS[1], capsize=3, label=result.learner)
+    draw_intervals(axes, numbers, rates, "o-", color=COLOURS[1], label=learner)
     axes.plot(best, curve[best].rate, "o", ms=12, mfc="none", color=COLOURS[0], label=f"chosen: {best}")
-    folds = list(result.nested.chosen.values())
-    for number, top in zip(numbers, high, strict=True):
+    folds = list(nested.chosen.values())
+    for number, top in zip(numbers, rates[:, 2], strict=True):
         if number in folds:
             axes.annotate(f"{folds.count(number)} of {len(folds)}", (number, top), (0, 5), **ABOVE)
     axes.margins(x=0.08, y=0.12)
-    axes.set_xticks(numbers)
-    axes.set_xlabel("number of components; above: in how many folds it is chosen")
-    axes.set_ylabel("global doppelganger rate")
-    axes.set_ylim(bottom=0)
+    axes.set(xticks=numbers, xlabel="number of components; above: in how many folds it is chosen")
+    axes.set(ylabel="global doppelganger rate", ylim=(0, None))
     axes.legend(frameon=False)
     return figure
 
@@ -185,8 +193,7 @@ def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.nda
         x[known], field[known], gridsize=45, mincnt=1, cmap="Blues", linewidths=0.2, extent=(*limits[0], *limits[1])
     )
     panel.plot(x_members, members, ".", ms=4, color=COLOURS[4], label="cluster members")
-    panel.set_xlabel(LABELS[label])
-    panel.set(xlim=limits[0], ylim=limits[1])
+    panel.set(xlabel=LABELS[label], xlim=limits[0], ylim=limits[1])
     return density
 
 
@@ -214,7 +221,7 @@ def draw_weights(weight: Tensor, wavelengths: Tensor, segments: Mapping[str, tup
         for panel, (name, (first, last)) in zip(panels[number], segments.items(), strict=True):
             inside = (angstrom >= first) & (angstrom <= last)
             steps = np.diff(angstrom[inside])
-            gaps = np.flatnonzero(steps > 5 * steps.min(initial=np.inf)) + 1
+            gaps = np.flatnonzero(steps > GAP * steps.min(initial=np.inf)) + 1
             x, y = np.insert(angstrom[inside], gaps, np.nan), np.insert(row[inside], gaps, np.nan)
             panel.plot(x, y, lw=0.5, color=COLOURS[1])
             panel.axhline(0, color="0.8", lw=0.5, zorder=0)

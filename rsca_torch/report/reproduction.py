@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,28 +22,16 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, updated_folder
+from rsca_torch.files import atomic_folder, updated_folder, write_json
+from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.terminal import plain_table
 
-__all__ = [
-    "EXPERIMENTS",
-    "Reproduced",
-    "Value",
-    "items_of",
-    "published",
-    "reproduce",
-    "summary_table",
-    "write_summary",
-]
+__all__ = ["EXPERIMENTS", "Reproduced", "Value", "items_of", "published", "reproduce", "summary_table", "write_summary"]
 
 log = logging.getLogger(__name__)
 
-#: Inside an installed package experiments/ lies in it, in a checkout beside it.
-EXPERIMENTS = next(
-    path
-    for path in (Path(__file__).parents[1] / "experiments", Path(__file__).parents[2] / "experiments")
-    if path.is_dir()
-)
+EXPERIMENTS = CONFIG.parent / "experiments"
 NOTE = "item.json"
 SIMULATED = "simulated survey"
 
@@ -121,9 +109,7 @@ def items_of(config: DictConfig) -> list[str]:
     return there if "all" in asked else [name for name in there if name in asked]
 
 
-def reproduce(
-    assembly: Assembly, names: Sequence[str], out: Path, progress: Callable[[str, int, int], None] | None = None
-) -> list[Outcome]:
+def reproduce(assembly: Assembly, names: Sequence[str], out: Path) -> list[Outcome]:
     """Every experiment in a folder of its own below `out`; one that is there already is taken as it is.
 
     One that cannot be done (a column is missing, too few stars) says so, and the others go on.
@@ -132,15 +118,13 @@ def reproduce(
         assembly: all that is fitted to the survey.
         names: of the experiments.
         out: where to.
-        progress: called with (name, done, of how many).
 
     Raises:
         InputError: where `out` holds an experiment of other settings or other data.
     """
     outcomes = []
     for done, name in enumerate(names):
-        if progress is not None:
-            progress(name, done, len(names))
+        assembly.progress.step(name, done, len(names))
         outcomes.append(_finished(assembly, name, out) or _done(assembly, name, out))
     return outcomes
 
@@ -162,9 +146,9 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
             table.write(folder / f"{file}.csv", format="ascii.csv")
         for file, figure in reproduced.figures.items():
             save_figure(figure, folder, file)
-        values = [_without_nan(asdict(value)) for value in outcome.values]
+        values = [asdict(value) for value in outcome.values]
         note = {"settings": _settings(assembly, name), "finding": outcome.finding, "values": values}
-        (folder / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / NOTE, note)
     log.info("%s: %s", name, outcome.finding)
     return outcome
 
@@ -187,13 +171,12 @@ def _finished(assembly: Assembly, name: str, out: Path) -> Outcome | None:
 
 def _settings(assembly: Assembly, name: str) -> dict[str, Any]:
     """What the experiment depends on."""
-    used = ("seed", "compressor", "learner", "pairs", "abundances")
-    settings: Any = OmegaConf.to_container(OmegaConf.create({key: assembly.config[key] for key in used}), resolve=True)
-    settings["experiment"] = OmegaConf.to_container(assembly.config.experiments[name], resolve=True)
-    settings["store"] = assembly.store.checksum
-    settings["version"] = version("rsca_torch")
-    settings["script"] = hashlib.sha256(_path(name).read_bytes()).hexdigest()
-    return dict(settings)
+    used = {key: assembly.config[key] for key in ("seed", "compressor", "learner", "pairs", "abundances")}
+    settings: Any = OmegaConf.to_container(OmegaConf.create(used), resolve=True)
+    experiment = OmegaConf.to_container(assembly.config.experiments[name], resolve=True)
+    script = hashlib.sha256(_path(name).read_bytes()).hexdigest()
+    code = {"version": version("rsca_torch"), "script": script}
+    return {**settings, "experiment": experiment, "store": assembly.store.checksum, **code}
 
 
 def _path(name: str) -> Path:
@@ -229,9 +212,7 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) ->
 
 def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:
     """What was published beside what was obtained, for the terminal; numbers of single clusters are in the files."""
-    table = RichTable(box=None, padding=(0, 2, 0, 0))
-    for name in ("experiment", "item", "setting", "published", "obtained", "same"):
-        table.add_column(name, no_wrap=True)
+    table = plain_table(("experiment", "item", "setting", "published", "obtained", "same"))
     summary = _summary(outcomes, simulated)
     texts = summary[summary["cluster"] == ""].map(_short)
     for outcome in outcomes:
@@ -263,10 +244,6 @@ def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
 
 def _short(cell: Any) -> str:  # noqa: ANN401  (a number or a text)
     return cell if isinstance(cell, str) else "" if math.isnan(cell) else f"{cell:.4g}"
-
-
-def _without_nan(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in told.items()}
 
 
 def _with_nan(told: Mapping[str, Any]) -> Value:

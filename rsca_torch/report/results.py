@@ -1,34 +1,32 @@
-"""Results -> JSON, CSV, FITS and a table; reads nothing but a Comparison."""
+"""Results -> JSON, CSV and a table; reads nothing but a Comparison."""
 
 from __future__ import annotations
 
 import csv
-import json
-import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from astropy.io import fits
-from astropy.table import Table
 from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
 from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.files import write_json
+from rsca_torch.ppca.model import MaskedPPCA
+from rsca_torch.report.terminal import plain_table
 
-__all__ = ["summary_table", "write_csv", "write_json", "write_set_aside"]
+__all__ = ["summary_table", "write_csv", "write_results"]
+
+CSV_COLUMNS = (
+    "representation learner held_out cluster members pairs doppelganger_rate low high median_sibling_distance".split()
+)
 
 
-def write_json(
-    path: Path,
-    comparison: Comparison,
-    store: Mapping[str, Any],
-    seed: int,
-    config: Mapping[str, Any],
+def write_results(
+    path: Path, comparison: Comparison, store: Mapping[str, Any], seed: int, config: Mapping[str, Any]
 ) -> None:
     """results.json, schema 1: provenance and every rate; NaN (a cluster with no allowed pair) as null."""
     content = {
@@ -50,17 +48,7 @@ def write_json(
             if (difference := comparison.difference(result)) is not None
         ],
     }
-    path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def write_set_aside(path: Path, aside: Table) -> None:
-    """What step 1 set aside (`set_aside`), as FITS: LIST, a row a bin of a star; STARS and BINS, how many of each."""
-    hdus = [fits.PrimaryHDU(), fits.BinTableHDU(aside, name="LIST")]
-    for name, column in (("STARS", aside.colnames[0]), ("BINS", "WAVELENGTH")):
-        values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        hdus.append(fits.BinTableHDU(Table({column: values[order], "SET_ASIDE": counts[order]}), name=name))
-    fits.HDUList(hdus).writeto(path)
+    write_json(path, content)
 
 
 def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,17 +63,21 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "figures_of_merit": _merits(loco),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
-        "clusters": [
-            {
-                "cluster": cluster,
-                "members": loco.members[cluster],
-                "pairs": loco.pairs[cluster],
-                "doppelganger_rate": rate,
-                "median_sibling_distance": loco.median_sibling_distance[cluster],
-            }
-            for cluster, rate in loco.cluster_rates.items()
-        ],
+        "clusters": _clusters(loco),
     }
+
+
+def _clusters(loco: LOCOResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "cluster": cluster,
+            "members": loco.members[cluster],
+            "pairs": loco.pairs[cluster],
+            "doppelganger_rate": rate,
+            "median_sibling_distance": loco.median_sibling_distance[cluster],
+        }
+        for cluster, rate in loco.cluster_rates.items()
+    ]
 
 
 def _merits(loco: LOCOResult) -> dict[str, Any]:
@@ -102,19 +94,17 @@ def _training(loco: LOCOResult) -> dict[str, Any]:
     return {cluster: {name: getattr(trained, name) for name in told} for cluster, trained in loco.trained.items()}
 
 
+def _fit(ppca: MaskedPPCA) -> dict[str, Any]:
+    last = ppca.history[-1]
+    return {"iterations": len(ppca.history), "converged": ppca.converged, "log_likelihood_per_bin": last}
+
+
 def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
     """How step 1 was set, how its fit ended (of several models, of each) and how n_components=auto was chosen."""
     on = result.representation
-    fits = [
-        {
-            "iterations": len(ppca.history),
-            "converged": ppca.converged,
-            "log_likelihood_per_bin": ppca.history[-1],
-        }
-        for ppca in on.ppcas
-    ]
-    models = [{"n_components": ppca.n_components, **fit} for ppca, fit in zip(on.ppcas, fits, strict=True)]
-    entry = {**compressor, **(fits[0] if on.ppca else {"models": models}), "seconds": round(on.seconds, 3)}
+    models = [{"n_components": ppca.n_components, **_fit(ppca)} for ppca in on.ppcas]
+    fitted = _fit(on.ppca) if on.ppca else {"models": models}
+    entry = {**compressor, **fitted, "seconds": round(on.seconds, 3)}
     if compressor.get("remove") is not None:  # of each dimension taken out, what stars of a group had in common
         entry["removed"] = [] if on.removal is None else on.removal.shares.tolist()
     if on.ppca and compressor.get("n_components") == "auto":
@@ -128,42 +118,26 @@ def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON)
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_csv(path: Path, comparison: Comparison) -> None:
     """One row a cluster of every result, and one row `(all)` with the global rate and its 68 % interval."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            "representation learner held_out cluster members pairs doppelganger_rate low high "
-            "median_sibling_distance".split()
-        )
+        rows = csv.DictWriter(file, CSV_COLUMNS)
+        rows.writeheader()
         for result in comparison.results:
             loco = result.loco
-            start = [result.representation.name, result.learner, loco.held_out]
-            total = [sum(loco.members.values()), sum(loco.pairs.values())]
-            rows.writerow([*start, "(all)", *total, loco.rate, *loco.interval(), ""])
-            for cluster, rate in loco.cluster_rates.items():
-                counts = [loco.members[cluster], loco.pairs[cluster]]
-                rows.writerow([*start, cluster, *counts, rate, "", "", loco.median_sibling_distance[cluster]])
+            start = {"representation": result.representation.name, "learner": result.learner, "held_out": loco.held_out}
+            total = {name: sum(getattr(loco, name).values()) for name in ("members", "pairs")}
+            ends = dict(zip(("low", "high"), loco.interval(), strict=True))
+            rows.writerow({**start, "cluster": "(all)", **total, "doppelganger_rate": loco.rate, **ends})
+            rows.writerows({**start, **cluster} for cluster in _clusters(loco))
 
 
 def summary_table(comparison: Comparison) -> RichTable:
     """The rates with their intervals, and how much higher each is than the judged learner's on spectra."""
     judged = comparison.results[0]
+    minus = f"minus {judged.learner} on {judged.representation.name}"
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
-    table = RichTable(title=title, title_style="", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("representation", no_wrap=True)
-    table.add_column("learner", no_wrap=True)
-    table.add_column("rate", justify="right", no_wrap=True)
-    table.add_column("68 %", justify="right", no_wrap=True)
-    table.add_column(f"minus {judged.learner} on {judged.representation.name}", justify="right", no_wrap=True)
+    table = plain_table(("representation", "learner"), ("rate", "68 %", minus), title=title)
     for result in comparison.results:
         low, high = result.loco.interval()
         row = [result.representation.name.replace("_", " "), result.learner]

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rsca_torch.comparison.sweep import Gathered
-from rsca_torch.report.pictures import COLOURS
-from rsca_torch.report.terminal import print_table
+from rsca_torch.report.pictures import COLOURS, draw_intervals
+from rsca_torch.report.terminal import plain_table, print_table
 
 __all__ = ["draw_groups", "markdown", "print_groups", "write_rows"]
 
@@ -50,9 +49,8 @@ EXPLAINED = (
 def print_groups(groups: pd.DataFrame, gathered: Gathered, baseline: str) -> None:
     """The same table on the terminal, and what it means."""
     cells = _cells(groups, gathered.varied, baseline)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in cells:
-        table.add_column(name, justify="right" if name in cells.loc[:, "seeds":] else "left", no_wrap=True)
+    numbers = [*cells.loc[:, "seeds":]]
+    table = plain_table([name for name in cells if name not in numbers], numbers)
     for row in cells.to_numpy():
         table.add_row(*(Text(cell) for cell in row))
     Console().print("\n".join(EXPLAINED), highlight=False, soft_wrap=True)
@@ -94,16 +92,13 @@ def draw_groups(groups: pd.DataFrame, varied: list[str]) -> Figure:
         for label, here in held_out[held_out["representation"] == name].groupby("label", sort=False):
             number = labels.index(label)
             place = here["learner"].map(learners.index) + (number - (len(labels) - 1) / 2) * 0.8 / len(labels)
-            place, means, low, high = (column.to_numpy() for column in (place, here["mean"], here["low"], here["high"]))
-            errors = np.clip([means - low, high - means], 0, None)
             colour = COLOURS[number % len(COLOURS)]
-            panel.errorbar(place, means, errors, fmt="o", color=colour, capsize=3, label=label)
+            draw_intervals(panel, place, here[["mean", "low", "high"]], color=colour, label=label)
             seeds = np.repeat(place, here["rates"].map(len))
             panel.plot(seeds, here["rates"].explode(), "_", color=colour, alpha=0.6, ms=9)
         panel.set_title(name.replace("_", " "), fontsize=10)
         panel.set_xticks(range(len(learners)), learners, rotation=45, ha="right", fontsize=8)
-        panel.set_xlim(-0.6, len(learners) - 0.4)
-        panel.set_ylim(bottom=0)
+        panel.set(xlim=(-0.6, len(learners) - 0.4), ylim=(0, None))
     panels[0].set_ylabel("global doppelganger rate")
     if len(labels) > 1:
         handles: dict[str, Any] = {}  # one entry for each setting, whichever panels show it

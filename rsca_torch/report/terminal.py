@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Bars", "print_table", "progress"]
+__all__ = ["Bars", "plain_table", "print_table", "progress"]
 
 
 class Bars:
@@ -41,15 +41,18 @@ class Bars:
 def progress() -> Iterator[Bars]:
     """Bars on the terminal; nothing where there is none."""
     console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    what, done = TextColumn("{task.description}"), MofNCompleteColumn()
+    columns = (SpinnerColumn(), what, BarColumn(), done, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield Bars(bars)
+
+
+def plain_table(texts: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """A table without rules, its columns of texts first and then those of numbers."""
+    table = Table(title=title, title_style="", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in (*texts, *numbers):
+        table.add_column(name, justify="left" if name in texts else "right", no_wrap=True)
+    return table
 
 
 def print_table(table: Table) -> None:

@@ -23,7 +23,7 @@ from rsca_torch import (
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import compare
 from rsca_torch.comparison.representation import Representation, represent, side_by_side
-from rsca_torch.report.results import write_csv, write_json
+from rsca_torch.report.results import write_csv, write_results
 from rsca_torch.spectra.stars import Stars
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
@@ -152,7 +152,7 @@ def test_a_cluster_without_pairs_is_null_in_json_and_nan_in_csv(tables, tmp_path
     members["VHELIO_AVG"][members["CLUSTER"] == "b"] = 500.0
     on = abundances("x", field, members, ["Fe", "Mg"])
     comparison = compare([on], [Identity, Scaled], allowed_pairs)
-    write_json(tmp_path / "r.json", comparison, {"path": "p"}, 3, {"compressor": {}})
+    write_results(tmp_path / "r.json", comparison, {"path": "p"}, 3, {"compressor": {}})
     content = json.loads((tmp_path / "r.json").read_text())
     for result in content["results"]:
         rates = {c["cluster"]: c["doppelganger_rate"] for c in result["clusters"]}

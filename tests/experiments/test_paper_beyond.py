@@ -250,7 +250,7 @@ def test_true_clusters_are_judged_by_learners_told_what_is_wrong(assembly, mista
         own, learner = on.clusters == cluster, ScaledComponents()
         learner.initialise(on.field, believed.z[torch.from_numpy(~own)], believed.labels[~own])
         members, field = learner(on.members[torch.from_numpy(own)]), learner(on.field)
-        allowed = assembly.allowed[torch.from_numpy(own)]
+        allowed = assembly.spectra.allowed(assembly.pairs)[torch.from_numpy(own)]
         assert rates[cluster] == pytest.approx(doppelganger_rate(members, field, allowed))
 
 
