@@ -129,7 +129,7 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     flow = CutFlow("", 0)
     flow.steps = given.selection[:-1]  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
-    return _finished(given.stars.copy(), partial, flow, given.problems, told)
+    return _finished(given.stars, partial, flow, given.problems, told)
 
 
 def _finished(
@@ -142,7 +142,7 @@ def _finished(
     """The store of the spectra that were kept; the others are accounted for."""
     failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
     if len(failed) == len(stars):
-        partial.discard()  # or the next try would remember that nothing was there
+        shutil.rmtree(partial.path)  # or the next try would remember that nothing was there
         raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
     flow.record(NO_VALID_BIN, len(stars) - len(failed))
     stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]

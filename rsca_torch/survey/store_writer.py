@@ -190,10 +190,6 @@ class Partial:
             for first in range(0, n_stars, block):
                 file.write(raw[first : first + block, self.seen].tobytes())
 
-    def discard(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.path)
-
 
 def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)
     file.flush()

@@ -129,24 +129,26 @@ def _cluster_columns(stars: Table) -> Columns:
 
 
 def _dr16_cards(columns: Columns, row: int) -> list[str]:
-    star = {name: values[row].item() for name, values in columns.items() if values.ndim == 1}
-    star = {name: value.decode().strip() if isinstance(value, bytes) else value for name, value in star.items()}
-    extinction = star["AK_TARG"]
+    def of(name: str) -> Any:  # noqa: ANN401  (text, integer or float)
+        value = columns[name][row].item()
+        return value.decode().strip() if isinstance(value, bytes) else value
+
+    extinction = of("AK_TARG")
     return [
         fits.card("VERS", "l33"),
-        fits.card("OBJ", star["APOGEE_ID"], "Object ID"),
-        *(fits.card(name, star[name]) for name in ("RA", "DEC", "GLON", "GLAT", "J", "H", "K")),
-        fits.card("LOCID", star["LOCATION_ID"], "LOCATION ID"),
-        fits.card("FIELD", star["FIELD"], "Field"),
-        fits.card("TARG1", star["APOGEE_TARGET1"], "APOGEE_TARGET1 target flag"),
-        fits.card("TARG2", star["APOGEE_TARGET2"], "APOGEE_TARGET2 target flag"),
+        fits.card("OBJ", of("APOGEE_ID"), "Object ID"),
+        *(fits.card(name, of(name)) for name in ("RA", "DEC", "GLON", "GLAT", "J", "H", "K")),
+        fits.card("LOCID", of("LOCATION_ID"), "LOCATION ID"),
+        fits.card("FIELD", of("FIELD"), "Field"),
+        fits.card("TARG1", of("APOGEE_TARGET1"), "APOGEE_TARGET1 target flag"),
+        fits.card("TARG2", of("APOGEE_TARGET2"), "APOGEE_TARGET2 target flag"),
         fits.card("AKTARG", extinction if extinction > 0 else float("nan"), "Targeting extinction"),
-        fits.card("AKMETHOD", star["AK_TARG_METHOD"], "extinction method used for targeting"),
+        fits.card("AKMETHOD", of("AK_TARG_METHOD"), "extinction method used for targeting"),
         fits.card("AKWISE", float("nan") if row % 5 == 0 else extinction, "WISE extinction"),
-        fits.card("SFD_EBV", star["SFD_EBV"], "SFD E(B-V)"),
-        fits.card("SNR", star["SNR"], "signal-to-noise"),
-        fits.card("VHELIO", star["VHELIO_AVG"], "heliocentric velocity (km/s)"),
-        fits.card("NVISITS", star["NVISITS"], "number of visits"),
+        fits.card("SFD_EBV", of("SFD_EBV"), "SFD E(B-V)"),
+        fits.card("SNR", of("SNR"), "signal-to-noise"),
+        fits.card("VHELIO", of("VHELIO_AVG"), "heliocentric velocity (km/s)"),
+        fits.card("NVISITS", of("NVISITS"), "number of visits"),
     ]
 
 

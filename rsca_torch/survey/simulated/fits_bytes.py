@@ -45,17 +45,19 @@ def primary(cards: list[str], bitpix: int = 16) -> bytes:
 def image(values: NDArray[Any], log_start: float | None = None) -> bytes:
     """An image extension of one dimension without a name; ``log_start``: on the survey's wavelength grid."""
     bits = {"f": -8, "i": 8}[values.dtype.kind] * values.dtype.itemsize
-    content = values.astype(values.dtype.newbyteorder(">")).tobytes()
-    return _image_header(bits, len(values), log_start) + _padded(content, b"\0")
+    return _image_header(bits, len(values), log_start) + _padded(_big_endian(values), b"\0")
 
 
 def table(columns: Mapping[str, NDArray[Any]]) -> bytes:
     """A binary table extension of columns of N rows each."""
-    dtype = np.dtype([(name, v.dtype.newbyteorder(">"), v.shape[1:]) for name, v in columns.items()])
-    rows = np.zeros(len(next(iter(columns.values()))), dtype)
+    rows = np.zeros(len(next(iter(columns.values()))), [(n, v.dtype, v.shape[1:]) for n, v in columns.items()])
     for name, values in columns.items():
         rows[name] = values
-    return _table_header(dtype, len(rows)) + _padded(rows.tobytes(), b"\0")
+    return _table_header(rows.dtype, len(rows)) + _padded(_big_endian(rows), b"\0")
+
+
+def _big_endian(values: NDArray[Any]) -> bytes:
+    return values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
 @lru_cache(maxsize=8)

@@ -77,9 +77,8 @@ def uncensored_store(config: DictConfig) -> Store:
 def _require_same(folder: Path, settings: dict[str, Any]) -> None:
     """Nothing, or the same survey."""
     note = folder / "simulation.json"
-    if not ((folder / "archive").exists() or (folder / "store").exists()):
-        return
-    if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings:
+    made = (folder / "archive").exists() or (folder / "store").exists()
+    if made and (not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings):
         raise InputError(
             f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
             "or remove it"
