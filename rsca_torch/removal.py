@@ -117,8 +117,8 @@ class Grouping:
     shuffles: int = 50
 
     def __post_init__(self) -> None:
-        numbers = {"width": self.width or 0, "least": self.least, "shuffles": self.shuffles}
-        wrong = {name: value for name, value in numbers.items() if not isinstance(value, int | float)}
+        numbers = self.width or 0, self.least, self.shuffles
+        wrong = not all(isinstance(value, int | float) for value in numbers)
         if wrong or not (self.width is None or 0 < self.width < math.inf) or not 0 <= self.least < 1:
             raise InputError(
                 f"remove by {self.column}: a positive width in its units, or none, and least from 0 to below 1 "

@@ -18,8 +18,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
-from rsca_torch.ppca.compress import Basis, compress
-from rsca_torch.ppca.fit import Products
+from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import Embedding, MaskedPPCA
 from rsca_torch.removal import Removal, without
@@ -281,9 +280,9 @@ def _header(ppca: MaskedPPCA) -> dict[str, Any]:
 
 
 def _step_1(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> MaskedPPCA:
-    told: dict[str, Any] = {argument: header[argument] for argument in STEP_1}
-    buffers = {buffer: tensors[f"{name}.{buffer}"] for buffer in ("loadings", "mean", "bin_variance", "scatter")}
-    return MaskedPPCA(**buffers, **told)
+    given: dict[str, Any] = {argument: header[argument] for argument in STEP_1}
+    given |= {buffer: tensors[f"{name}.{buffer}"] for buffer in ("loadings", "mean", "bin_variance", "scatter")}
+    return MaskedPPCA(**given)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -21,7 +21,7 @@ from rsca_torch import RSCA, Grouping, InputError, NumericalWarning, Removal, Sp
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import grouping_of
-from rsca_torch.ppca.compress import compress
+from rsca_torch.ppca.fit import compress
 from rsca_torch.removal import without
 from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.survey.simulated.store import simulated_store

@@ -12,7 +12,7 @@ from astropy.table import Table
 from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, InputError, NumericalWarning, ScaledComponents, Spectra, fit_ppca
-from rsca_torch.ppca.compress import compress
+from rsca_torch.ppca.fit import compress
 
 N_BINS = 16
 #: As `fit_ppca` has it where nothing is said.

@@ -22,7 +22,7 @@ from rich.table import Table as Grid
 from rsca_torch import NumericalWarning
 from rsca_torch.ppca.e_step import Parameters
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
-from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.spectra.blocks import Blocks
 from rsca_torch.survey.store import Store
@@ -59,7 +59,7 @@ def both(
     clip: float | None = None,
     progress: object = None,  # noqa: ARG001  (an EM loop is given one)
 ) -> Ascent:
-    """An EM loop of `fit_source` that goes both ways and adds a row."""
+    """An EM loop of `fit_ppca` that goes both ways and adds a row."""
     ascent, passes = extrapolated(blocks, theta, tolerance, max_iterations, clip)
     aim = ascent.history[-1]
     history = plain(blocks, theta, limit, clip, aim)
@@ -88,7 +88,8 @@ def main() -> None:
         em_loop = partial(both, given.limit, partial(grid.add_row, noise))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)  # bins left out
-            fit_source(field, given.components, noise, given.tolerance, given.limit, em_loop=em_loop)
+            options = {"tolerance": given.tolerance, "max_iterations": given.limit, "em_loop": em_loop}
+            fit_ppca(field, n_components=given.components, noise=noise, **options)
     Console().print(grid)
 
 

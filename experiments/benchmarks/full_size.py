@@ -18,7 +18,7 @@ from measuring import Meter, in_own_process
 from rich.console import Console
 from rich.table import Table as Grid
 
-from rsca_torch.ppca.fit import Products, fit_source
+from rsca_torch.ppca.fit import Products, fit_ppca
 from rsca_torch.spectra.blocks import Noise
 from rsca_torch.survey.store import Store
 
@@ -31,11 +31,11 @@ def fit(
     store = Store.open(path)
     begin = time.perf_counter()
     with Meter() as meter:
-        fit_source(
+        fit_ppca(
             store.select(~store.is_member),
-            k,
-            noise,
-            tolerance,
+            n_components=k,
+            noise=noise,
+            tolerance=tolerance,
             products=products,
             clip=None if noise == "isotropic" else clip,
             progress=lambda _, reached: history.append((time.perf_counter() - begin, reached)),

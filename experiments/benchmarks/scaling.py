@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from rsca_torch import NumericalWarning
-from rsca_torch.ppca.fit import Products, fit_source
+from rsca_torch.ppca.fit import Products, fit_ppca
 from rsca_torch.spectra.blocks import Noise
 from rsca_torch.survey.store import Store
 
@@ -47,10 +47,10 @@ def fit(store: Store, n: int, k: int, noise: Noise, products: Products, iteratio
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # not converged: not meant to
-        fit_source(
+        fit_ppca(
             store.select(slice(n)),
-            k,
-            noise,
+            n_components=k,
+            noise=noise,
             max_iterations=iterations,
             products=products,
             progress=lambda *_: done.append(time.perf_counter() - begin),

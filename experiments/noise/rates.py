@@ -30,7 +30,7 @@ from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.files import atomic_file
 from rsca_torch.learners import Averaged, ScaledComponents
-from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Joined
 from rsca_torch.spectra.spectra import Spectra
@@ -108,12 +108,12 @@ def compressed(
             theirs = done.model(valid.numpy())
             field, members = theirs.latents(survey.field), theirs.latents(survey.members)
     else:
-        model = fit_source(
+        model = fit_ppca(
             source,
-            how.n_components,
-            how.noise,
-            tolerance,
-            200,
+            n_components=how.n_components,
+            noise=how.noise,
+            tolerance=tolerance,
+            max_iterations=200,
             clip=how.clip,
             products="float32",
             start=start,

@@ -5,22 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
-from rsca_torch.evaluation.folds import Fold, LeftOut
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
-__all__ = ["FoldFiles", "code_of"]
+__all__ = ["Fold", "FoldFiles", "LeftOut", "code_of"]
 
 TENSORS = ("siblings", "strangers")
 NOT_OURS = {"builtins", "torch", "typing"}
+
+
+LeftOut = tuple[str, ...]  # clusters that a learner does not see; of a fold, the first is the one that it judges
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a learner that never saw a cluster said of it; distances are empty where they are not kept."""
+
+    rate: float
+    members: int
+    pairs: int
+    median_sibling_distance: float
+    siblings: Tensor
+    strangers: Tensor
+    note: str = ""  # the first warning of the fit
+    trained: Trained | None = None
+    merits: dict[str, float] = field(default_factory=dict)  # NaN where no pair is allowed, as the rate
 
 
 class FoldFiles:

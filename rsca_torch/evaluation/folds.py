@@ -11,7 +11,7 @@ from dataclasses import field as dataclass_field
 from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,43 +21,17 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import median_distance, rate_below
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
+from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.learners.distances import distances_of_allowed, sibling_distances
 from rsca_torch.learners.learner import Learner
 from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
-from rsca_torch.training.members import Members, Trained
+from rsca_torch.training.members import Members
 
-__all__ = ["Fold", "KeptFolds", "LeftOut", "Task", "folds_of"]
-
-LeftOut = tuple[str, ...]  # clusters that a learner does not see; of a fold, the first is the one that it judges
+__all__ = ["Task", "folds_of"]
 
 SOME = 64  # stars that tell whether an embedding is constant
 BLOCK = 2**16  # field stars mapped at a time
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What a learner that never saw a cluster said of it; distances are empty where they are not kept."""
-
-    rate: float
-    members: int
-    pairs: int
-    median_sibling_distance: float
-    siblings: Tensor
-    strangers: Tensor
-    note: str = ""  # the first warning of the fit
-    trained: Trained | None = None
-    merits: dict[str, float] = dataclass_field(default_factory=dict)  # NaN where no pair is allowed, as the rate
-
-
-class KeptFolds(Protocol):
-    """Where finished folds are kept, so that an interrupted run goes on."""
-
-    def get(self, left_out: LeftOut) -> Fold | None:
-        """The fold in which the first of these clusters is judged without any of them, if it is there."""
-
-    def put(self, left_out: LeftOut, fold: Fold) -> None:
-        """Keep it, whole or not at all."""
 
 
 @dataclass
@@ -134,7 +108,7 @@ class Task:
 
 
 def folds_of(
-    task: Task, jobs: Sequence[LeftOut], kept: KeptFolds | None, processes: int
+    task: Task, jobs: Sequence[LeftOut], kept: FoldFiles | None, processes: int
 ) -> Iterator[dict[LeftOut, Fold]]:
     """Of each job its folds, one a cluster: those that are kept, then the others as they finish, each kept at once."""
     missing = []

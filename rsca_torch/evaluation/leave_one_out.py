@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
-from rsca_torch.evaluation.folds import Fold, KeptFolds, Task, folds_of
+from rsca_torch.evaluation.fold_files import Fold, FoldFiles
+from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array, as_tensor
@@ -33,7 +34,7 @@ def leave_one_cluster_out(
     progress: Callable[[int, int], None] | None = None,
     *,
     roots: Array | None = None,
-    kept: KeptFolds | None = None,
+    kept: FoldFiles | None = None,
     processes: int = 1,
     logger: Callable[[str], Any] | None = None,
     strict: bool = False,

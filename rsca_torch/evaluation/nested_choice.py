@@ -14,7 +14,8 @@ import numpy as np
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
-from rsca_torch.evaluation.folds import Fold, KeptFolds, LeftOut, Task, folds_of
+from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
+from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of, warn_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
@@ -36,7 +37,7 @@ class Candidate(NamedTuple):
     field: Array
     members: Array
     roots: Array | None = None
-    kept: KeptFolds | None = None
+    kept: FoldFiles | None = None
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,35 @@ import warnings
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.ppca.e_step import Parameters
 from rsca_torch.ppca.extrapolation import Ascent, run_em
-from rsca_torch.ppca.initialisation import first_guess, random_guess
+from rsca_torch.ppca.initialisation import first_guess, guess_of, random_guess
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Arrays, BinSums, Blocks, Noise, Source, bin_sums
+from rsca_torch.spectra.blocks import Arrays, BinSums, Blocks, Joined, Noise, Source, bin_sums
+from rsca_torch.spectra.view import AnySpectra
 
-__all__ = ["EMLoop", "Products", "fit_ppca", "fit_source"]
+__all__ = ["Basis", "EMLoop", "Products", "compress", "fit_ppca"]
 
 Products = Literal["float64", "float32"]
+Basis = Literal["inductive", "transductive"]
 #: Runs EM from first parameters to its end; the arguments are those of `run_em`.
 EMLoop = Callable[[Blocks, Parameters, float, int, float | None, Callable[[int, float], None] | None], Ascent]
 
 LEAST_CLIP = (5.0, 3.0)  # isotropic, measured: below it noise is set aside, and one variance shrinks to nothing
 NEARLY_COMPLETE = 0.9  # of the stars: bins that more of them have are summed over all stars, minus what is lacking
+USUAL_CLIP = 5.0  # standard deviations
 COUNTED_STARS = 2048  # that tell which bins are used, where each has enough of them
 MOST_SET_ASIDE = 0.01  # of all valid bins: more than cosmic rays
 
 
 def fit_ppca(
-    flux: Array,
+    flux: Array | Source,
     valid: Array | None = None,
     n_components: int = 30,
     sigma: Array | None = None,
@@ -43,6 +47,9 @@ def fit_ppca(
     clip: float | None = None,
     products: Products = "float64",
     start: MaskedPPCA | None = None,
+    random_start: int | None = None,
+    wavelength: Array | None = None,
+    em_loop: EMLoop = run_em,
 ) -> MaskedPPCA:
     """Maximum-likelihood PPCA of spectra with invalid bins (docs/maths.md, section 1).
 
@@ -51,6 +58,7 @@ def fit_ppca(
 
     Args:
         flux: (N, P) floating point, of any one unit; what stands in an invalid bin never matters, NaN and inf included.
+            Or spectra that are read block by block, with valid and sigma of their own.
         valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
         n_components: K, less than N - 1 and P.
         sigma: (N, P) standard errors in the unit of the flux: the noise of every bin is known.
@@ -65,6 +73,10 @@ def fit_ppca(
         products: dtype of the large matrix products; all else, and sums over blocks, are float64. "float32" takes half
             the time and memory (docs/performance.md has the error).
         start: a model of these bins with at least n_components to start from. None: the spectra's leading axes.
+        random_start: seed of loadings to start from, whatever `start` is, as the authors' program does; isotropic noise
+            alone. None: a start without chance.
+        wavelength: (P,) Angstrom, to name bins that are left out. None: their numbers.
+        em_loop: what runs EM from the first guess to its end: `run_em` in this process, `LightningEM` under a Trainer.
 
     Raises:
         InputError: for shapes that disagree, valid bins that are not finite, K beyond what the data can carry,
@@ -87,61 +99,10 @@ def fit_ppca(
         >>> round(model.noise_variance, 3), model(flux).shape
         (0.01, torch.Size([200, 2]))
     """
-    return fit_source(
-        Arrays(flux, valid, sigma),
-        n_components,
-        noise or ("isotropic" if sigma is None else "measured"),
-        tolerance,
-        max_iterations,
-        clip=clip,
-        products=products,
-        start=start,
-        progress=progress,
-    )
-
-
-def fit_source(
-    source: Source,
-    n_components: int,
-    noise: Noise,
-    tolerance: float = 1e-7,
-    max_iterations: int = 1000,
-    *,
-    clip: float | None = None,
-    products: Products = "float64",
-    start: MaskedPPCA | None = None,
-    progress: Callable[[int, float], None] | None = None,
-    wavelength: Array | None = None,
-    em_loop: EMLoop = run_em,
-    random_start: int | None = None,
-) -> MaskedPPCA:
-    """As `fit_ppca`, of spectra that are read block by block.
-
-    Args:
-        source: N spectra of P bins.
-        n_components: as in `fit_ppca`, and so for what follows up to progress.
-        noise: see there.
-        tolerance: see there.
-        max_iterations: see there.
-        clip: see there.
-        products: see there.
-        start: see there.
-        progress: see there.
-        wavelength: (P,) Angstrom, to name bins that are left out. None: their numbers.
-        em_loop: what runs EM from the first guess to its end: `run_em` in this process, `LightningEM` under a Trainer.
-        random_start: seed of loadings to start from, whatever `start` is, as the authors' program does; isotropic noise
-            alone. None: a start without chance.
-
-    Raises:
-        InputError: as `fit_ppca`.
-
-    Example:
-        >>> from rsca_torch.spectra.blocks import Arrays
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> source = Arrays(torch.randn(200, 9, generator=generator))
-        >>> fit_source(source, 2, "isotropic", tolerance=1e-4)  # doctest: +ELLIPSIS
-        MaskedPPCA(K=2, P=9, noise=isotropic, converged in ... iterations)
-    """
+    source = Arrays(flux, valid, sigma) if isinstance(flux, Tensor | np.ndarray) else flux
+    if source is flux and not (valid is None and sigma is None):
+        raise InputError("spectra have valid and sigma of their own: give these with arrays alone")
+    noise = noise or ("measured" if source.has_sigma else "isotropic")
     _check_options(n_components, noise, tolerance, max_iterations, clip, products)
     blocks = Blocks(source, noise, getattr(torch, products)).keep()
     _require_components(n_components, blocks.n_stars, blocks.n_bins)
@@ -157,12 +118,81 @@ def fit_source(
     if random_start is not None:
         theta = random_guess(blocks, sums, n_components, random_start)
     elif start is not None:
-        theta = _start_from(start, n_components, noise, used)
+        theta = guess_of(start, n_components, noise, used)
     if theta is None:
         theta = first_guess(blocks, sums, n_components, tolerance, clip)
     ascent = em_loop(blocks, theta, tolerance, max_iterations, clip, progress)
     _say_how_it_ended(ascent, tolerance, max_iterations, clip)
     return _model(ascent, sums, used, noise, clip)
+
+
+def compress(
+    field: AnySpectra,
+    members: AnySpectra,
+    n_components: int = 30,
+    noise: Noise | None = None,
+    *,
+    clip: float | Literal["usual"] | None = "usual",
+    tolerance: float = 1e-4,
+    max_iterations: int = 500,
+    products: Products = "float32",
+    basis: Basis = "inductive",
+    fitted_components: int | None = None,
+    random_start: int | None = None,
+    start: MaskedPPCA | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    em_loop: EMLoop = run_em,
+) -> MaskedPPCA:
+    """Step 1 for a field and its clusters.
+
+    Args:
+        field: F spectra, in memory or in a store.
+        members: M spectra of the same bins.
+        n_components: K.
+        noise: "measured" and "measured+scatter" need the spectra's sigma; "isotropic" does not use it and is the
+            paper's. None: "isotropic" where no sigma is known, else "measured+scatter".
+        clip: as in `fit_ppca`. "usual": 5 where the noise is measured, none where it is isotropic.
+        tolerance: as in `fit_ppca`, and so for what is explained nowhere else.
+        max_iterations: see there.
+        products: see there.
+        basis: "inductive": fitted on the field alone, as the paper's Algorithm 1 has it, so that no member that is
+            judged later takes part. "transductive": on the members too (unlabelled), as the authors' program does.
+        fitted_components: fit with so many, of which the n_components longest axes are kept. None: with n_components.
+        random_start: see there.
+        start: see there.
+        progress: see there.
+        em_loop: see there.
+
+    Raises:
+        InputError: as `fit_ppca`, and where the bins differ, sigma is missing, basis is neither, or fewer components
+            are fitted than kept.
+    """
+    if not torch.equal(field.wavelength, members.wavelength):
+        raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
+    if basis not in ("inductive", "transductive"):
+        raise InputError(f"basis must be inductive or transductive, got {basis!r}")
+    noise = noise or ("measured+scatter" if field.has_sigma or members.has_sigma else "isotropic")
+    if noise != "isotropic" and not (field.has_sigma and members.has_sigma):
+        raise InputError(f"{noise} noise needs the spectra's sigma: give it, or noise='isotropic'")
+    if clip == "usual":
+        clip = None if noise == "isotropic" else USUAL_CLIP
+    if fitted_components is not None and fitted_components < n_components:
+        raise InputError(f"fitted_components={fitted_components}: at least n_components={n_components} expected")
+    model = fit_ppca(
+        field if basis == "inductive" else Joined(field, members),
+        n_components=fitted_components or n_components,
+        noise=noise,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        clip=clip,
+        products=products,
+        start=start,
+        progress=progress,
+        wavelength=field.wavelength,
+        em_loop=em_loop,
+        random_start=random_start,
+    )
+    return model if fitted_components is None else model.leading(n_components)
 
 
 def _check_options(
@@ -211,24 +241,6 @@ def _names(bins: Tensor, wavelength: Array | None, most: int = 20) -> str:
     return f"{'bins' if wavelength is None else 'Angstrom'} {', '.join(names[:most])}{more}"
 
 
-def _start_from(model: MaskedPPCA, n_components: int, noise: Noise, used: Tensor) -> Parameters | None:
-    """The leading axes of a model with at least as many; None where it has left out bins that are used."""
-    n_bins = len(used)
-    if len(model.mean) != n_bins or model.n_components < n_components:
-        raise InputError(
-            f"start must have {n_bins} bins and at least {n_components} components, "
-            f"got {len(model.mean)} and {model.n_components}"
-        )
-    if not model.mean.isfinite()[used].all():
-        return None
-    dropped = model.loadings[:, n_components:].square().sum(1)
-    known, none = model.mean.isfinite(), dropped.new_tensor(0.0)
-    positive = torch.where(model.scatter > 0, model.scatter, 0.1 * model.bin_variance)  # measured noise alone has none
-    isotropic = (model.bin_variance + dropped)[known].mean()
-    scatter = {"isotropic": isotropic, "measured": none, "measured+scatter": positive + dropped}[noise]
-    return Parameters(model.loadings[:, :n_components], model.mean.nan_to_num(), scatter)
-
-
 def _say_how_it_ended(ascent: Ascent, tolerance: float, max_iterations: int, clip: float | None) -> None:
     """Warn of a fit that is not what was asked for."""
     if not ascent.converged and len(ascent.history) >= max_iterations:
@@ -251,7 +263,7 @@ def _say_how_it_ended(ascent: Ascent, tolerance: float, max_iterations: int, cli
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, NumericalWarning, stacklevel=5)  # who called fit_ppca
+    warnings.warn(message, NumericalWarning, stacklevel=4)  # who called fit_ppca
 
 
 def _model(ascent: Ascent, sums: BinSums, used: Tensor, noise: Noise, clip: float | None) -> MaskedPPCA:

@@ -9,10 +9,11 @@ from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import LEAST_SCATTER, Parameters
 from rsca_torch.ppca.extrapolation import run_em
 from rsca_torch.ppca.m_step import require_noise
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.ppca.online_em import online_em
-from rsca_torch.spectra.blocks import BinSums, Blocks
+from rsca_torch.spectra.blocks import BinSums, Blocks, Noise
 
-__all__ = ["MAD_TO_SIGMA", "first_guess", "random_guess"]
+__all__ = ["MAD_TO_SIGMA", "first_guess", "guess_of", "random_guess"]
 
 OVERSAMPLING = 10  # of the range finder that gives the start
 START_READINGS = 3
@@ -68,6 +69,39 @@ def random_guess(blocks: Blocks, sums: BinSums, n_components: int, seed: int) ->
         squares += (block.flux - mean.to(block.flux)).masked_fill_(block.unused, 0).square_().sum()
         n_valid += block.n_valid
     return Parameters(loadings, mean, squares / n_valid)
+
+
+def guess_of(model: MaskedPPCA, n_components: int, noise: Noise, used: Tensor) -> Parameters | None:
+    """The leading axes of a model with at least as many; None where it has left out bins that are used.
+
+    Args:
+        model: of all P bins.
+        n_components: K.
+        noise: as in `fit_ppca`.
+        used: (P,) bool, the bins that are used.
+
+    Raises:
+        InputError: where it has other bins, or fewer components.
+
+    Example:
+        >>> model = MaskedPPCA(torch.eye(4)[:, :3], torch.ones(4), torch.ones(4), noise_variance=1.0)
+        >>> guess_of(model, 2, "isotropic", used=torch.ones(4, dtype=torch.bool)).scatter  # the third axis is noise
+        tensor(1.2500)
+    """
+    n_bins = len(used)
+    if len(model.mean) != n_bins or model.n_components < n_components:
+        raise InputError(
+            f"start must have {n_bins} bins and at least {n_components} components, "
+            f"got {len(model.mean)} and {model.n_components}"
+        )
+    if not model.mean.isfinite()[used].all():
+        return None
+    dropped = model.loadings[:, n_components:].square().sum(1)
+    known, none = model.mean.isfinite(), dropped.new_tensor(0.0)
+    positive = torch.where(model.scatter > 0, model.scatter, 0.1 * model.bin_variance)  # measured noise alone has none
+    isotropic = (model.bin_variance + dropped)[known].mean()
+    scatter = {"isotropic": isotropic, "measured": none, "measured+scatter": positive + dropped}[noise]
+    return Parameters(model.loadings[:, :n_components], model.mean.nan_to_num(), scatter)
 
 
 def _robust_bounds(blocks: Blocks, mean: Tensor) -> tuple[Tensor, Tensor]:

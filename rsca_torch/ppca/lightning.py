@@ -194,7 +194,7 @@ class _EachIteration(Checkpoint):
 
 @dataclass
 class LightningEM:
-    """Runs EM under a Lightning Trainer; an EM loop of `fit_source`.
+    """Runs EM under a Lightning Trainer; an EM loop of `fit_ppca`.
 
     Args:
         trainer: makes the Trainer from the arguments that are set here: accelerator, devices and so on are its own.
@@ -203,10 +203,10 @@ class LightningEM:
             None: no checkpoint.
 
     Example:
-        >>> from rsca_torch.ppca.fit import fit_source
+        >>> from rsca_torch.ppca.fit import fit_ppca
         >>> from rsca_torch.spectra.blocks import Arrays
         >>> source = Arrays(torch.randn(200, 9, generator=torch.Generator().manual_seed(0)))
-        >>> fit_source(source, 2, "isotropic", tolerance=1e-4, em_loop=LightningEM())  # doctest: +ELLIPSIS
+        >>> fit_ppca(source, n_components=2, tolerance=1e-4, em_loop=LightningEM())  # doctest: +ELLIPSIS
         MaskedPPCA(K=2, P=9, noise=isotropic, converged in ... iterations)
     """
 

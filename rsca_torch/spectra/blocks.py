@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
@@ -20,6 +22,7 @@ BLOCK_STARS = 4096  # at once, at most: so many are summed in float32 where the 
 BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
 KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between iterations
 
+Some = slice | NDArray[np.int64]  # stars, as a slice or by their numbers
 Rows = tuple[Tensor, Tensor | None, Tensor | None]
 
 
@@ -46,7 +49,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, stars: slice) -> Rows:
+    def read(self, stars: Some) -> Rows:
         """(flux, valid or None, sigma or None), each (n, P)."""
 
 
@@ -82,7 +85,7 @@ class Arrays:
     def __len__(self) -> int:
         return int(self.flux.shape[0])
 
-    def read(self, stars: slice) -> Rows:
+    def read(self, stars: Some) -> Rows:
         """(flux, valid or None, sigma or None), each (n, P)."""
         valid, sigma = (None if array is None else as_tensor(array[stars]) for array in (self.valid, self.sigma))
         return as_tensor(self.flux[stars]), valid, sigma
@@ -106,22 +109,17 @@ class Joined:
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def read(self, stars: slice) -> Rows:
+    def read(self, stars: Some) -> Rows:
         """(flux, valid or None, sigma or None), each (n, P)."""
-        first, second = self.parts
-        wanted = range(len(self))[stars]
-        before = len(range(wanted.start, min(wanted.stop, len(first)), wanted.step))
-        early, late = wanted[:before], wanted[before:]
-        rows = [first.read(slice(early.start, early.stop, early.step))] if early else []
-        if late:
-            rows.append(second.read(slice(late.start - len(first), late.stop - len(first), late.step)))
-        flux, valid, sigma = ([row[place] for row in rows] for place in range(3))
-        return torch.cat([part for part in flux if part is not None]), _joined(valid), _joined(sigma)
+        (first, second), rows = self.parts, np.arange(len(self))[stars]
+        early = rows < len(first)
+        flux, valid, sigma = first.read(rows[early])
+        more_flux, more_valid, more_sigma = second.read(rows[~early] - len(first))
+        return torch.cat([flux, more_flux]), _joined(valid, more_valid), _joined(sigma, more_sigma)
 
 
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    known = [part for part in parts if part is not None]
-    return torch.cat(known) if len(known) == len(parts) else None
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 class Block(NamedTuple):
@@ -154,6 +152,8 @@ class Blocks:
         used: (P,) bool, the bins that are used. None: all.
 
     Attributes:
+        n_stars: N.
+        n_bins: P.
         nearly_complete: (P,) bool, the bins that few stars lack; None: not looked for.
 
     Raises:
@@ -182,18 +182,9 @@ class Blocks:
         self.source, self.noise, self.dtype, self.used = source, noise, dtype, used
         self.nearly_complete: Tensor | None = None
         self.stars = range(len(source)) if stars is None else stars
+        self.n_stars, self.n_bins = len(self.stars), source.n_bins
         self.rows = max(1, min(BLOCK_STARS, BLOCK_ELEMENTS // max(1, source.n_bins)))
         self._kept: dict[int, Block] | None = None
-
-    @property
-    def n_stars(self) -> int:
-        """N."""
-        return len(self.stars)
-
-    @property
-    def n_bins(self) -> int:
-        """P."""
-        return self.source.n_bins
 
     def sample(self, size: int) -> Blocks:
         """About `size` of the stars, evenly spaced."""

@@ -45,6 +45,7 @@ class Spectra:
     sigma: Tensor | None
     wavelength: Tensor
     stars: Stars
+    checked: ClassVar[bool] = True  # by construction
     removal: ClassVar[None] = None  # nothing is taken out of spectra in memory
 
     def __init__(
@@ -142,11 +143,6 @@ class Spectra:
     def has_sigma(self) -> bool:
         """Whether the errors are known."""
         return self.sigma is not None
-
-    @property
-    def checked(self) -> bool:
-        """By construction."""
-        return True
 
     def read(self, stars: Any) -> tuple[Tensor, Tensor, Tensor | None]:  # noqa: ANN401  (a slice, or row numbers)
         """(flux, valid, sigma) of some stars, each (n, P)."""

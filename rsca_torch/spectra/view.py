@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Rows, Source
+from rsca_torch.spectra.blocks import Rows, Some, Source
 from rsca_torch.spectra.spectra import Spectra, same_bins
 from rsca_torch.spectra.stars import Stars
 
@@ -122,7 +122,7 @@ class View:
         other.removal, other._coordinates = removal, removal.coordinates(self)
         return other
 
-    def read(self, stars: slice) -> Rows:
+    def read(self, stars: Some) -> Rows:
         """(flux, valid, sigma) of some stars, each (n, P)."""
         flux, valid, sigma = self._source.read(self._rows[stars])
         if self._bins is not None:

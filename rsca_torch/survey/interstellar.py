@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.blocks import Source
 from rsca_torch.spectra.stars import Stars
@@ -232,7 +232,7 @@ class FoundCensoring(Censoring):
 
     Attributes:
         finder: finds them.
-        ppca: n_components, noise and further options of `fit_source`, for the plane of stars of low extinction.
+        ppca: n_components, noise and further options of `fit_ppca`, for the plane of stars of low extinction.
     """
 
     finder: InterstellarFinder
@@ -256,6 +256,6 @@ class FoundCensoring(Censoring):
         low, high = self.finder.sides(spectra.stars)
         log.info("interstellar features: a plane of %s, residuals of %s", low.said, high.said)
         fields = spectra.take(low.rows), spectra.take(high.rows)
-        plane = fit_source(fields[0], **self.ppca, wavelength=spectra.wavelength)
+        plane = fit_ppca(fields[0], **self.ppca, wavelength=spectra.wavelength)
         found = residuals(plane, fields[1], spectra.wavelength, self.finder.width)
         return self.finder.features(found, spectra.wavelength)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import Tensor
@@ -22,47 +22,39 @@ from rsca_torch.ppca.lightning import without_tips
 from rsca_torch.spectra.packed import PACKED, with_noise
 from rsca_torch.training.members import Members
 
-__all__ = ["FoldData", "LearnerTraining", "train"]
+__all__ = ["LearnerTraining", "batches", "train"]
 
 
-class FoldData(LightningDataModule):
-    """The training clusters of one fold: the cluster that is held out is not in it.
-
-    A batch is (latents (n, K) or spectra (n, 2, P), cluster numbers (n,), rows of the members (n,)).
+def batches(members: Members, recipe: Recipe) -> DataLoader[Any]:
+    """The members of a fold's training clusters: the cluster that is held out is not among them.
 
     Args:
         members: of the training clusters.
-        recipe: says what a batch is.
+        recipe: says what a batch is: all of them, or some clusters with as many members each.
+
+    Returns:
+        Batches of latents (n, K) or spectra (n, 2, P), and their rows (n,) of the members.
 
     Raises:
         InputError: where there are fewer clusters than a batch must have.
     """
-
-    def __init__(self, members: Members, recipe: Recipe) -> None:
-        super().__init__()
-        self.members, self.recipe = members, recipe
-        self.groups = Groups(members.labels)
-        wanted = recipe.clusters_a_batch
-        if wanted is not None and wanted > len(self.groups):
-            raise InputError(
-                f"a batch of {wanted} clusters with {recipe.members_a_cluster} members each is asked for, but a fold "
-                f"has {len(self.groups)} clusters to train on: lower recipe.clusters_a_batch"
-            )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """One batch of all, or batches of some clusters with as many members each."""
-        number = self.groups.number
-        data = TensorDataset(self.members.z, number, torch.arange(len(number)))
-        wanted = self.recipe.clusters_a_batch
-        if wanted is None:
-            return DataLoader([data.tensors], batch_size=None)  # type: ignore[arg-type]  # a list is a data set
-        size = wanted * self.recipe.members_a_cluster
-        sampler = MPerClassSampler(number.numpy(), self.recipe.members_a_cluster, size, max(size, len(number)))
-        return DataLoader(data, batch_size=size, sampler=sampler, drop_last=True)
+    data = TensorDataset(members.z, torch.arange(len(members.z)))
+    wanted = recipe.clusters_a_batch
+    if wanted is None:
+        return DataLoader([data.tensors], batch_size=None)  # type: ignore[arg-type]  # a list is a data set
+    groups = Groups(members.labels)
+    if wanted > len(groups):
+        raise InputError(
+            f"a batch of {wanted} clusters with {recipe.members_a_cluster} members each is asked for, but a fold "
+            f"has {len(groups)} clusters to train on: lower recipe.clusters_a_batch"
+        )
+    size = wanted * recipe.members_a_cluster
+    sampler = MPerClassSampler(groups.number.numpy(), recipe.members_a_cluster, size, max(size, len(members.z)))
+    return DataLoader(data, batch_size=size, sampler=sampler, drop_last=True)
 
 
 class LearnerTraining(LightningModule):
-    """Any learner's loss, minimised by AdamW on batches of `FoldData`.
+    """Any learner's loss, minimised by AdamW on `batches`.
 
     A loss that is not a number ends it with the weights of the last that was. With a cluster that was left out it ends
     after `patience` epochs without a better one.
@@ -100,9 +92,9 @@ class LearnerTraining(LightningModule):
         if self.overlap is not None:
             self.overlaps.append(self.overlap(self.learner))
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor | None:
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor | None:
         """The loss of a batch; None where it is not a number."""
-        z, rows = batch[0], batch[2]
+        z, rows = batch
         if self.recipe.noise and z.ndim == PACKED:
             z = with_noise(z)
         elif self.recipe.noise and self.members.roots is not None:
@@ -196,7 +188,7 @@ def train(
                 log_every_n_steps=1,
             )
             learner.train()
-            trainer.fit(training, FoldData(members, recipe))
+            trainer.fit(training, batches(members, recipe))
     return training
 
 

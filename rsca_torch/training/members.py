@@ -72,7 +72,7 @@ class Members:
     def judging_clusters(self) -> list[str]:
         """Those that can judge: with two members and a pair that is allowed."""
         names, sizes = np.unique(self.labels, return_counts=True)
-        several = [str(name) for name in names[sizes > 1]]
+        several = names[sizes > 1].tolist()
         return [name for name in several if self.flags is None or len(self[self.labels == name].compared()[0])]
 
 

@@ -28,7 +28,7 @@ from rsca_torch.cli.main import COMMANDS, CONFIG, main
 from rsca_torch.comparison.finished_run import finished_rate
 from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, jobs_of
-from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.lightning import _EachIteration
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 from rsca_torch.survey.simulated.store import simulated_store
@@ -590,7 +590,7 @@ def test_every_choice_of_a_group_works_in_its_place(path):
     options = {"root": "somewhere"} if OmegaConf.is_missing(config[group], "root") else {}
     made = hydra.utils.instantiate(config[group], **options)
     if isinstance(made, partial):
-        takers = [made.func, fit_source] if group == "compressor" else [made.func]  # compress hands on to fit_source
+        takers = [made.func, fit_ppca] if group == "compressor" else [made.func]  # compress hands on to fit_ppca
         known = {name for taker in takers for name in inspect.signature(taker).parameters}
         assert set(made.keywords) <= known | {"candidates", "remove"}
     if group == "learner":

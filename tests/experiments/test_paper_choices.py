@@ -31,9 +31,7 @@ from rsca_torch.comparison.compression import NOT_OF_A_FIT
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.scaled_components import within_cluster_spread
-from rsca_torch.ppca.compress import compress
-from rsca_torch.ppca.fit import fit_source
-from rsca_torch.spectra.blocks import Arrays
+from rsca_torch.ppca.fit import compress
 from rsca_torch.survey.simulated.store import simulated_store
 
 pytestmark = [
@@ -152,7 +150,7 @@ def test_a_random_start_leads_to_the_same_likelihood_when_it_is_not_stopped():
     flux, valid = spectra()
     settings = {"tolerance": 1e-9, "max_iterations": 3000}
     usual = fit_ppca(flux, valid, 5, **settings)
-    fits = [fit_source(Arrays(flux, valid), 5, "isotropic", random_start=seed, **settings) for seed in (0, 1)]
+    fits = [fit_ppca(flux, valid, 5, random_start=seed, **settings) for seed in (0, 1)]
     for fit in fits:
         assert fit.history[-1] == pytest.approx(usual.history[-1], abs=1e-6)
         assert fit.history[0] < usual.history[0]
@@ -163,13 +161,13 @@ def test_a_random_start_has_its_seed_and_no_other_start():
     usual = fit_ppca(flux, valid, 6)
     early = {"tolerance": 0.1}
     first, again, other = (
-        fit_source(Arrays(flux, valid), 5, "isotropic", random_start=seed, start=start, **early)
+        fit_ppca(flux, valid, 5, random_start=seed, start=start, **early)
         for seed, start in ((0, None), (0, usual), (1, None))
     )
     assert torch.equal(first.loadings, again.loadings)
     assert not torch.equal(first.loadings, other.loadings)
     with pytest.raises(InputError, match=r"random_start goes with noise='isotropic', .* got measured"):
-        fit_source(Arrays(flux, valid, np.ones_like(flux)), 5, "measured", random_start=0)
+        fit_ppca(flux, valid, 5, np.ones_like(flux), random_start=0)
 
 
 def test_the_leading_axes_of_more():
@@ -204,9 +202,12 @@ def test_the_paper_s_compressor_is_fitted_on_all_stars_from_a_random_start():
     field, members, both = survey()
     config = configured("compressor=paper", "compressor.n_components=4").compressor
     fitted = hydra.utils.instantiate({k: v for k, v in config.items() if k not in NOT_OF_A_FIT})(field, members)
-    expected = fit_source(both, 4, "isotropic", config.tolerance, random_start=0)
+    expected, longer = (
+        fit_ppca(both, n_components=4, noise="isotropic", tolerance=tolerance, random_start=0)
+        for tolerance in (config.tolerance, 1e-9)
+    )
     torch.testing.assert_close(fitted.loadings, expected.loadings)
-    assert len(fitted.history) < len(fit_source(both, 4, "isotropic", 1e-9, random_start=0).history)
+    assert len(fitted.history) < len(longer.history)
 
 
 def test_both_yamls_differ_from_the_text_s_in_what_they_say():

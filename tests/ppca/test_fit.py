@@ -29,7 +29,6 @@ import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import InputError, NumericalWarning, fit_ppca
 from rsca_torch.ppca.e_step import Parameters
-from rsca_torch.ppca.fit import fit_source
 from rsca_torch.ppca.m_step import moments_of
 from rsca_torch.spectra.blocks import Arrays, Blocks
 
@@ -493,10 +492,20 @@ def test_bins_that_are_left_out_are_named_by_wavelength(make_spectra):
     message = "2 of 12 bins have fewer valid stars than .*: Angstrom 15160.00, 15260.00$"
     for grid in (wavelength, wavelength.numpy()):
         with pytest.warns(NumericalWarning, match=message):
-            fit_source(Arrays(data.flux, data.valid), 2, "isotropic", wavelength=grid)
+            fit_ppca(data.flux, data.valid, 2, wavelength=grid)
     with pytest.warns(NumericalWarning) as called:
         fit_ppca(data.flux, data.valid, 2)
     assert called[0].filename == __file__
+
+
+def test_spectra_have_their_own_valid_and_sigma(make_spectra):
+    data, sigma = make_spectra(60), np.full((60, 12), 0.1)
+    source = Arrays(data.flux, data.valid, sigma)
+    expected = fit_ppca(data.flux, data.valid, 2, sigma)
+    assert torch.equal(fit_ppca(source, n_components=2).loadings, expected.loadings)
+    for own in ({"valid": data.valid}, {"sigma": sigma}):
+        with pytest.raises(InputError, match="spectra have valid and sigma of their own"):
+            fit_ppca(source, n_components=2, **own)
 
 
 def test_no_more_than_twenty_bins_are_named(make_spectra):

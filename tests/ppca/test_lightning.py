@@ -20,7 +20,7 @@ from lightning import Trainer
 import rsca_torch
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.ppca.extrapolation import run_em
-from rsca_torch.ppca.fit import fit_source
+from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.initialisation import first_guess
 from rsca_torch.ppca.lightning import AllReduce, LightningEM, PPCATraining, SpectraDataModule
 from rsca_torch.spectra.blocks import Arrays, Blocks, bin_sums
@@ -72,7 +72,8 @@ def test_it_is_em(noise, clip):
 
 @EVERY_FIT
 def test_it_is_an_engine_of_a_fit(noise, clip):
-    fits = [fit_source(spectra(), 2, noise, clip=clip, em_loop=em_loop) for em_loop in (run_em, LightningEM())]
+    options = {"n_components": 2, "noise": noise, "clip": clip}
+    fits = [fit_ppca(spectra(), **options, em_loop=em_loop) for em_loop in (run_em, LightningEM())]
     assert fits[0].history == fits[1].history
     assert all(torch.equal(*pair) for pair in zip(fits[0].buffers(), fits[1].buffers(), strict=True))
 
@@ -215,7 +216,7 @@ def test_two_processes(tmp_path):
 def test_a_fit_that_ran_out_of_iterations_is_said(tmp_path):
     em_loop = LightningEM(checkpoint=tmp_path / "fit.ckpt")
     with pytest.warns(NumericalWarning, match="has not converged in 3 iterations"):
-        fit_source(spectra(), 2, "isotropic", 1e-14, 3, em_loop=em_loop)
+        fit_ppca(spectra(), n_components=2, noise="isotropic", tolerance=1e-14, max_iterations=3, em_loop=em_loop)
 
 
 def _be_killed(where, file):

@@ -23,8 +23,6 @@ import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import NumericalWarning, fit_ppca
 from rsca_torch.ppca.extrapolation import run_em
-from rsca_torch.ppca.fit import fit_source
-from rsca_torch.spectra.blocks import Arrays
 
 
 class TestClip:
@@ -72,7 +70,7 @@ class TestClip:
             seen.append(run_em(*arguments))
             return seen[-1]
 
-        model = fit_source(Arrays(flux, valid, sigma), 2, noise, clip=5.0, em_loop=em_loop, **TIGHT)
+        model = fit_ppca(flux, valid, 2, sigma, noise, clip=5.0, em_loop=em_loop, **TIGHT)
         aside = model.set_aside(flux, valid, sigma)
         assert aside.any()
         assert seen[0].share_set_aside == pytest.approx(int(aside.sum()) / int(valid.sum()), rel=1e-12)

@@ -13,12 +13,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, leave_one_cluster_out
-from rsca_torch.evaluation.fold_files import FoldFiles, code_of
-from rsca_torch.evaluation.folds import Fold
+from rsca_torch.evaluation.fold_files import Fold, FoldFiles, code_of
 from rsca_torch.learners import Recipe
 from rsca_torch.learners.distances import sibling_overlap
 from rsca_torch.training.fitting import fitted
-from rsca_torch.training.gradient_descent import FoldData, LearnerTraining, train
+from rsca_torch.training.gradient_descent import LearnerTraining, batches, train
 from rsca_torch.training.members import Members, Trained
 
 
@@ -70,25 +69,22 @@ def members_of(problem, **more):
 
 class TestBatches:
     def test_all_members_are_one_batch(self, problem):
-        (batch,) = FoldData(members_of(problem), Recipe()).train_dataloader()
-        assert torch.equal(batch[0], problem[1])
-        assert batch[1].tolist() == np.repeat(range(6), 4).tolist()
-        assert batch[2].tolist() == list(range(24))
+        ((z, rows),) = batches(members_of(problem), Recipe())
+        assert torch.equal(z, problem[1])
+        assert rows.tolist() == list(range(24))
 
     def test_some_clusters_with_as_many_members_each(self, problem):
-        data = FoldData(members_of(problem), Recipe(clusters_a_batch=3, members_a_cluster=2))
-        batches = list(data.train_dataloader())
-        assert len(batches) == 4  # as many stars an epoch as there are
-        for z, number, rows in batches:
+        drawn = list(batches(members_of(problem), Recipe(clusters_a_batch=3, members_a_cluster=2)))
+        assert len(drawn) == 4  # as many stars an epoch as there are
+        for z, rows in drawn:
             assert torch.equal(z, problem[1][rows])
             names, counts = np.unique(problem[2][rows.numpy()], return_counts=True)
             assert len(names) == 3
             assert (counts == 2).all()
-            assert number.tolist() == rows.div(4, rounding_mode="floor").tolist()
 
     def test_more_clusters_than_there_are_is_refused(self, problem):
         with pytest.raises(InputError, match=r"batch of 7 clusters with 4 members each .* has 6 clusters"):
-            FoldData(members_of(problem), Recipe(clusters_a_batch=7))
+            batches(members_of(problem), Recipe(clusters_a_batch=7))
 
     @pytest.mark.parametrize(
         ("wrong", "said"),
@@ -395,4 +391,6 @@ def test_lightning_is_told_nothing_of_the_judge(problem):
     given = members_of(problem)[problem[2] != "NGC 1"]
     training = LearnerTraining(learner, Recipe(), given)
     assert "NGC 1" not in set(training.members.labels)
-    assert "NGC 1" not in FoldData(given, Recipe()).groups.names
+    ((z, rows),) = batches(given, Recipe())
+    assert torch.equal(z, problem[1][torch.from_numpy(problem[2] != "NGC 1")])
+    assert "NGC 1" not in given.labels[rows.numpy()]
