@@ -110,7 +110,7 @@ class Compression:
         Args:
             field: F spectra.
             members: M spectra.
-            options: of `rsca_torch.ppca.compress.compress`, in place of those of conf/compressor.
+            options: of `rsca_torch.ppca.fit.compress`, in place of those of conf/compressor.
         """
         given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
         compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
