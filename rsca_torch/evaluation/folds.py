@@ -87,8 +87,7 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        known = len(strangers) > 0
-        merits = {name: float(merit(siblings, strangers)) if known else math.nan for name, merit in self.merits.items()}
+        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items() if alone}
         kept = (siblings, strangers) if alone and self.keep_distances else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
@@ -107,6 +106,11 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
+def _value(merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
+    """NaN where no pair is allowed, as the rate."""
+    return float(merit(siblings, strangers)) if len(strangers) else math.nan
+
+
 def folds_of(
     task: Task, jobs: Sequence[LeftOut], kept: FoldFiles | None, processes: int
 ) -> Iterator[dict[LeftOut, Fold]]:
@@ -114,7 +118,8 @@ def folds_of(
     missing = []
     for left_out in jobs:
         known = {} if kept is None else {key: kept.get(key) for key in _each_first(left_out)}
-        folds = {key: fold for key, fold in known.items() if fold and fold.merits.keys() == task.merits.keys()}
+        merits = task.merits.keys() if len(left_out) == 1 else set()  # a choice is made by the rate alone
+        folds = {key: fold for key, fold in known.items() if fold and fold.merits.keys() == merits}
         if len(folds) == len(left_out):
             yield folds
         else:
