@@ -54,8 +54,7 @@ class _Rescaled(Linear):
 
     def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups) -> Tensor:
         """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean."""
-        groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
-        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor)
+        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor, self.pooled)
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -112,7 +111,8 @@ class ScaledComponents(_Rescaled):
 
     Args:
         robust: spread inside a cluster by 1.4826 MAD (the paper); False: by the sample standard deviation.
-        pooled: eq. 6, clusters pooled by their degrees of freedom; False: one spread of all centred members.
+        pooled: eq. 6, clusters pooled by their degrees of freedom; False: one MAD of all centred members. Of standard
+            deviations the two are the same, M - C of M members in C clusters in the denominator.
         top: keep only so many of the most important dimensions. None: all.
         mad_factor: times which a MAD is a spread: 1.4826 estimates the standard deviation of normal numbers, as the
             authors' program does; 1 is eq. 7 of the paper as it is printed.
@@ -175,17 +175,24 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
 
 
 def within_cluster_spread(
-    centred: Tensor, groups: Groups, robust: bool = True, mad_factor: float = MAD_TO_SIGMA
+    centred: Tensor, groups: Groups, robust: bool = True, mad_factor: float = MAD_TO_SIGMA, pooled: bool = True
 ) -> Tensor:
     """(D,) sigma_c, eq. 6 of the paper: the spread of siblings along each dimension, pooled by n_j - 1 over clusters.
+
+    C means were subtracted, so that the standard deviation of all members has M - C in its denominator, not M - 1.
 
     Args:
         centred: (M, D) members minus the mean of their cluster.
         groups: the M members by cluster.
         robust: by MAD times mad_factor; False: by the sample standard deviation.
         mad_factor: as in `ScaledComponents`.
+        pooled: as in `ScaledComponents`.
     """
     freedom = (groups.size - 1).to(centred.dtype)
+    if not (pooled or robust):
+        return (centred.square().sum(0) / freedom.sum()).sqrt()
+    if not pooled:
+        return within_cluster_spread(centred, Groups([""] * len(centred), centred.device), mad_factor=mad_factor)
     if robust:
         deviation = (centred - groups.medians(centred)[groups.number]).abs()
         spread = mad_factor * groups.medians(deviation)  # (C, D), as below; 0 of one star alone
