@@ -165,7 +165,7 @@ class Assembly:
         """
         seen = on.seen_by(make_learner or self.make_learner)
         allowed = on.allowed(self.pairs) if allowed is None else allowed
-        options = {"seed": self.seed, "roots": seen.roots, **options}
+        options = {"seed": self.seed, "roots": seen.roots, "ids": on.member_stars.id, **options}
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # dimensions that tell nothing
             return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 

@@ -239,6 +239,7 @@ class _Judge:
             "keep_distances": True,
             "progress": None if self.progress is None else partial(self.progress, what),
             "merits": self.merits,
+            "ids": on.member_stars.id,
             **self.training.options(learner, on, one, held_out),
         }
 

@@ -29,7 +29,7 @@ class Gathered:
     Attributes:
         results: one row for each learner on each representation in a run: `run` (its folder), `representation`,
             `learner`, `held_out`, `seed`, `checksum` (of the store), `rate`, `low` and `high` (68 %), `seconds`, and
-            `clusters`, a tuple of (name, members, rate; None without one).
+            `clusters`, a tuple of (name, members, rate; None without one, the members' ids).
         settings: the options that had a part in each result, by their dotted names, as texts; "" where it has none.
         unused: (run, why it, or a part of it, cannot be used).
     """
@@ -102,7 +102,8 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
         "high": high,
         "seconds": float(result["seconds"]),
         "clusters": tuple(
-            (str(each["cluster"]), int(each["members"]), each["doppelganger_rate"]) for each in result["clusters"]
+            (str(each["cluster"]), int(each["members"]), each["doppelganger_rate"], "\n".join(each.get("stars", ())))
+            for each in result["clusters"]
         ),
         "settings": _settings(content["config"], result, result["learner"] == content["results"][0]["learner"]),
     }
@@ -172,7 +173,8 @@ def _group(
     both = judged.iloc[:0]
     # Of several settings of the baseline none is the one to compare with.
     if told["held_out"] and len(like) == 1 and like[0] is not group:
-        both = judged.merge(_judged(like[0]), on=["seed", "checksum", "cluster", "members"], suffixes=(None, "_there"))
+        same = ["seed", "checksum", "cluster", "members", "stars"]
+        both = judged.merge(_judged(like[0]), on=same, suffixes=(None, "_there"))
     difference = _mean_and_interval(both, both["rate"] - both["rate_there"]) if len(both) else (math.nan,) * 3
     return {
         **told[names],
@@ -189,7 +191,7 @@ def _group(
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each cluster with a rate in each run."""
     each = rows[["seed", "checksum", "clusters"]].explode("clusters", ignore_index=True)
-    each[["cluster", "members", "rate"]] = each.pop("clusters").tolist()
+    each[["cluster", "members", "rate", "stars"]] = each.pop("clusters").tolist()
     return each.dropna(subset="rate")
 
 

@@ -34,6 +34,7 @@ class LOCOResult:
             None unless kept.
         trained: how each fold's training went, of learners that are trained.
         merits: of each further figure of merit its value for every cluster; NaN where no pair is allowed.
+        stars: which members each has, their ids in order; empty where they are not known.
 
     Examples:
         >>> LOCOResult({"M 67": 0.01, "NGC 188": 0.04}, {"M 67": 6, "NGC 188": 3}, {}, {}).rate
@@ -48,6 +49,7 @@ class LOCOResult:
     distances: dict[str, tuple[Tensor, Tensor]] | None = None
     trained: dict[str, Trained] = dataclass_field(default_factory=dict)
     merits: dict[str, dict[str, float]] = dataclass_field(default_factory=dict)
+    stars: dict[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
 
     def __repr__(self) -> str:
         low, high = self.interval()
@@ -141,6 +143,8 @@ def paired_difference(
 ) -> Difference:
     """The global rate of `a` minus that of `b`, over the clusters whose same members both judged, resampled alike.
 
+    Members are the same where their ids are; of results that do not know them (made by hand) where there are as many.
+
     Args:
         a: the one.
         b: the other.
@@ -161,10 +165,19 @@ def paired_difference(
     """
     differences = {
         cluster: a.cluster_rates[cluster] - b.cluster_rates[cluster]
-        for cluster, members in a.members.items()
-        if members == b.members.get(cluster)
+        for cluster in a.members
+        if _same_members(a, b, cluster)
     }
     both = replace(a, cluster_rates=differences)
     if math.isnan(both.rate):
-        raise InputError("two results can be paired only if they judge some clusters with the same members")
+        raise InputError(
+            "two results can be paired only if they judge some clusters with the same members; members are told apart "
+            "by the `ids` that leave_one_cluster_out was given, else by their place among all members"
+        )
     return Difference(both.rate, *both.interval(level, resamples, seed))
+
+
+def _same_members(a: LOCOResult, b: LOCOResult, cluster: str) -> bool:
+    if cluster in a.stars and cluster in b.stars:
+        return a.stars[cluster] == b.stars[cluster]
+    return a.members[cluster] == b.members.get(cluster)

@@ -63,7 +63,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "figures_of_merit": _merits(loco),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
-        "clusters": _clusters(loco),
+        "clusters": [{**each, "stars": list(loco.stars.get(each["cluster"], ()))} for each in _clusters(loco)],
     }
 
 
