@@ -62,7 +62,8 @@ def leave_one_cluster_out(
         logger: gives a Lightning logger for the training without a cluster. None: no log.
         strict: as in `doppelganger_rate`.
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
-        ids: M names of the members, by which `paired_difference` knows them. None: their places, 0 to M - 1.
+        ids: M names of the members, by which `paired_difference` knows them. None: their places among those
+            that have a sibling.
 
     Raises:
         InputError: for fewer than two clusters with two members, or shapes that disagree.
@@ -145,7 +146,8 @@ def ids_of(ids: Labels | None, clusters: Labels) -> dict[str, tuple[str, ...]]:
         InputError: where there is not one id a member.
     """
     labels = np.asarray(clusters, dtype=str)
-    names = np.asarray(range(len(labels)) if ids is None else ids).astype(str)
+    _, cluster, size = np.unique(labels, return_inverse=True, return_counts=True)
+    names = np.asarray(np.cumsum(size[cluster] > 1) - 1 if ids is None else ids).astype(str)
     if names.shape != labels.shape:
         raise InputError(f"one id a member expected, got {len(names)} for {len(labels)} members")
     return {cluster: tuple(np.sort(names[labels == cluster]).tolist()) for cluster in np.unique(labels).tolist()}

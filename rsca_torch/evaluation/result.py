@@ -207,7 +207,7 @@ def paired_difference(
     if math.isnan(both.rate):
         raise InputError(
             "two results can be paired only if they judge some clusters with the same members; members are told apart "
-            "by the `ids` that leave_one_cluster_out was given, else by their place among all members"
+            "by the `ids` that leave_one_cluster_out was given, else by their place among the members"
         )
     low, high = np.quantile(both._resampled(resamples, seed, None), [(1 - level) / 2, (1 + level) / 2])
     judged = [cluster for cluster, difference in differences.items() if np.isfinite(difference)]

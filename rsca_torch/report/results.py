@@ -152,7 +152,7 @@ def summary_table(comparison: Comparison) -> RichTable:
     minus = f"minus {judged.learner} on {judged.representation.name}"
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
     if any(result.loco.rate == 0 for result in comparison.results):
-        title += ", of a rate of 0 up to what its pairs allow"
+        title += "\nof a rate of 0 up to what its pairs allow"
     table = plain_table(("representation", "learner"), ("pairs", "rate", "68 %", minus), title=title)
     for result in comparison.results:
         low, high = result.loco.interval()

@@ -41,7 +41,7 @@ def markdown(groups: pd.DataFrame, gathered: Gathered, baseline: str, title: str
 
 
 EXPLAINED = (
-    "Doppelganger rate in %, lower is better: mean and sample standard deviation over seeds; of 0 what its pairs allow.",
+    "Doppelganger rate in %, lower is better: mean and sample standard deviation over seeds; of 0 what pairs allow.",
     "Differences are of the same clusters, seed by seed; in brackets 68 %: bootstrap over clusters.",
 )
 

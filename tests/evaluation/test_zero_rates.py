@@ -28,7 +28,8 @@ def result(rates, pairs, **options):
     names = [f"c{place}" for place in range(len(rates))]
     members = dict.fromkeys(names, 2)
     medians = dict.fromkeys(names, 1.0)
-    return LOCOResult(dict(zip(names, rates, strict=True)), members, dict(zip(names, pairs, strict=True)), medians, **options)
+    of_pairs = dict(zip(names, pairs, strict=True))
+    return LOCOResult(dict(zip(names, rates, strict=True)), members, of_pairs, medians, **options)
 
 
 @pytest.mark.parametrize("pairs", [1, 30, 12345])
@@ -78,8 +79,8 @@ def test_the_table_shows_pairs_and_limits(comparison):
         console.print(summary_table(comparison))
     text = told.get()
     assert "of a rate of 0 up to what its pairs allow" in text
-    assert " ".join(text.splitlines()[1].split()) == "representation learner pairs rate 68 % minus rsca on spectra"
-    assert " ".join(text.splitlines()[2].split()) == "spectra rsca 30 0.00 0.00-5.93"
+    assert " ".join(text.splitlines()[2].split()) == "representation learner pairs rate 68 % minus rsca on spectra"
+    assert " ".join(text.splitlines()[3].split()) == "spectra rsca 30 0.00 0.00-5.93"
     assert "+10.00 (" in text
     assert "(+0.00," not in text  # what 0 of 30 pairs allow is in it
 
