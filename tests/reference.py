@@ -179,12 +179,15 @@ def centred_on_clusters(members, clusters):
 
 
 def sigma_c(centred, clusters, robust=True, pooled=True):
-    """Eq. 4.1, or (not pooled) the spread of all centred members as one sample; (D,)."""
+    """Eq. 4.1, or (not pooled) the spread of all centred members as one sample, from which C means were taken; (D,)."""
     spread = mad if robust else standard_deviation
     result = []
     for values in centred.T:
+        if not pooled and robust:
+            result.append(mad(values))
+            continue
         if not pooled:
-            result.append(spread(list(values)))
+            result.append((sum(value**2 for value in values) / (len(values) - len(set(clusters)))) ** 0.5)
             continue
         above = below = 0.0
         for label in sorted(set(clusters)):

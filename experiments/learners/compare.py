@@ -89,15 +89,15 @@ def rates_of(
 
 def pooled(results: Sequence[LOCOResult]) -> LOCOResult:
     """All surveys' clusters as if they were one survey's."""
-    rates, members, pairs = (
+    rates, members, pairs, stars = (
         {
             f"{seed} {cluster}": value
             for seed, one in enumerate(results)
             for cluster, value in getattr(one, what).items()
         }
-        for what in ("cluster_rates", "members", "pairs")
+        for what in ("cluster_rates", "members", "pairs", "stars")
     )
-    return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan))
+    return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan), stars=stars)
 
 
 def drawing(rates: Mapping[str, np.ndarray]) -> Figure:

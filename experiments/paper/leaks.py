@@ -20,6 +20,7 @@ from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
 SOURCES = EMBEDDING, DISTANCES, ABUNDANCES, BEYOND = "embedding", "distances", "abundances", "beyond abundances"
+SQUARES = "beyond, with squares"
 KINDS = CHEMISTRY, NUISANCE = "chemistry", "nuisance"
 NIGHT, DATE, OFF_CENTRE = "first night", "first date", "fibre off centre"
 MIDDLE = 150.5  # of the 300 fibres
@@ -50,6 +51,10 @@ def reproduce(
       the lower end of its interval is above `tolerated`, the embedding leaks. Abundances have errors, so that a part
       of it may still be composition.
 
+    - beyond, with squares: the same with the square of every feature beside it. It sees what moves no star one way but
+      spreads some wider: S/N, say. Its verdict stands beside that of the linear probe, and the table leaks_spread has
+      the spread by S/N.
+
     Nights have no order. In place of R^2 stands the share of the variance that stars of the same first night have in
     common (intraclass correlation): of the embedding, of the abundances, and of what these leave of the embedding.
 
@@ -73,7 +78,7 @@ def reproduce(
         there = np.isfinite(values[known])
         probe = probed(field[there], abundances[there], values[known][there], fold[there], scatter, assembly.seed)
         kind = CHEMISTRY if name in chemistry else NUISANCE
-        told[kind, name] = {s: probe[s] for s in (SOURCES if kind == NUISANCE else SOURCES[:2])}
+        told[kind, name] = {s: probe[s] for s in ((*SOURCES, SQUARES) if kind == NUISANCE else SOURCES[:2])}
     if nights is not None:
         left = field - predicted(abundances, field, fold)
         parts = {DISTANCES: field, ABUNDANCES: abundances / abundances.std(0), BEYOND: left}
@@ -88,7 +93,15 @@ def reproduce(
     ]
     verdict = verdict_of(table, tolerated)
     tables = {"leaks": table, "leaks_verdict": verdict}
-    return Reproduced(values, finding(table, verdict, tolerated, lacking), tables, {"leaks": drawing(table)})
+    said = finding(table, verdict, tolerated, lacking)
+    if "SNR" in labels:
+        tables["leaks_spread"] = spread_of(field - predicted(abundances, field, fold), labels["SNR"][known])
+        first, last = tables["leaks_spread"]["spread"][[0, -1]]
+        said += (
+            f" What the abundances leave of the embedding spreads {first / last:.2f} times as much among the quarter "
+            "of the stars with the lowest S/N as among that with the highest (leaks_spread)."
+        )
+    return Reproduced(values, said, tables, {"leaks": drawing(table)})
 
 
 def embedded(assembly: Assembly) -> tuple[NDArray[np.float64], float]:
@@ -171,7 +184,33 @@ def probed(
         DISTANCES: explained(error(field, scatter), of_mean, seed),
         ABUNDANCES: explained(left, of_mean, seed),
         BEYOND: explained(error(both, of_both), left, seed),
+        SQUARES: explained(error(*_with_squares(both, of_both)), error(*_with_squares(abundances, 0.0)), seed),
     }
+
+
+def _with_squares(
+    features: NDArray[np.float64], penalty: NDArray[np.float64] | float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Deviations of features (n, D) and their squares side by side, and the penalties of both.
+
+    Noise of variance s adds 4 var s + 2 s^2 to the variance of a square.
+    """
+    deviations, noise = features - features.mean(0), penalty + np.zeros(features.shape[1])
+    of_squares = 4 * deviations.var(0) * noise + 2 * noise**2
+    return np.hstack([deviations, deviations**2]), np.concatenate([noise, of_squares])
+
+
+def spread_of(left: NDArray[np.float64], snr: NDArray[np.float64]) -> Table:
+    """One row a quarter of the stars by S/N: its range, its stars, and the spread of left (n, D).
+
+    The spread is the root of the mean over stars and dimensions of the squared deviation from the quarter's mean, each
+    dimension in units of its standard deviation over all stars; 1 where S/N makes no difference.
+    """
+    known = np.isfinite(snr)
+    left, snr = left[known] / left[known].std(0), snr[known]
+    quarters = np.array_split(np.argsort(snr, kind="stable"), 4)
+    rows = [(snr[of].min(), snr[of].max(), len(of), np.sqrt(left[of].var(0).mean())) for of in quarters]
+    return Table(rows=rows, names="snr_from snr_to stars spread".split())
 
 
 def in_common(sample: NDArray[np.float64], nights: NDArray[np.str_], seed: int) -> Explained:
@@ -204,8 +243,11 @@ def verdict_of(table: Table, tolerated: float) -> Table:
         own = {row["source"]: row for row in table[table["label"] == name]}
         told = [own[source]["r2"] if source in own else np.nan for source in SOURCES]
         beyond = own[BEYOND]
-        rows.append((name, *told, beyond["low"], beyond["high"], "leak" if beyond["low"] > tolerated else "no leak"))
+        squares = own[SQUARES]["low"] if SQUARES in own else np.nan  # of nights there is none
+        verdicts = ["leak" if low > tolerated else "no leak" for low in (beyond["low"], squares)]
+        rows.append((name, *told, beyond["low"], beyond["high"], verdicts[0], squares, verdicts[1]))
     names = [*(source.replace(" ", "_") for source in SOURCES), "low", "high", "verdict"]
+    names += ["with_squares_low", "verdict_with_squares"]
     return Table(rows=rows, names=["label", *names])
 
 
@@ -213,6 +255,7 @@ def finding(table: Table, verdict: Table, tolerated: float, lacking: Sequence[st
     """What leaks, what does not, and how well chemistry is told."""
     beyond = BEYOND.replace(" ", "_")
     leaks = [f"{row['label']} ({100 * row[beyond]:.0f} %)" for row in verdict if row["verdict"] == "leak"]
+    wider = [str(row["label"]) for row in verdict if row["verdict_with_squares"] == "leak"]
     none = [str(row["label"]) for row in verdict if row["verdict"] != "leak"]
     chemistry = table[(table["kind"] == CHEMISTRY) & (table["source"] == DISTANCES)]
     told = (
@@ -223,7 +266,8 @@ def finding(table: Table, verdict: Table, tolerated: float, lacking: Sequence[st
     )
     return (
         f"{told}Of what the abundances leave open they see more than {100 * tolerated:.0f} % of "
-        f"{', '.join(leaks) or 'no nuisance'}, and not of {', '.join(none) or 'any other'}."
+        f"{', '.join(leaks) or 'no nuisance'}, and not of {', '.join(none) or 'any other'}. "
+        f"With squares of the features beside them: {', '.join(wider) or 'no nuisance'}."
         + (f" Left out, as the store lacks them or they are the same for all: {', '.join(lacking)}." if lacking else "")
     )
 

@@ -36,7 +36,8 @@ def pooled(runs: list[dict[Key, dict[str, Any]]], key: Key) -> LOCOResult:
     clusters = {f"{seed} {c['cluster']}": c for seed, run in enumerate(runs) for c in run[key]["clusters"]}
     rates = {name: np.nan if c["doppelganger_rate"] is None else c["doppelganger_rate"] for name, c in clusters.items()}
     members, pairs = ({name: c[what] for name, c in clusters.items()} for what in ("members", "pairs"))
-    return LOCOResult(rates, members, pairs, dict.fromkeys(clusters, np.nan))
+    stars = {name: tuple(c["stars"]) for name, c in clusters.items()}
+    return LOCOResult(rates, members, pairs, dict.fromkeys(clusters, np.nan), stars=stars)
 
 
 def main() -> None:

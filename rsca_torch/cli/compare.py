@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.cli.inputs import open_assembly, output_path
+from rsca_torch.comparison.comparison import Comparison
 from rsca_torch.comparison.finished_run import rate_of_finished_run
+from rsca_torch.comparison.groups_given import every_group
+from rsca_torch.comparison.progress import Progress
+from rsca_torch.comparison.star_table import compare_table
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
+from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
-from rsca_torch.learners.registry import maker
-from rsca_torch.report.comparison_folder import write_comparison
+from rsca_torch.learners.registry import CONFIG, maker
+from rsca_torch.report.comparison_folder import write_comparison, write_table_comparison
 from rsca_torch.report.results import summary_table
 from rsca_torch.report.terminal import print_table, progress
 
@@ -26,22 +33,39 @@ def run(config: DictConfig) -> float:
     Returns:
         The judged learner's rate on spectra, for a sweeper that looks for the best.
     """
+    config = every_group(config)
     out, job = output_path(config.out), job_overrides()
     if job is None:
         require_new_folder(out)
     else:
         out = job_folder(out, job)
-        rate = rate_of_finished_run(out, config)
+        rate = rate_of_finished_run(out, config) if config.stars is None else None
         if rate is not None:
             log.info("finished already: %s", out)
             return rate
     for each in (config.learner, *config.baselines.values()):
         maker(each)()  # refuses before the hard work what it would refuse after
     with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
-        assembly = open_assembly(config, told)
-        comparison = assembly.compare(folder)
-        write_comparison(folder, comparison, assembly)
-    assembly.training.forget()
+        if config.stars is not None:
+            comparison = _of_table(config, folder, told)
+        else:
+            assembly = open_assembly(config, told)
+            comparison = assembly.compare(folder)
+            write_comparison(folder, comparison, assembly)
+            assembly.training.forget()
     print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate
+
+
+def _of_table(config: DictConfig, folder: Path, told: Progress) -> Comparison:
+    """On the abundances of a star table: those that it has, where the command names none."""
+    given = HydraConfig.get().overrides.task
+    idle = [each for each in given if each.lstrip("+~").startswith(("store", "compressor", "simulat", "censoring"))]
+    if idle:
+        raise InputError(f"{', '.join(idle)}: no part in this, since stars={config.stars} is given; leave one out")
+    if not any(each.lstrip("+~").startswith("abundances") for each in given):
+        config.abundances = OmegaConf.load(CONFIG / "abundances" / "table.yaml")
+    comparison, source = compare_table(config, folder, told)
+    write_table_comparison(folder, comparison, source, config)
+    return comparison

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.errors import InputError
 from rsca_torch.report.ingest_summary import print_summary
@@ -40,6 +41,7 @@ def open_assembly(config: DictConfig, progress: Progress) -> Assembly:
         InputError: as that does, and where the store has no two clusters with siblings, without which nothing can be
             learned.
     """
+    config = every_group(config)  # or refuse before the hard work
     store = _open_store(config, progress)
     _, sizes = np.unique(store.stars.group[store.is_member], return_counts=True)
     if (sizes > 1).sum() < 2:

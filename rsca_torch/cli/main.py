@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         return _usage(command)
     log_to_terminal()
-    overrides = hydra_overrides(command, options)
+    overrides = options
     try:
+        overrides = hydra_overrides(command, options)
         _compose_and_run(command, overrides)
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))

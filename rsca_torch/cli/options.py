@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rsca_torch.comparison.groups_given import without_null
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
 
@@ -24,6 +25,8 @@ def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
 
     `rsca reproduce figure2 table1`: a word without = is an experiment. `censoring=NAME` is the survey's.
     """
+    groups = {path.name for path in CONFIG.iterdir() if path.is_dir()}
+    options = [without_null(option, groups) for option in options]
     overrides = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
     if command != "reproduce":
         return overrides

@@ -50,7 +50,8 @@ def abundances(
     _, sizes = np.unique(member_stars.group, return_counts=True)
     if not kept or (sizes > 1).sum() < 2:
         raise InputError(f"{len(kept)} elements are known, in {(sizes > 1).sum()} clusters with two members: too few")
-    return Representation(name, field_values, member_values, field_stars, member_stars)
+    fewer = f"give fewer elements, abundances.{name}.elements=[...]"
+    return Representation(name, field_values, member_values, field_stars, member_stars, fewer=fewer)
 
 
 def _known(name: str, stars: Stars, elements: Sequence[str], relative_to_iron: bool) -> tuple[Tensor, Stars]:
@@ -67,7 +68,7 @@ def _known(name: str, stars: Stars, elements: Sequence[str], relative_to_iron: b
 
 
 def _abundance(stars: Stars, element: str) -> np.ndarray:
-    return np.asarray(stars[abundance_column(element)], dtype=float)
+    return np.asarray(stars.values(abundance_column(element)), dtype=float)
 
 
 def _warn(message: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name, recipe_of
 from rsca_torch.comparison.compression import Compression
+from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import (
     Candidates,
@@ -74,7 +75,7 @@ class Assembly:
     """
 
     def __init__(self, config: DictConfig, store: Store, progress: Progress | None = None) -> None:
-        self.config, self.store, self.progress = config, store, progress or Silence()
+        self.config, self.store, self.progress = every_group(config), store, progress or Silence()
         self.seed: int = config.seed
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
@@ -165,7 +166,7 @@ class Assembly:
         """
         seen = on.seen_by(make_learner or self.make_learner)
         allowed = on.allowed(self.pairs) if allowed is None else allowed
-        options = {"seed": self.seed, "roots": seen.roots, **options}
+        options = {"seed": self.seed, "roots": seen.roots, "ids": on.member_stars.id, **options}
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # dimensions that tell nothing
             return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 

@@ -179,7 +179,8 @@ def compare(
             spectra is given candidates, or the first representation without spectra.
 
     Warns:
-        NumericalWarning: names learners of spectra that further representations (abundances) leave out.
+        NumericalWarning: names learners of spectra that further representations (abundances) leave out, and baselines
+            and further representations that cannot be judged, with the reason: the others stand.
     """
     names = [learner_name(make()) for make in learners]
     if len(set(names)) < len(names):
@@ -197,7 +198,14 @@ def compare(
         if len(able) < len(learners):
             blind = ", ".join(learner_name(make()) for make in learners if make not in able)
             warnings.warn(f"not judged on {one.name}, which are no spectra: {blind}", NumericalWarning, stacklevel=2)
-        results += [judge(make, given) for make in able]
+        for make in able:
+            try:
+                results.append(judge(make, given))
+            except InputError as error:
+                if not results:  # the judged learner on what it is judged on
+                    raise
+                said = f"{learner_name(make())} on {one.name.replace('_', ' ')} is left out: {error}"
+                warnings.warn(said, NumericalWarning, stacklevel=2)
         if number == 0:
             results.append(judge(learners[0], results[0].representation, held_out=False))
     return Comparison(results)
@@ -222,7 +230,10 @@ class _Judge:
         what = f"{name} on {_first(given).name}{'' if held_out else ', in-sample'}"
         started = time.perf_counter()
         with warnings.catch_warnings(record=True, action="always") as caught:
-            loco, nested, on = self._judged(make_learner, given, held_out, what)
+            try:
+                loco, nested, on = self._judged(make_learner, given, held_out, what)
+            except InputError as error:  # learners know of no abundances
+                raise InputError(str(error).replace("lower n_components", _first(given).fewer)) from error
         for warning in caught:
             if str(warning.message) not in self.said:
                 self.said.add(str(warning.message))
@@ -239,6 +250,7 @@ class _Judge:
             "keep_distances": True,
             "progress": None if self.progress is None else partial(self.progress, what),
             "merits": self.merits,
+            "ids": on.member_stars.id,
             **self.training.options(learner, on, one, held_out),
         }
 

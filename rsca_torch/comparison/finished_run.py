@@ -27,9 +27,14 @@ IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "log
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
     """What results.json says of the options, without the survey's."""
-    unused = ("simulation", "simulated") if config.store is not None else ()
-    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}
+    of_table = config.get("stars") is not None
+    unused: tuple[str, ...] = ("compressor", "em_loop", "trainer") if of_table else ("id", "group", "stars")
+    if of_table or config.store is not None:
+        unused += ("simulation", "simulated")
+    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}  # resolved, as id is
     settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
+    if "compressor" not in settings:  # there is no step 1
+        return settings | {"compressor": {}}
     compressor = settings["compressor"]
     if compressor["n_components"] != "auto":
         del compressor["candidates"]

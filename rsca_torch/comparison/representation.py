@@ -74,6 +74,7 @@ class Representation:
         roots: (M, K, K) R with R R^T the covariance of each member's latents, eq. 1.3; None: not known.
         spectra: of field and members, for learners that see spectra.
         removal: what was taken out of the spectra before step 1.
+        fewer: how a user lowers the number of dimensions, for messages.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Representation:
     roots: Tensor | None = None
     spectra: tuple[AnySpectra, AnySpectra] | None = None
     removal: Removal | None = None
+    fewer: str = "lower n_components"
 
     @property
     def ppca(self) -> MaskedPPCA | None:
@@ -112,6 +114,8 @@ class Representation:
             return Seen(partial(_started, make_learner, self.ppca), *self._packed)
         if len(self.ppcas) > 1:
             make_learner = partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
+        if not self.ppcas:
+            make_learner = partial(_as_many_as_there_are, make_learner)
         in_flux = bool(self.ppcas) and getattr(make_learner(), "depends_on_units", True)
         return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots)))
 
@@ -176,6 +180,14 @@ def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float6
 def sees_spectra(make_learner: MakeLearner) -> bool:
     """Whether the learner is one of spectra; the others are of latents."""
     return getattr(make_learner(), "sees", "latents") == "spectra"  # any module with the methods will do
+
+
+def _as_many_as_there_are(make_learner: MakeLearner) -> Learner:
+    """RSCA of dimensions that nobody chose the number of: those that the members do not span have no weight."""
+    learner = make_learner()
+    if isinstance(learner, ScaledComponents):
+        learner.unspanned = "drop"
+    return learner
 
 
 def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:

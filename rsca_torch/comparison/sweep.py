@@ -15,11 +15,12 @@ import pandas as pd
 from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
-from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult, widened
 
 __all__ = ["Gathered", "gather", "groups_of"]
 
 JUDGED = ["representation", "learner", "held_out"]
+CLUSTER = ["cluster", "members", "doppelganger_rate", "pairs"]  # of results.json, as `Gathered.results` has it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Gathered:
     Attributes:
         results: one row for each learner on each representation in a run: `run` (its folder), `representation`,
             `learner`, `held_out`, `seed`, `checksum` (of the store), `rate`, `low` and `high` (68 %), `seconds`, and
-            `clusters`, a tuple of (name, members, rate; None without one).
+            `clusters`, a tuple of (name, members, rate; None without one, pairs, the members' ids).
         settings: the options that had a part in each result, by their dotted names, as texts; "" where it has none.
         unused: (run, why it, or a part of it, cannot be used).
     """
@@ -102,7 +103,7 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
         "high": high,
         "seconds": float(result["seconds"]),
         "clusters": tuple(
-            (str(each["cluster"]), int(each["members"]), each["doppelganger_rate"]) for each in result["clusters"]
+            (*(each[name] for name in CLUSTER), "\n".join(each.get("stars", ()))) for each in result["clusters"]
         ),
         "settings": _settings(content["config"], result, result["learner"] == content["results"][0]["learner"]),
     }
@@ -168,12 +169,14 @@ def _group(
     told, judged = group.iloc[0], _judged(group)
     alike = [other for other in groups if (other[shared].iloc[0] == told[shared]).all()]
     like = [other for other in alike if other["learner"].iloc[0] == baseline and other["held_out"].iloc[0]]
-    _, low, high = _mean_and_interval(judged, judged["rate"])
+    pooled = _pooled(judged, judged["rate"], judged["pairs"])
+    low, high = pooled.interval()
     both = judged.iloc[:0]
     # Of several settings of the baseline none is the one to compare with.
     if told["held_out"] and len(like) == 1 and like[0] is not group:
-        both = judged.merge(_judged(like[0]), on=["seed", "checksum", "cluster", "members"], suffixes=(None, "_there"))
-    difference = _mean_and_interval(both, both["rate"] - both["rate_there"]) if len(both) else (math.nan,) * 3
+        same = ["seed", "checksum", "cluster", "members", "stars"]
+        both = judged.merge(_judged(like[0]), on=same, suffixes=(None, "_there"))
+    difference = _difference(both) if len(both) else (math.nan,) * 3
     return {
         **told[names],
         "rates": tuple(group["rate"]),
@@ -189,17 +192,25 @@ def _group(
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each cluster with a rate in each run."""
     each = rows[["seed", "checksum", "clusters"]].explode("clusters", ignore_index=True)
-    each[["cluster", "members", "rate"]] = each.pop("clusters").tolist()
+    each[["cluster", "members", "rate", "pairs", "stars"]] = each.pop("clusters").tolist()
     return each.dropna(subset="rate")
 
 
-def _mean_and_interval(judged: pd.DataFrame, values: pd.Series) -> tuple[float, float, float]:
-    """The mean over seeds, each of which counts the same, with its 68 % interval.
+def _difference(both: pd.DataFrame) -> tuple[float, float, float]:
+    """Of the rates of the same clusters: its mean over seeds, and the ends of its interval."""
+    own, there = (_pooled(both, both[f"rate{of}"], both[f"pairs{of}"]) for of in ("", "_there"))
+    pooled = _pooled(both, both["rate"] - both["rate_there"], both["pairs"])
+    low, high = (0.0, 0.0) if pooled.limit_of_zero() else pooled.interval()  # no difference anywhere
+    return pooled.rate, *widened(pooled.rate, low, high, own.limit_of_zero(), there.limit_of_zero())
+
+
+def _pooled(judged: pd.DataFrame, values: pd.Series, pairs: pd.Series) -> LOCOResult:
+    """The mean over seeds, each of which counts the same.
 
     A cluster weighs its share of the members that were judged, added up over seeds; it is drawn with all its seeds.
     """
     share = judged["members"] / judged.groupby("seed")["members"].transform("sum")
     drawn = [judged["checksum"], judged["cluster"]]
     units = pd.DataFrame({"value": share * values, "share": share}).groupby(drawn, sort=False).sum()
-    pooled = LOCOResult((units["value"] / units["share"]).to_dict(), units["share"].to_dict(), {}, {})
-    return pooled.rate, *pooled.interval()
+    most = pairs.groupby(drawn, sort=False).max()  # the seeds of a store look at the same pairs
+    return LOCOResult((units["value"] / units["share"]).to_dict(), units["share"].to_dict(), most.to_dict(), {})

@@ -19,7 +19,7 @@ from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.training.members import Members
 
-__all__ = ["as_flags", "as_stars", "leave_one_cluster_out", "result_of", "warn_of"]
+__all__ = ["as_flags", "as_stars", "ids_of", "leave_one_cluster_out", "result_of", "warn_of"]
 
 
 def leave_one_cluster_out(
@@ -39,6 +39,7 @@ def leave_one_cluster_out(
     logger: Callable[[str], Any] | None = None,
     strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
+    ids: Labels | None = None,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
 
@@ -61,6 +62,8 @@ def leave_one_cluster_out(
         logger: gives a Lightning logger for the training without a cluster. None: no log.
         strict: as in `doppelganger_rate`.
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
+        ids: M names of the members, by which `paired_difference` knows them. None: their places among those
+            that have a sibling.
 
     Raises:
         InputError: for fewer than two clusters with two members, or shapes that disagree.
@@ -85,7 +88,7 @@ def leave_one_cluster_out(
             progress(len(folds), len(judged))
     folds = {cluster: folds[cluster] for cluster in judged}
     warn_of(folds, held_out)
-    return result_of(folds, held_out, keep_distances)
+    return result_of(folds, held_out, keep_distances, ids_of(ids, clusters))
 
 
 def as_stars(
@@ -136,8 +139,24 @@ def warn_of(folds: Mapping[str, Fold], held_out: bool) -> None:
     _warn_named("with no allowed pair (rate NaN, left out of the mean)", unpaired)
 
 
-def result_of(folds: Mapping[str, Fold], held_out: bool, keep_distances: bool) -> LOCOResult:
-    """Of a fold for each cluster."""
+def ids_of(ids: Labels | None, clusters: Labels) -> dict[str, tuple[str, ...]]:
+    """The members of each cluster, ids in order; arguments as in `leave_one_cluster_out`.
+
+    Raises:
+        InputError: where there is not one id a member.
+    """
+    labels = np.asarray(clusters, dtype=str)
+    _, cluster, size = np.unique(labels, return_inverse=True, return_counts=True)
+    names = np.asarray(np.cumsum(size[cluster] > 1) - 1 if ids is None else ids).astype(str)
+    if names.shape != labels.shape:
+        raise InputError(f"one id a member expected, got {len(names)} for {len(labels)} members")
+    return {cluster: tuple(np.sort(names[labels == cluster]).tolist()) for cluster in np.unique(labels).tolist()}
+
+
+def result_of(
+    folds: Mapping[str, Fold], held_out: bool, keep_distances: bool, stars: Mapping[str, tuple[str, ...]]
+) -> LOCOResult:
+    """Of a fold for each cluster, and the members of each."""
     names = next(iter(folds.values())).merits
     return LOCOResult(
         {cluster: fold.rate for cluster, fold in folds.items()},
@@ -148,6 +167,7 @@ def result_of(folds: Mapping[str, Fold], held_out: bool, keep_distances: bool) -
         {cluster: (fold.siblings, fold.strangers) for cluster, fold in folds.items()} if keep_distances else None,
         {cluster: fold.trained for cluster, fold in folds.items() if fold.trained is not None},
         {name: {cluster: fold.merits[name] for cluster, fold in folds.items()} for name in names},
+        {cluster: stars[cluster] for cluster in folds},
     )
 
 

@@ -16,7 +16,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.folds import Task, folds_of
-from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, result_of, warn_of
+from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, ids_of, result_of, warn_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array
@@ -72,6 +72,7 @@ def nested_leave_one_cluster_out(
     processes: int = 1,
     logger: Callable[[str], Any] | None = None,
     merits: Mapping[str, FigureOfMerit] | None = None,
+    ids: Labels | None = None,
 ) -> NestedResult:
     """Doppelganger rates of every cluster with the number of components that does best without it.
 
@@ -89,6 +90,7 @@ def nested_leave_one_cluster_out(
         processes: that fit folds side by side; of use to learners that are trained.
         logger: gives a Lightning logger for a training, from a text that tells K and the clusters left out.
         merits: as in `leave_one_cluster_out`; the rate alone chooses.
+        ids: as in `leave_one_cluster_out`.
 
     Raises:
         InputError: as `carried` and `leave_one_cluster_out` do, and where too few clusters have an allowed pair.
@@ -105,7 +107,7 @@ def nested_leave_one_cluster_out(
         >>> nested.chosen["NGC 0"], nested.best
         (6, 6)
     """
-    labels = np.asarray(clusters, dtype=str)
+    labels, stars = np.asarray(clusters, dtype=str), ids_of(ids, clusters)
     each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
     numbers = carried(list(each), min((len(candidate.field) for candidate in each.values()), default=0), labels)
     flags = None if allowed is None else as_flags(allowed)
@@ -121,7 +123,7 @@ def nested_leave_one_cluster_out(
         folds = reduce(or_, folds_of(task, jobs, kept, processes))
         alone = {cluster: folds[cluster,] for cluster in judged}
         warn_of(alone, True)
-        curve[number] = result_of(alone, True, keep_distances=False)
+        curve[number] = result_of(alone, True, keep_distances=False, stars=stars)
         inner[number] = folds
         if progress is not None:
             progress(done, len(numbers))
@@ -138,7 +140,7 @@ def nested_leave_one_cluster_out(
 
     chosen = {cluster: best(without(cluster)) for cluster in judged}
     own = {cluster: inner[number][cluster,] for cluster, number in chosen.items()}
-    return NestedResult(result_of(own, True, keep_distances), chosen, curve)
+    return NestedResult(result_of(own, True, keep_distances, stars), chosen, curve)
 
 
 def best(curve: Mapping[int, LOCOResult]) -> int:

@@ -9,15 +9,30 @@ from dataclasses import field as dataclass_field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.training.members import Trained
 
-__all__ = ["Difference", "LOCOResult", "paired_difference"]
+__all__ = ["Difference", "LOCOResult", "paired_difference", "upper_limit", "widened"]
 
 LEVEL = 0.68
 RESAMPLES = 10_000
+
+
+def upper_limit(pairs: float, level: float = LEVEL) -> float:
+    """The largest rate that none close of so many pairs allows: Clopper & Pearson's, one-sided at (1 + level) / 2.
+
+    Args:
+        pairs: how many were looked at; of none the limit is 1.
+        level: of the interval whose upper end it is, 0 to 1.
+
+    Examples:
+        >>> print(f"{upper_limit(30):.3f}, {upper_limit(30_000):.5f}")
+        0.059, 0.00006
+    """
+    return float(beta.ppf((1 + level) / 2, 1, pairs)) if pairs > 0 else 1.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +49,7 @@ class LOCOResult:
             None unless kept.
         trained: how each fold's training went, of learners that are trained.
         merits: of each further figure of merit its value for every cluster; NaN where no pair is allowed.
+        stars: which members each has, their ids in order; empty where they are not known.
 
     Examples:
         >>> LOCOResult({"M 67": 0.01, "NGC 188": 0.04}, {"M 67": 6, "NGC 188": 3}, {}, {}).rate
@@ -48,6 +64,7 @@ class LOCOResult:
     distances: dict[str, tuple[Tensor, Tensor]] | None = None
     trained: dict[str, Trained] = dataclass_field(default_factory=dict)
     merits: dict[str, dict[str, float]] = dataclass_field(default_factory=dict)
+    stars: dict[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
 
     def __repr__(self) -> str:
         low, high = self.interval()
@@ -72,7 +89,8 @@ class LOCOResult:
     ) -> tuple[float, float]:
         """Percentile interval of the global rate from a bootstrap over clusters.
 
-        Which clusters happened to be observed is the largest uncertainty by far (22 of them in DR16).
+        Which clusters happened to be observed is the largest uncertainty by far (22 of them in DR16). A rate of 0 has
+        nothing to resample: its interval ends at the `upper_limit` of all its clusters' pairs.
 
         Args:
             level: share of the resampled rates inside, 0 to 1.
@@ -89,12 +107,29 @@ class LOCOResult:
             >>> print(f"{low:.3f} to {high:.3f}")
             0.007 to 0.024
         """
+        limit = self.limit_of_zero(level) if merit is None else 0.0
+        if limit:
+            return 0.0, limit
         low, high = np.quantile(self._resampled(resamples, seed, merit), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
     def spread(self, resamples: int = RESAMPLES, seed: int = 0) -> float:
-        """Standard deviation of the global rate in that bootstrap."""
-        return float(self._resampled(resamples, seed, None).std(ddof=1))
+        """Standard deviation of the global rate in that bootstrap; of a rate of 0 its upper limit."""
+        return self.limit_of_zero() or float(self._resampled(resamples, seed, None).std(ddof=1))
+
+    def limit_of_zero(self, level: float = LEVEL) -> float:
+        """The `upper_limit` of the pairs of all clusters, where the rate of every one is 0; else 0.
+
+        Examples:
+            >>> members, pairs = {"M 67": 3, "M 92": 2}, {"M 67": 20, "M 92": 10}
+            >>> result = LOCOResult({"M 67": 0.0, "M 92": 0.0}, members, pairs, {})
+            >>> print(f"{result.limit_of_zero():.3f}")
+            0.059
+        """
+        known = [cluster for cluster, rate in self.cluster_rates.items() if np.isfinite(rate)]
+        if not known or any(self.cluster_rates[cluster] for cluster in known):
+            return 0.0
+        return upper_limit(sum(self.pairs.get(cluster, 0) for cluster in known), level)
 
     def _values(self, merit: str | None) -> Mapping[str, float]:
         if merit is None:
@@ -141,6 +176,10 @@ def paired_difference(
 ) -> Difference:
     """The global rate of `a` minus that of `b`, over the clusters whose same members both judged, resampled alike.
 
+    Where all rates of the one or of the other are 0, the interval is `widened` by what the pairs allow it to be.
+
+    Members are the same where their ids are; of results that do not know them (made by hand) where there are as many.
+
     Args:
         a: the one.
         b: the other.
@@ -161,10 +200,46 @@ def paired_difference(
     """
     differences = {
         cluster: a.cluster_rates[cluster] - b.cluster_rates[cluster]
-        for cluster, members in a.members.items()
-        if members == b.members.get(cluster)
+        for cluster in a.members
+        if _same_members(a, b, cluster)
     }
     both = replace(a, cluster_rates=differences)
     if math.isnan(both.rate):
-        raise InputError("two results can be paired only if they judge some clusters with the same members")
-    return Difference(both.rate, *both.interval(level, resamples, seed))
+        raise InputError(
+            "two results can be paired only if they judge some clusters with the same members; members are told apart "
+            "by the `ids` that leave_one_cluster_out was given, else by their place among the members"
+        )
+    low, high = np.quantile(both._resampled(resamples, seed, None), [(1 - level) / 2, (1 + level) / 2])
+    judged = [cluster for cluster, difference in differences.items() if np.isfinite(difference)]
+    above, below = (
+        replace(one, cluster_rates={cluster: one.cluster_rates[cluster] for cluster in judged}).limit_of_zero(level)
+        for one in (a, b)
+    )
+    return Difference(both.rate, *widened(both.rate, float(low), float(high), above, below))
+
+
+def widened(value: float, low: float, high: float, above: float, below: float) -> tuple[float, float]:
+    """The interval of a difference of two rates one or both of which may be 0, their errors added in quadrature.
+
+    Args:
+        value: of the difference.
+        low: end of its interval as the bootstrap has it.
+        high: likewise.
+        above: how far the first rate may lie above 0, where it is 0; else 0.
+        below: likewise of the second, which is subtracted.
+
+    Examples:
+        >>> widened(0.0, 0.0, 0.0, above=0.02, below=0.01)
+        (-0.01, 0.02)
+    """
+    if above:
+        high = value + math.hypot(max(high - value, 0.0), above)
+    if below:
+        low = value - math.hypot(max(value - low, 0.0), below)
+    return low, high
+
+
+def _same_members(a: LOCOResult, b: LOCOResult, cluster: str) -> bool:
+    if cluster in a.stars and cluster in b.stars:
+        return a.stars[cluster] == b.stars[cluster]
+    return a.members[cluster] == b.members.get(cluster)

@@ -14,7 +14,7 @@ from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
-from rsca_torch.learners.options import require_whole
+from rsca_torch.learners.options import require_choice, require_whole
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 
 __all__ = ["Scaled", "ScaledComponents", "require_dimensions", "within_cluster_spread"]
@@ -52,10 +52,13 @@ class _Rescaled(Linear):
         self.dropped = 0
         self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
-    def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups) -> Tensor:
-        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean."""
-        groups = groups if self.pooled else Groups([""] * len(centred), centred.device)
-        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor)
+    def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups, unspanned: int = 0) -> Tensor:
+        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean.
+
+        So many of its first rows, along which no siblings can differ, get the weight 0.
+        """
+        nowhere, basis = basis[:unspanned], basis[unspanned:]
+        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor, self.pooled)
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -64,14 +67,22 @@ class _Rescaled(Linear):
         tells = sigma_c < 1
         self.dropped = int((~tells).sum())
         nothing = 0.0 if self.clamp is None else math.sqrt(1 / self.clamp**2 - 1)
-        if self.dropped:
-            warnings.warn(
-                f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: "
-                f"weight {nothing:.3g}",
-                NumericalWarning,
-                stacklevel=4,
+        said = []
+        if unspanned:
+            said.append(
+                f"{unspanned} of {basis.shape[1]} dimensions are not spanned by {len(centred)} members of "
+                f"{len(groups)} clusters (members minus clusters): weight 0"
             )
+        if self.dropped:
+            said.append(
+                f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: "
+                f"weight {nothing:.3g}"
+            )
+        if said:
+            warnings.warn("; ".join(said), NumericalWarning, stacklevel=4)
+        self.dropped += unspanned
         inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), nothing)
+        inverse, basis = torch.cat([inverse, inverse.new_zeros(unspanned)]), torch.cat([basis, nowhere])
         order = inverse.argsort(descending=True, stable=True)[: self.top]
         self.sigma_r = 1 / inverse[order]
         return inverse[order, None] * basis[order]
@@ -112,16 +123,23 @@ class ScaledComponents(_Rescaled):
 
     Args:
         robust: spread inside a cluster by 1.4826 MAD (the paper); False: by the sample standard deviation.
-        pooled: eq. 6, clusters pooled by their degrees of freedom; False: one spread of all centred members.
+        pooled: eq. 6, clusters pooled by their degrees of freedom; False: one MAD of all centred members. Of standard
+            deviations the two are the same, M - C of M members in C clusters in the denominator.
         top: keep only so many of the most important dimensions. None: all.
         mad_factor: times which a MAD is a spread: 1.4826 estimates the standard deviation of normal numbers, as the
             authors' program does; 1 is eq. 7 of the paper as it is printed.
         clamp: what a spread inside clusters of 1 or more is replaced by, as the authors' program does. None: such a
             dimension has the weight 0.
+        unspanned: "refuse" members that span fewer than K dimensions, M - C of M members in C clusters; or "drop" the
+            directions in which siblings cannot differ: they get the weight 0, and a warning has their number. For what
+            comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better.
 
     Raises:
-        InputError: for options out of range; from `initialise`, where the field or the members span fewer than K
-            dimensions (says how many).
+        InputError: for options out of range; from `initialise`, where the field or (unspanned="refuse") the members
+            span fewer than K dimensions (says how many).
+
+    Warns:
+        NumericalWarning: from `initialise`, with the number of dimensions that have no weight.
 
     Examples:
         Siblings come out close together, strangers far apart:
@@ -143,12 +161,27 @@ class ScaledComponents(_Rescaled):
 
     name = "rsca"
 
+    def __init__(
+        self,
+        robust: bool = True,
+        pooled: bool = True,
+        top: int | None = None,
+        mad_factor: float = MAD_TO_SIGMA,
+        clamp: float | None = None,
+        unspanned: str = "refuse",
+    ) -> None:
+        super().__init__(robust, pooled, top, mad_factor, clamp)
+        require_choice("unspanned", unspanned, "refuse", "drop")
+        self.unspanned = unspanned
+
     def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
-        require_dimensions(members.shape[1], moments.n_stars, groups.labels)
+        if self.unspanned == "refuse":
+            require_dimensions(members.shape[1], moments.n_stars, groups.labels)
+        unspanned = max(0, members.shape[1] - (len(members) - len(groups)))
         centred = groups.centred(members)
         sphered = centred @ moments.sphere.T
         _, axes = torch.linalg.eigh(sphered.T @ sphered)
-        return self._weighed(axes.T @ moments.sphere, centred, groups)
+        return self._weighed(axes.T @ moments.sphere, centred, groups, unspanned)
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
@@ -175,17 +208,24 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
 
 
 def within_cluster_spread(
-    centred: Tensor, groups: Groups, robust: bool = True, mad_factor: float = MAD_TO_SIGMA
+    centred: Tensor, groups: Groups, robust: bool = True, mad_factor: float = MAD_TO_SIGMA, pooled: bool = True
 ) -> Tensor:
     """(D,) sigma_c, eq. 6 of the paper: the spread of siblings along each dimension, pooled by n_j - 1 over clusters.
+
+    C means were subtracted, so that the standard deviation of all members has M - C in its denominator, not M - 1.
 
     Args:
         centred: (M, D) members minus the mean of their cluster.
         groups: the M members by cluster.
         robust: by MAD times mad_factor; False: by the sample standard deviation.
         mad_factor: as in `ScaledComponents`.
+        pooled: as in `ScaledComponents`.
     """
     freedom = (groups.size - 1).to(centred.dtype)
+    if not (pooled or robust):
+        return (centred.square().sum(0) / freedom.sum()).sqrt()
+    if not pooled:
+        return within_cluster_spread(centred, Groups([""] * len(centred), centred.device), mad_factor=mad_factor)
     if robust:
         deviation = (centred - groups.medians(centred)[groups.number]).abs()
         spread = mad_factor * groups.medians(deviation)  # (C, D), as below; 0 of one star alone

@@ -14,6 +14,7 @@ from rsca_torch.spectra.blocks import Block
 
 __all__ = [
     "LEAST_SCATTER",
+    "ROUNDS",
     "DenseWeights",
     "Model",
     "Parameters",
@@ -68,6 +69,7 @@ class Model:
     def __init__(self, theta: Parameters, like: Tensor) -> None:
         self.loadings, self.mean, self.scatter = (tensor.to(like) for tensor in theta)
         self.symmetric = Symmetric(self.loadings.shape[1], like.device)
+        self.unsettled = 0  # stars of all blocks whose bins set aside still changed in the last of the rounds
 
     @cached_property
     def outer(self) -> Tensor:
@@ -174,6 +176,8 @@ class Posterior:
             along = self.weighted[star, place, None] * self.model.loadings[place]
             self.precision.index_add_(0, star, outer, alpha=-1)
             self.projection.index_add_(0, star, along, alpha=-1)
+        else:
+            self.model.unsettled += len(rows)
         star, place = aside.nonzero(as_tuple=True)
         weight = self.weight[star, place]
         if self.weighted.requires_grad:  # autograd needs what the sums were made of

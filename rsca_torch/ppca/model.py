@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rsca_torch.errors import InputError
-from rsca_torch.ppca.e_step import Model, Parameters, Posterior
+from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.ppca.e_step import ROUNDS, Model, Parameters, Posterior
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Blocks, Noise, Source
 
@@ -291,3 +292,6 @@ class MaskedPPCA(nn.Module):
         model = Model(Parameters(self.loadings, self.mean.nan_to_num(), scatter), self.loadings.double())
         for block in blocks:
             yield Posterior(block.to(self.loadings.device), model, self.clip)
+        if model.unsettled:
+            said = f"{model.unsettled} of {len(source)} stars: bins set aside were not settled in {ROUNDS} rounds"
+            warnings.warn(f"{said}; those of the last are taken", NumericalWarning, stacklevel=3)

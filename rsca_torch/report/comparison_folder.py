@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from astropy.io import fits
 from astropy.table import Table
+from omegaconf import DictConfig
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
@@ -19,7 +22,7 @@ from rsca_torch.report import pictures
 from rsca_torch.report.results import write_csv, write_results
 from rsca_torch.rsca import RSCA
 
-__all__ = ["write_comparison"]
+__all__ = ["write_comparison", "write_table_comparison"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,15 @@ def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> 
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_results(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
+
+
+def write_table_comparison(folder: Path, comparison: Comparison, source: Mapping[str, Any], config: DictConfig) -> None:
+    """Of abundances alone: results.json, results.csv and pictures of the rates; there is no model of spectra."""
+    write_results(folder / "results.json", comparison, source, config.seed, settings_of(config))
+    write_csv(folder / "results.csv", comparison)
+    if config.figures:
+        log.info("drawing")
+        _draw_rates(folder, comparison)
 
 
 def _write_set_aside(path: Path, aside: Table) -> None:
@@ -75,13 +87,9 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     """Pictures of the comparison and of the judged learner, fitted on all clusters."""
     judged = comparison.results[0]
     on = judged.representation
-    pictures.save_figure(pictures.draw_rates(comparison), folder, "rates")
+    _draw_rates(folder, comparison)
     if judged.nested is not None:
         pictures.save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
-    for result in comparison.results:
-        if result.loco.held_out and result.learner == judged.learner:
-            figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
-            pictures.save_figure(figure, folder, f"distances_{result.representation.name}")
     if model is not None:
         weights = pictures.draw_weights(model.weight, model.wavelength, assembly.store.segments)
         pictures.save_figure(weights, folder, "weights")
@@ -89,3 +97,12 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     else:
         field, members = on.embedded(learner)
     pictures.save_figure(pictures.draw_features(on, field, members), folder, "features")
+
+
+def _draw_rates(folder: Path, comparison: Comparison) -> None:
+    """The rates, and the distances that those of the judged learner were counted from."""
+    pictures.save_figure(pictures.draw_rates(comparison), folder, "rates")
+    for result in comparison.results:
+        if result.loco.held_out and result.learner == comparison.results[0].learner:
+            figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
+            pictures.save_figure(figure, folder, f"distances_{result.representation.name}")

@@ -18,6 +18,7 @@ from torch import Tensor
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.nested_choice import NestedResult
+from rsca_torch.evaluation.result import upper_limit
 
 __all__ = [
     "COLOURS",
@@ -147,6 +148,9 @@ def _histograms(panel: Axes, result: Result, cluster: str) -> None:
     median = result.loco.median_sibling_distance[cluster]
     panel.axvline(median, color="0.2", ls="--", lw=1, label="median sibling pair")
     rate = f"{result.loco.cluster_rates[cluster]:.4f}"
+    if result.loco.cluster_rates[cluster] == 0:
+        pairs = result.loco.pairs[cluster]
+        rate = f"0 of {pairs:,} pairs: < {upper_limit(pairs):.2g}"
     panel.text(0.97, 0.93, rate, transform=panel.transAxes, ha="right", va="top", fontsize=8)
 
 

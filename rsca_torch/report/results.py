@@ -13,10 +13,10 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
-from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.evaluation.result import LOCOResult, upper_limit
 from rsca_torch.files import write_json
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.report.terminal import plain_table
+from rsca_torch.report.terminal import percent, plain_table
 
 __all__ = ["summary_table", "write_csv", "write_results"]
 
@@ -63,7 +63,15 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "figures_of_merit": _merits(loco),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
-        "clusters": _clusters(loco),
+        "pairs": sum(loco.pairs.values()),
+        "clusters": [
+            {
+                **each,
+                **({"upper_limit": upper_limit(each["pairs"])} if each["doppelganger_rate"] == 0 else {}),
+                "stars": list(loco.stars.get(each["cluster"], ())),
+            }
+            for each in _clusters(loco)
+        ],
     }
 
 
@@ -119,7 +127,10 @@ def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_csv(path: Path, comparison: Comparison) -> None:
-    """One row a cluster of every result, and one row `(all)` with the global rate and its 68 % interval."""
+    """One row a cluster of every result, and one row `(all)` with the global rate and its 68 % interval.
+
+    A cluster has an interval where its rate is 0: up to what its number of pairs allows.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, CSV_COLUMNS)
         rows.writeheader()
@@ -129,7 +140,10 @@ def write_csv(path: Path, comparison: Comparison) -> None:
             total = {name: sum(getattr(loco, name).values()) for name in ("members", "pairs")}
             ends = dict(zip(("low", "high"), loco.interval(), strict=True))
             rows.writerow({**start, "cluster": "(all)", **total, "doppelganger_rate": loco.rate, **ends})
-            rows.writerows({**start, **cluster} for cluster in _clusters(loco))
+            for cluster in _clusters(loco):
+                zero = cluster["doppelganger_rate"] == 0
+                limits = {"low": 0.0, "high": upper_limit(cluster["pairs"])} if zero else {}
+                rows.writerow({**start, **cluster, **limits})
 
 
 def summary_table(comparison: Comparison) -> RichTable:
@@ -137,14 +151,16 @@ def summary_table(comparison: Comparison) -> RichTable:
     judged = comparison.results[0]
     minus = f"minus {judged.learner} on {judged.representation.name}"
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
-    table = plain_table(("representation", "learner"), ("rate", "68 %", minus), title=title)
+    if any(result.loco.rate == 0 for result in comparison.results):
+        title += "\nof a rate of 0 up to what its pairs allow"
+    table = plain_table(("representation", "learner"), ("pairs", "rate", "68 %", minus), title=title)
     for result in comparison.results:
         low, high = result.loco.interval()
         row = [result.representation.name.replace("_", " "), result.learner]
-        row += [f"{100 * result.loco.rate:.2f}", f"{100 * low:.2f}-{100 * high:.2f}"]
+        row += [f"{sum(result.loco.pairs.values()):,}", percent(result.loco.rate), f"{percent(low)}-{percent(high)}"]
         if not result.loco.held_out:
             row[1] += " in-sample"
         elif (d := comparison.difference(result)) is not None:
-            row.append(f"{100 * d.value:+.2f} ({100 * d.low:+.2f},{100 * d.high:+.2f})")
+            row.append(f"{percent(d.value, '+')} ({percent(d.low, '+')},{percent(d.high, '+')})")
         table.add_row(*row)
     return table

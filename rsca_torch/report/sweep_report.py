@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rsca_torch.comparison.sweep import Gathered
 from rsca_torch.report.pictures import COLOURS, draw_intervals
-from rsca_torch.report.terminal import plain_table, print_table
+from rsca_torch.report.terminal import percent, plain_table, print_table
 
 __all__ = ["draw_groups", "markdown", "print_groups", "write_rows"]
 
@@ -41,7 +41,7 @@ def markdown(groups: pd.DataFrame, gathered: Gathered, baseline: str, title: str
 
 
 EXPLAINED = (
-    "Doppelganger rate in %, lower is better: mean and sample standard deviation over seeds.",
+    "Doppelganger rate in %, lower is better: mean and sample standard deviation over seeds; of 0 what pairs allow.",
     "Differences are of the same clusters, seed by seed; in brackets 68 %: bootstrap over clusters.",
 )
 
@@ -60,12 +60,13 @@ def print_groups(groups: pd.DataFrame, gathered: Gathered, baseline: str) -> Non
 def _cells(groups: pd.DataFrame, varied: list[str], baseline: str) -> pd.DataFrame:
     """The table as texts; the columns from `seeds` on are numbers."""
     short = {name: name.removeprefix("compressor.") for name in (N_COMPONENTS, NOISE)}
-    seeds, percent = groups["rates"].map(len), 100 * groups.select_dtypes(float)
-    spread = percent["spread"].map("{:.2f}".format)
+    seeds = groups["rates"].map(len)
+    spread = groups["spread"].map(percent)
+    means = [percent(d.mean) if d.mean else f"0.00 (0 up to {percent(d.high)})" for d in groups.itertuples()]
     minus = [
         "" if np.isnan(d.difference)
-        else f"{d.difference:+.2f} ({d.difference_low:+.2f},{d.difference_high:+.2f})"
-        for d in percent.itertuples()
+        else f"{percent(d.difference, '+')} ({percent(d.difference_low, '+')},{percent(d.difference_high, '+')})"
+        for d in groups.itertuples()
     ]  # fmt: skip
     part = np.where(groups["paired"] < seeds, " of " + groups["paired"].astype(str) + " seeds", "")
     return pd.DataFrame(
@@ -74,8 +75,8 @@ def _cells(groups: pd.DataFrame, varied: list[str], baseline: str) -> pd.DataFra
             "learner": groups["learner"] + np.where(groups["held_out"], "", " in-sample"),
             **{short.get(name, name): groups[name] for name in varied},
             "seeds": seeds.astype(str),
-            "mean": percent["mean"].map("{:.2f}".format),
-            "spread": spread.where(percent["spread"].notna(), ""),
+            "mean": means,
+            "spread": spread.where(groups["spread"].notna(), ""),
             f"minus {baseline} (68 %)": [cell and cell + more for cell, more in zip(minus, part, strict=True)],
         }
     )

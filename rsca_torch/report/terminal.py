@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Bars", "plain_table", "print_table", "progress"]
+__all__ = ["Bars", "percent", "plain_table", "print_table", "progress"]
 
 
 class Bars:
@@ -45,6 +45,15 @@ def progress() -> Iterator[Bars]:
     columns = (SpinnerColumn(), what, BarColumn(), done, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield Bars(bars)
+
+
+def percent(share: float, sign: str = "") -> str:
+    """A share in % with two decimals, with more where two would make it 0; sign: "+" to have one always.
+
+    >>> percent(0.1234), percent(0.00002), percent(0.0, "+")
+    ('12.34', '0.002', '+0.00')
+    """
+    return f"{100 * share:{sign}{'.1g' if 0 < abs(100 * share) < 0.005 else '.2f'}}"
 
 
 def plain_table(texts: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:

@@ -373,6 +373,19 @@ def test_only_the_same_clusters_of_the_same_stars_are_paired(tmp_path):
     assert " of 1 seeds |" in text
 
 
+def test_a_rate_of_zero_over_seeds_has_the_limit_of_its_pairs(tmp_path):
+    """Two seeds of one store see the same 21 pairs: they are no further evidence."""
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), {"raw": (0.02, 0.02, 0.02), "scaled": (0.0, 0.0, 0.0)}, seed=seed)
+    groups = groups_of(gather(tmp_path), "scaled")
+    limit = 1 - 0.16 ** (1 / 21)
+    scaled, raw = by_name(groups)["spectra", "scaled"], by_name(groups)["spectra", "raw"]
+    assert (scaled["low"], scaled["high"]) == (0, pytest.approx(limit, rel=1e-9))
+    assert (raw["difference_low"], raw["difference_high"]) == pytest.approx((0.02 - limit, 0.02), rel=1e-9)
+    text = markdown(groups, gather(tmp_path), "scaled", "x")
+    assert f"| 0.00 (0 up to {100 * limit:.2f}) |" in text
+
+
 def test_settings_that_differ_make_groups_and_columns(tmp_path):
     for k in (4, 8):
         config = {"compressor": {**SETTINGS["compressor"], "n_components": k}, "out": f"o{k}", "pairs": {"v": float(k)}}

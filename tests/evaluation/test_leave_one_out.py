@@ -517,3 +517,34 @@ def test_only_clusters_judged_by_both_are_paired():
         paired_difference(a, result([0.2], [3]))
     with pytest.raises(InputError, match="some clusters with the same members"):
         paired_difference(a, result([math.nan], [2]))
+
+
+def test_as_many_members_are_not_the_same_members(small):
+    """Two samples that lack another star of every cluster: as many members each, and no cluster in common."""
+    ids = np.array([f"star {number}" for number in range(len(small.clusters))])
+    large = [label for label in np.unique(small.clusters) if (small.clusters == label).sum() > 2]
+    assert len(large) > 1
+    first, last = np.isin(small.clusters, large), np.isin(small.clusters, large)
+    for label in large:
+        place = np.flatnonzero(small.clusters == label)
+        first[place[0]], last[place[-1]] = False, False
+    a, b = (
+        leave_one_cluster_out(Identity, small.field, small.members[kept], small.clusters[kept], ids=ids[kept])
+        for kept in (first, last)
+    )
+    assert a.members == b.members
+    with pytest.raises(InputError, match="some clusters with the same members; members are told apart by the `ids`"):
+        paired_difference(a, b)
+    order = np.flatnonzero(first)[::-1]  # the same stars in another order
+    again = leave_one_cluster_out(Identity, small.field, small.members[order], small.clusters[order], ids=ids[order])
+    assert paired_difference(again, a).value == pytest.approx(0, abs=1e-15)
+    with pytest.raises(InputError, match="one id a member expected, got 3 for"):
+        judge(Identity, small, ids=["a", "b", "c"])
+
+
+def test_without_ids_members_are_known_by_their_place(small):
+    a = judge(Identity, small)
+    assert sorted(place for cluster in a.stars.values() for place in cluster) == sorted(
+        str(place) for place in range(len(small.clusters))
+    )
+    assert paired_difference(judge(Scaled, small), a).value == pytest.approx(judge(Scaled, small).rate - a.rate)

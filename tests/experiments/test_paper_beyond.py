@@ -165,6 +165,8 @@ def test_fibres_and_nights_that_leak_are_found(assembly):
     assert {row["verdict"] for name, row in verdict.items() if name in {"VHELIO_AVG", "AK_TARG", "SNR"}} == {"no leak"}
     assert [value.item for value in reproduced.values[:3]] == ["leaks FE_H", "leaks ALPHA_M", "leaks TEFF"]
     assert reproduced.values[0].value > 0.95
+    assert len(reproduced.tables["leaks_spread"]) == 4
+    assert "times as much among the quarter of the stars with the lowest S/N" in reproduced.finding
 
 
 def test_fibres_and_nights_that_leave_nothing_do_not_leak(quiet):
@@ -187,6 +189,24 @@ def test_what_goes_with_abundances_is_no_leak():
     assert told["leaked"]["embedding"].r2 == pytest.approx(1)
     assert told["leaked"]["abundances"].r2 == pytest.approx(1 / 2, abs=0.05)
     assert told["leaked"]["beyond abundances"].r2 == pytest.approx(3 / 4, abs=0.02)  # half the weight: 1 - (1/2)^2
+
+
+def test_faint_stars_that_spread_wider_leak_with_squares():
+    """Nothing moves with S/N, so that a linear probe sees nothing; the spread falls from 2 to 1."""
+    random = np.random.default_rng(3)
+    abundances, snr = random.normal(size=(2000, 2)), random.uniform(50, 250, 2000)
+    spread = np.interp(snr, [50, 250], [2, 1])
+    own = random.normal(size=(2000, 4)) * spread[:, None]
+    field, folds = np.hstack([3 * abundances, own]), np.arange(2000) % 4
+    told = script("leaks").probed(field, abundances, snr, folds, 0.1, 0)
+    assert told["beyond abundances"].high < 0.02
+    assert told["beyond, with squares"].low > 0.1
+    alike = script("leaks").probed(field, abundances, random.permutation(snr), folds, 0.1, 0)
+    assert alike["beyond, with squares"].high < 0.02
+    table = script("leaks").spread_of(own, snr)
+    assert table["stars"].tolist() == [500] * 4
+    assert table["spread"][0] / table["spread"][3] == pytest.approx(1.875 / 1.125, rel=0.07)
+    assert (np.diff(table["spread"]) < 0).all()
 
 
 def test_what_stars_of_a_night_have_in_common():

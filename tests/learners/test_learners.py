@@ -110,9 +110,23 @@ def test_spread_inside_clusters(robust, pooled, tolerance):
     rng = np.random.default_rng(0)
     clusters = ["b", "a", "a", "c", "b", "a", "a", "b", "d"]  # sizes 4, 3, 1, 1
     centred = rng.normal(size=(9, 3))
-    groups = Groups(clusters if pooled else [""] * 9)
-    got = within_cluster_spread(torch.from_numpy(centred), groups, robust)
+    got = within_cluster_spread(torch.from_numpy(centred), Groups(clusters), robust, pooled=pooled)
     close(got, reference.sigma_c(centred, clusters, robust, pooled), **tolerance[torch.float64])
+
+
+@KINDS
+def test_standard_deviations_of_few_stars_a_cluster_are_not_too_small(kind):
+    """Of 300 pairs of siblings half of all degrees of freedom went into means: M - 1 would lose a factor of 1.41."""
+    rng = np.random.default_rng(3)
+    field, members = rng.normal(size=(500, 2)), np.repeat(rng.normal(size=(300, 2)), 2, axis=0)
+    members += rng.normal(scale=0.5, size=members.shape)
+    spreads = []
+    for pooled in (True, False):
+        learner = kind(robust=False, pooled=pooled)
+        learner.initialise(field, members, np.repeat(np.arange(300).astype(str), 2))
+        spreads.append((1 / (1 + learner.sigma_r**-2)).sqrt())
+    close(spreads[1], spreads[0], rtol=1e-10, atol=0)
+    close(spreads[1], [0.5, 0.5], rtol=0.15, atol=0)
 
 
 def test_spread_of_a_normal_sample_is_its_standard_deviation():

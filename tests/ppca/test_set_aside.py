@@ -19,6 +19,7 @@ from ppca_problems import (
     same,
 )
 
+import rsca_torch.ppca.e_step
 import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import NumericalWarning, fit_ppca
@@ -139,6 +140,24 @@ class TestClip:
         with pytest.warns(NumericalWarning, match=message) if many > 20 else nullcontext():
             model = fit_ppca(data.flux, n_components=2, clip=8.0)
         assert int(model.set_aside(data.flux).sum()) == many
+
+
+def test_stars_whose_bins_are_not_settled_are_counted(planted, monkeypatch):
+    data = planted(53, "measured")
+    flux, valid, sigma = arguments_of(data, "measured")
+    model = fit_ppca(flux, valid, 2, sigma, "measured", clip=5.0)
+    settled = int(model.set_aside(flux, valid, sigma).any(1).sum())  # and says nothing
+    monkeypatch.setattr(rsca_torch.ppca.e_step, "ROUNDS", 1)  # nobody is asked again
+    monkeypatch.setattr(rsca_torch.spectra.blocks, "BLOCK_ELEMENTS", 12 * 7)  # once for all blocks
+    with pytest.warns(NumericalWarning, match="bins set aside were not settled") as said:
+        model(flux, valid, sigma)
+    (message,) = (str(warning.message) for warning in said)
+    counted = int(message.split()[0])
+    assert 0 < counted < len(flux)
+    assert counted >= settled // 2
+    monkeypatch.undo()
+    alone = [model(flux[[n]], valid[[n]], sigma[[n]]) for n in range(len(flux))]
+    torch.testing.assert_close(torch.cat(alone), model(flux, valid, sigma), rtol=1e-9, atol=1e-12)
 
 
 @EVERY_FIT
