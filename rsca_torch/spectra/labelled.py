@@ -26,6 +26,7 @@ def labelled(field: AnySpectra, members: AnySpectra, clusters: Any) -> tuple[Any
 
     Example:
         >>> import torch
+        >>> from rsca_torch import Spectra
         >>> members = Spectra(torch.ones(3, 2), stars={"id": ["a", "b", "c"]})
         >>> labelled(Spectra(torch.ones(5, 2)), members, ["M 67", "M 67", "M 67"])[1].tolist()
         ['M 67', 'M 67', 'M 67']
