@@ -55,14 +55,14 @@ class Stars(Table):
         """A star table that knows its roles.
 
         Args:
-            table: N rows, as an astropy Table or as named columns; a `Stars` keeps the roles that it has.
+            table: N rows, as an astropy Table, a pandas table or named columns; a `Stars` keeps the roles that it has.
             **roles: the name of the column that plays each of `ROLES`. None: the column of the role's own name, where
                 there is one.
 
         Raises:
             InputError: a role is unknown or names a column that is not there, or no column plays the id.
         """
-        stars = cls(table)
+        stars = cls(table if isinstance(table, Table) else dict(table.items()))
         known = {role: role for role in ROLES if role in stars.colnames}
         given = {role: column for role, column in roles.items() if column is not None}
         return stars.playing({**known, **stars.roles, **given})

@@ -59,6 +59,13 @@ def test_numbers(given):
     assert [name.removesuffix(".0") for name in got[~LOST]] == ["0", "0", "7", "7"]
 
 
+def test_a_pandas_table_is_a_star_table():
+    table = pd.DataFrame({"name": [7, 9], "group": ["M 67", None], "velocity": [1.5, None]})
+    stars = Spectra(np.ones((2, 3)), stars=table, id="name").stars
+    assert (stars.id.tolist(), stars.group.tolist()) == (["7", "9"], ["M 67", ""])
+    np.testing.assert_array_equal(stars.velocity, [1.5, np.nan])
+
+
 def test_labels_stay_what_they_are():
     assert as_labels(["NGC -1", "Nan 3", " M 67", "0"]).tolist() == ["NGC -1", "Nan 3", " M 67", "0"]
     assert as_labels(np.array([4611686018427387905])).tolist() == ["4611686018427387905"]
