@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Source
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.spectra.view import AnySpectra, View
@@ -27,7 +28,7 @@ from rsca_torch.spectra.view import AnySpectra, View
 __all__ = ["Grouping", "Removal", "without"]
 
 
-class Removal(nn.Module):
+class Removal(Frozen):
     """A hyperplane of the spectra, and how a star's place in it is read: x minus directions reading (zbar - centre).
 
     Frozen, like step 1: buffers only. Made by `Grouping.find`.
@@ -60,20 +61,28 @@ class Removal(nn.Module):
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer.contiguous())
 
+    @classmethod
+    def _blank(cls) -> Removal:
+        one = torch.ones(1, dtype=torch.float64)
+        return cls(MaskedPPCA._blank(), one[:, None], one[:, None], one, one)
+
     def __len__(self) -> int:
         """D."""
         return len(self.reading)
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, P) flux minus its part in the hyperplane, in the dtype of the flux; arguments as of `MaskedPPCA`."""
-        return self.minus(as_tensor(flux), self.coordinates(Arrays(flux, valid, sigma)))
+        source = Arrays(flux, valid, sigma)
+        given = source.read(slice(None))[0]
+        return self.minus(given, self.coordinates(source)).to(given.dtype)
 
     def coordinates(self, source: Source) -> Tensor:
         """(N, d) float64, read block by block."""
         return (self.ppca.latents(source) - self.centre) @ self.reading.double().T
 
     def minus(self, flux: Tensor, coordinates: Tensor) -> Tensor:
-        """(N, P) flux of stars with known coordinates (N, d), minus their part in the hyperplane."""
+        """(N, P) flux of stars with known coordinates (N, d), minus their part in the hyperplane; float32 at least."""
+        flux = flux.to(torch.promote_types(flux.dtype, torch.float32))
         return flux - (coordinates @ self.directions.to(coordinates).T).to(flux.dtype)
 
     def linear_map(self) -> tuple[Tensor, Tensor]:

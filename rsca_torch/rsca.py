@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.fit import Basis, Products, compress
+from rsca_torch.ppca.frozen import Frozen, as_bytes
+from rsca_torch.ppca.frozen_file import file_of, read_file
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import Embedding, MaskedPPCA
 from rsca_torch.removal import Removal, without
-from rsca_torch.spectra.arrays import Array, as_tensor
-from rsca_torch.spectra.blocks import Noise
+from rsca_torch.spectra.arrays import Array, as_floats, as_tensor
+from rsca_torch.spectra.blocks import Arrays, Noise
+from rsca_torch.spectra.labelled import labelled
 from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["RSCA"]
 
-SCHEMA = 4  # of model files
-STEP_1 = ("noise_variance", "history", "converged", "clip")  # what a file says of step 1 besides its tensors
+IS_EXPORTING = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the former since torch 2.7
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
-class RSCA(nn.Module):
+class RSCA(Frozen):
     """Spectra in, features out, whose Euclidean distance says how likely two stars were born together.
 
-    A frozen layer: buffers only, nothing to train, gradients pass through to the flux. It computes in float64 and
-    gives back the dtype that came in. Rows are ordered by importance; the largest weight of a row is positive.
+    A frozen layer (`Frozen`): buffers only, nothing to train, gradients pass through to the flux. It computes in
+    float64, which no cast of the layer changes, and gives back the dtype that came in. Rows are ordered by importance;
+    the largest weight of a row is positive.
 
     Attributes:
         weight: (K, P) float64; a dimension that tells nothing about siblings is a row of zeros.
@@ -73,6 +72,7 @@ class RSCA(nn.Module):
     centre: Tensor
     sigma_r: Tensor
     wavelength: Tensor
+    told: ClassVar[tuple[str, ...]] = ("clusters",)
 
     def __init__(
         self,
@@ -130,7 +130,8 @@ class RSCA(nn.Module):
         Args:
             field: F spectra, in memory or in a store.
             members: M spectra of the same bins.
-            clusters: M labels. None: the members' role group.
+            clusters: M labels. None: the members' role group. Members without one (masked, missing, NaN, None, '', the
+                word nan, a negative number) are left out.
             n_components: as in `compress`, and so for what follows up to start.
             noise: see there.
             clip: see there.
@@ -150,11 +151,15 @@ class RSCA(nn.Module):
             progress: called with (iteration, mean log-likelihood per valid bin) after each iteration of step 1.
 
         Raises:
-            InputError: as `compress` and `ScaledComponents.initialise` do, and where the members have no labels.
+            InputError: as `compress` and `ScaledComponents.initialise` do, and where the members have no labels, or are
+                all stars, the field among them.
+
+        Warns:
+            NumericalWarning: says how many members have no label.
         """
         if clusters is None and not members.stars.has("group"):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
-        labels = members.stars.group if clusters is None else clusters
+        members, labels = labelled(field, members, members.stars.group if clusters is None else clusters)
         require_dimensions(n_components, len(field), labels)  # before the hard work
         field, members = (without(part, removal) for part in (field, members))
         ppca = compress(
@@ -175,28 +180,45 @@ class RSCA(nn.Module):
         learner = ScaledComponents(robust, pooled, top, mad_factor, clamp)
         learner.initialise(ppca.latents(field), ppca.latents(members), labels)
         steps = learner.weight, learner.centre, learner.sigma_r
-        return cls(ppca, *steps, field.wavelength, removal, np.unique(np.asarray(labels, dtype=str)))
+        return cls(ppca, *steps, field.wavelength, removal, np.unique(labels))
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
-        """(N, K) features, in the dtype of the flux.
+        """(N, K) features, in the dtype of the flux; float64 of integers.
 
-        Without `valid` and `sigma` this is exactly flux @ weight.T + bias. With either, censored bins are marginalised
-        and noisy ones weigh less: the posterior mean of step 1, star by star (eq. 1.4), then steps 2 to 4. What is to
-        be removed is read from the same bins first.
+        Without `valid` and `sigma` a row whose flux is all finite is exactly flux @ weight.T + bias. Where bins are
+        censored, or with either of the two, they are marginalised and noisy ones weigh less: the posterior mean of step
+        1, star by star (eq. 1.4), then steps 2 to 4. What is to be removed is read from the same bins first.
+
+        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` it is the linear
+        map, and a row with a censored bin is NaN.
 
         Args:
-            flux: (N, P) continuum-normalised.
-            valid: (N, P) bool, True = use.
+            flux: (N, P) continuum-normalised; what is not finite, under a mask or missing is a censored bin.
+            valid: (N, P) bool, True = use. None: every finite flux.
             sigma: (N, P) standard errors; they matter where the model was fitted with measured noise.
         """
-        flux = as_tensor(flux)
-        if flux.ndim != 2 or flux.shape[1] != self.weight.shape[1]:
-            raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(flux.shape)}")
-        if valid is None and sigma is None:
-            parts = [flux] if flux.dtype == self.weight.dtype else torch.split(flux, CONVERTED_AT_ONCE)
-            return torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts]).to(flux.dtype)
-        left = flux if self.removal is None else self.removal(flux, valid, sigma)
-        return self.from_latents(self.ppca(left, valid, sigma)).to(flux.dtype)
+        given = as_tensor(flux)
+        if given.ndim != 2 or given.shape[1] != self.weight.shape[1]:
+            raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(given.shape)}")
+        dtype = given.dtype if given.is_floating_point() else torch.float64
+        if valid is not None or sigma is not None:
+            return self._marginalised(flux, valid, sigma).to(dtype)
+        given = as_floats(given)
+        fixed = IS_EXPORTING() or torch._C._get_tracing_state() is not None
+        parts = [given] if fixed or given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
+        features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
+        if not (fixed or features.isfinite().all()):  # a bin that is not finite makes every feature so
+            censored = ~features.isfinite().all(1)
+            features = features.index_put((censored,), self._marginalised(given[censored]).to(features.dtype))
+        return features.to(dtype)
+
+    def _marginalised(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
+        """(N, K) float64 features by the posterior of step 1."""
+        source = Arrays(flux, valid, sigma)
+        if self.removal is not None:
+            flux, valid, sigma = source.read(slice(None))
+            source = Arrays(self.removal.minus(flux, self.removal.coordinates(source)), valid, sigma)
+        return self.from_latents(self.ppca.latents(source))
 
     def __repr__(self) -> str:
         """What a person wants to know, in two lines."""
@@ -229,65 +251,43 @@ class RSCA(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
-        header = {
-            "format": "rsca_torch",
-            "schema": SCHEMA,
-            "clusters": list(self.clusters),
-            **_header(self.ppca),
-            "removal": None if self.removal is None else _header(self.removal.ppca),
-        }
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        header["sha256"] = _digest(tensors)
+        removal = None if self.removal is None else _header(self.removal.ppca)
+        header = {"clusters": list(self.clusters), **_header(self.ppca), "removal": removal}
         with atomic_file(Path(path)) as part:
-            part.write_bytes(save(tensors, metadata={"rsca_torch": json.dumps(header)}))
+            part.write_bytes(file_of(header, dict(self.named_buffers(remove_duplicate=False))))
 
     @classmethod
     def load(cls, path: str | Path) -> RSCA:
         """Read what `save` wrote.
 
         Raises:
-            InputError: where the file is missing, is no RSCA model, or is of another schema.
+            InputError: where the file is missing, is no RSCA model, is of another schema or damaged.
         """
-        if not Path(path).is_file():
-            raise InputError(f"no model at {path}: give a file that RSCA.save or `rsca fit` wrote")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("rsca_torch", "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        except SafetensorError as error:
-            raise InputError(f"{path} is no safetensors file ({error}): give one that `rsca fit` wrote") from error
-        schema = header.get("schema") if isinstance(header, dict) and header.get("format") == "rsca_torch" else None
-        if schema != SCHEMA:
-            raise InputError(
-                f"{path} is no RSCA model of schema {SCHEMA}, but {schema}: fit it again with this version's `rsca fit`"
-            )
-        if header.get("sha256") != _digest(tensors):
-            raise InputError(f"{path} is damaged: its numbers are not those that were saved; fit or copy it again")
-        removal = None
+        header, state = read_file(path)
+        state |= {"_extra_state": as_bytes(header), "ppca._extra_state": as_bytes(header)}
         if header.get("removal") is not None:
-            buffers = (tensors[f"removal.{name}"] for name in ("directions", "reading", "centre", "shares"))
-            removal = Removal(_step_1(header["removal"], tensors, "removal.ppca"), *buffers)
-        rotation, centre, sigma_r, bins = (tensors[name] for name in ("rotation", "centre", "sigma_r", "wavelength"))
-        step_1 = _step_1(header, tensors, "ppca")
-        model = cls(step_1, rotation, centre, sigma_r, bins, removal, header["clusters"])
-        model.load_state_dict(tensors)  # bit for bit what was saved
-        return model
+            state |= {"removal._extra_state": as_bytes({}), "removal.ppca._extra_state": as_bytes(header["removal"])}
+        return cls.from_state_dict(state)
+
+    @classmethod
+    def _blank(cls) -> RSCA:
+        one = torch.ones(1, dtype=torch.float64)
+        return cls(MaskedPPCA._blank(), one[:, None], one, one, one)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what `get_extra_state` told."""
+        super().set_extra_state(state)
+        self.clusters = tuple(self.clusters)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """What is loaded says whether something is removed."""
+        if not any(name.startswith(f"{prefix}removal.") for name in state_dict):
+            self.removal = None if f"{prefix}weight" in state_dict else self.removal
+        elif self.removal is None:
+            self.removal = Removal._blank().to(self.weight.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _header(ppca: MaskedPPCA) -> dict[str, Any]:
     """What a file says of a step 1 besides its tensors."""
-    return {name: getattr(ppca, name) for name in STEP_1}
-
-
-def _step_1(header: dict[str, Any], tensors: dict[str, Tensor], name: str) -> MaskedPPCA:
-    given: dict[str, Any] = {argument: header[argument] for argument in STEP_1}
-    given |= {buffer: tensors[f"{name}.{buffer}"] for buffer in ("loadings", "mean", "bin_variance", "scatter")}
-    return MaskedPPCA(**given)
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names and numbers."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(name.encode() + tensors[name].cpu().numpy().tobytes())
-    return total.hexdigest()
+    return {name: getattr(ppca, name) for name in ppca.told}

@@ -390,3 +390,53 @@ def test_gradients_pass_through_a_model_that_sets_bins_aside(make_spectra):
     assert flux.grad.isfinite().all()
     assert abs(flux.grad[0, 0]) < 1e-12  # rounding of what was added and taken out again
     assert (flux.grad[1:] != 0).all()
+
+
+@pytest.mark.parametrize("hole", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_bin_that_is_not_finite_is_censored(model, survey, hole, dtype, tolerance):
+    """Complete rows by the linear map, the others by the posterior: row by row as with `valid`."""
+    flux, valid = complete(survey[1]).to(dtype), survey[1].valid.clone()
+    valid[:5] = True
+    got = model(torch.where(valid, flux, hole))
+    whole = valid.all(1)
+    assert whole.sum() >= 5
+    assert not whole.all()
+    close(got[whole], model(flux[whole]), **tolerance[dtype])
+    close(got[~whole], model(flux[~whole], valid[~whole]), **tolerance[dtype])
+    assert got.dtype == dtype
+    one_by_one = torch.cat([model(row[None]) for row in torch.where(valid, flux, hole)])
+    close(got, one_by_one, **tolerance[dtype])
+
+
+def test_a_star_without_any_bin_is_at_the_prior(model):
+    nothing = torch.full((2, N_BINS), torch.nan).double()
+    assert torch.equal(model(nothing), model(torch.ones(2, N_BINS).double(), torch.zeros(2, N_BINS, dtype=torch.bool)))
+
+
+def test_a_network_on_spectra_as_they_are(model, survey):
+    """README's: the flux of Spectra marks censored bins by NaN. Gradients reach the head and the flux."""
+    flux = survey[1].flux.float().requires_grad_()
+    network = torch.nn.Sequential(model, torch.nn.Linear(3, 1))
+    network(flux).sum().backward()
+    assert network[1].weight.grad.isfinite().all()
+    assert flux.grad.isfinite().all()
+    assert (flux.grad[~survey[1].valid] == 0).all()
+    assert (flux.grad[survey[1].valid] != 0).float().mean() > 0.9
+
+
+def test_complete_flux_is_the_linear_map_to_the_bit(model, survey):
+    flux = complete(survey[0])
+    assert torch.equal(model(flux), flux @ model.weight.T + model.bias)
+    wide = torch.cat([flux] * 5).float()
+    parts = [part.double() @ model.weight.T + model.bias for part in torch.split(wide, 256)]
+    assert torch.equal(model(wide), torch.cat(parts).float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_graph_serves_any_number_of_stars(model, survey, dtype):
+    flux = complete(survey[0]).to(dtype)
+    sizes = ({0: torch.export.Dim("stars")},)
+    exported = torch.export.export(model, (flux[:10],), dynamic_shapes=sizes).module()
+    for some in (flux, flux[:7]):
+        close(exported(some), model(some), 1e-6, 1e-6)

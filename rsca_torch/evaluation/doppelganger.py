@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.distances import sibling_distances, stranger_distances
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor, in_unit
 
 __all__ = [
     "DoppelgangerRate",
@@ -33,7 +33,8 @@ def allowed_pairs(
 ) -> Tensor:
     """The pairs so alike in velocity and extinction that neither can tell siblings from strangers (section 4.2).
 
-    A pair with an unknown velocity or extinction (NaN) is not allowed, where that is compared.
+    A pair with an unknown velocity or extinction (NaN, masked) is not allowed, where that is compared. An astropy
+    Quantity is converted.
 
     Args:
         member_velocity: (M,) radial velocities of the cluster members, km/s.
@@ -56,13 +57,14 @@ def allowed_pairs(
     if not all(limit is None or limit > 0 for limit in (max_velocity, max_extinction)):
         raise InputError(f"max_velocity={max_velocity} and max_extinction={max_extinction} must be positive")
 
-    def close(member: Array, field: Array, limit: float | None) -> Tensor:
+    def close(members: Array, field: Array, limit: float | None, unit: str, what: str) -> Tensor:
         if limit is None:
-            return torch.ones(len(member), len(field), dtype=torch.bool)
-        return (as_tensor(member).double()[:, None] - as_tensor(field).double()).abs() < limit
+            return torch.ones(len(members), len(field), dtype=torch.bool)
+        member, stranger = (as_tensor(in_unit(values, unit, what)).double() for values in (members, field))
+        return (member[:, None] - stranger).abs() < limit
 
-    return close(member_velocity, field_velocity, max_velocity) & close(
-        member_extinction, field_extinction, max_extinction
+    return close(member_velocity, field_velocity, max_velocity, "km/s", "velocity") & close(
+        member_extinction, field_extinction, max_extinction, "mag", "extinction"
     )
 
 

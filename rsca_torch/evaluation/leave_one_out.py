@@ -17,6 +17,7 @@ from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.labels import as_labels
 from rsca_torch.training.members import Members
 
 __all__ = ["as_flags", "as_stars", "ids_of", "leave_one_cluster_out", "result_of", "warn_of"]
@@ -50,7 +51,8 @@ def leave_one_cluster_out(
         make_learner: gives a fresh learner, once a fold.
         field: (F, K) latents of the field stars.
         members: (M, K) latents of the cluster members.
-        clusters: M labels. A cluster with one member has no sibling pair: it is left out, with a warning.
+        clusters: M labels. A cluster with one member has no sibling pair: it is left out, with a warning; so is a
+            member without a label (masked, missing, NaN, None, "", the word nan, a negative number).
         allowed: (M, F) bool, the pairs that may be compared (`allowed_pairs`). None: all.
         held_out: False: one learner fitted on all clusters judges them all (no cross-validation).
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
@@ -102,13 +104,15 @@ def as_stars(
     Warns:
         NumericalWarning: names the clusters with one member.
     """
-    labels = np.asarray(clusters, dtype=str)
+    labels = as_labels(clusters)
     if len(labels) != len(members) or (allowed is not None and tuple(allowed.shape) != (len(members), len(field))):
         raise InputError(
             f"one label a member and allowed (M, F) expected, got {len(members)} members, {len(labels)} labels, "
             f"{len(field)} field stars, allowed {None if allowed is None else tuple(allowed.shape)}"
         )
-    names, sizes = np.unique(labels, return_counts=True)
+    if not (labels != "").all():
+        _warn(f"{int((labels == '').sum())} of {len(labels)} members have no label: left out")
+    names, sizes = np.unique(labels[labels != ""], return_counts=True)
     several = names[sizes > 1]
     if len(several) < 2:
         raise InputError(
@@ -123,7 +127,9 @@ def as_stars(
 
 def as_flags(allowed: Array) -> NDArray[np.bool_]:
     """As NumPy, which finds the few True of a long row ten times faster; an array of bool as it is."""
-    return np.asarray(allowed.cpu() if isinstance(allowed, Tensor) else allowed, dtype=bool)
+    if type(allowed) in (np.ndarray, np.memmap):
+        return np.asarray(allowed, dtype=bool)
+    return as_tensor(allowed).cpu().numpy().astype(bool)  # what is under a mask is not allowed
 
 
 def warn_of(folds: Mapping[str, Fold], held_out: bool) -> None:
@@ -145,7 +151,7 @@ def ids_of(ids: Labels | None, clusters: Labels) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: where there is not one id a member.
     """
-    labels = np.asarray(clusters, dtype=str)
+    labels = as_labels(clusters)
     _, cluster, size = np.unique(labels, return_inverse=True, return_counts=True)
     names = np.asarray(np.cumsum(size[cluster] > 1) - 1 if ids is None else ids).astype(str)
     if names.shape != labels.shape:

@@ -20,6 +20,7 @@ from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, ids_of, resu
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array
+from rsca_torch.spectra.labels import as_labels
 
 __all__ = ["Candidate", "NestedResult", "best", "carried", "different_numbers", "nested_leave_one_cluster_out"]
 
@@ -107,7 +108,7 @@ def nested_leave_one_cluster_out(
         >>> nested.chosen["NGC 0"], nested.best
         (6, 6)
     """
-    labels, stars = np.asarray(clusters, dtype=str), ids_of(ids, clusters)
+    labels, stars = as_labels(clusters), ids_of(ids, clusters)
     each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
     numbers = carried(list(each), min((len(candidate.field) for candidate in each.values()), default=0), labels)
     flags = None if allowed is None else as_flags(allowed)
@@ -181,7 +182,8 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
             "candidates for n_components must be whole numbers of at least 1, one or more, each once: "
             f"got {[*candidates]}"
         )
-    _, sizes = np.unique(np.asarray(clusters, dtype=str), return_counts=True)
+    labels = as_labels(clusters)
+    _, sizes = np.unique(labels[labels != ""], return_counts=True)
     limit = min(n_field - 1, int(np.sort(sizes - 1)[:-2].sum()))
     kept = sorted(number for number in candidates if number <= limit)
     beyond = ", ".join(str(number) for number in sorted(set(candidates) - set(kept)))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rsca_torch.errors import InputError
+from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_whole
 from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.labels import as_labels
 
 __all__ = ["LatentMap", "Linear"]
 
@@ -78,16 +80,22 @@ class LatentMap(Learner):
             raise InputError(f"{type(self).__name__} is not fitted: call initialise(field, members, clusters) first")
 
     def _checked(self, field: Array, members: Array, clusters: Labels) -> tuple[Tensor, Groups]:
-        """The members in float64 and by cluster, if they can be used; whether the field is finite its moments show."""
+        """The members with a label, float64 and by cluster, if of use; whether the field is finite its moments show."""
         field, members = as_tensor(field), as_tensor(members).detach().double()
         if field.ndim != 2 or members.ndim != 2 or field.shape[1] != members.shape[1] or len(members) != len(clusters):
             raise InputError(
                 "field (F, K), members (M, K) and M cluster labels expected, got "
                 f"{tuple(field.shape)}, {tuple(members.shape)} and {len(clusters)} labels"
             )
+        labels = as_labels(clusters)
+        known = labels != ""
+        if not known.all():
+            said = f"{int((~known).sum())} of {len(members)} members have no label: left out"
+            warnings.warn(said, NumericalWarning, stacklevel=4)
+            members, labels = members[torch.from_numpy(known).to(members.device)], labels[known]
         if not members.isfinite().all():
             raise InputError("field and members must be finite: leave out the stars that are not")
-        groups = Groups(clusters, members.device)
+        groups = Groups(labels, members.device)
         if not (groups.size > 1).any():
             raise InputError("no cluster has two members: spread inside clusters cannot be measured")
         if self.n_dimensions is not None and self.n_dimensions > members.shape[1]:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +15,9 @@ from rsca_torch.ppca.e_step import Parameters
 from rsca_torch.ppca.extrapolation import Ascent, run_em
 from rsca_torch.ppca.initialisation import first_guess, guess_of, random_guess
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, BinSums, Blocks, Joined, Noise, Source, bin_sums
+from rsca_torch.spectra.spectra import as_angstrom
 from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["Basis", "EMLoop", "Products", "compress", "fit_ppca"]
@@ -57,8 +57,9 @@ def fit_ppca(
     read in blocks, so `flux` may be memory-mapped; nothing of size stars x bins x components is made.
 
     Args:
-        flux: (N, P) floating point, of any one unit; what stands in an invalid bin never matters, NaN and inf included.
-            Or spectra that are read block by block, with valid and sigma of their own.
+        flux: (N, P) numbers, of any one unit; what stands in an invalid bin never matters, NaN and inf included. What
+            is under a mask or missing (NumPy, pandas) is invalid. Or spectra that are read block by block, with valid
+            and sigma of their own.
         valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
         n_components: K, less than N - 1 and P.
         sigma: (N, P) standard errors in the unit of the flux: the noise of every bin is known.
@@ -75,7 +76,7 @@ def fit_ppca(
         start: a model of these bins with at least n_components to start from. None: the spectra's leading axes.
         random_start: seed of loadings to start from, whatever `start` is, as the authors' program does; isotropic noise
             alone. None: a start without chance.
-        wavelength: (P,) Angstrom, to name bins that are left out. None: their numbers.
+        wavelength: (P,) Angstrom, or with a unit, to name bins that are left out. None: their numbers.
         em_loop: what runs EM from the first guess to its end: `run_em` in this process, `LightningEM` under a Trainer.
 
     Raises:
@@ -99,7 +100,7 @@ def fit_ppca(
         >>> round(model.noise_variance, 3), model(flux).shape
         (0.01, torch.Size([200, 2]))
     """
-    source = Arrays(flux, valid, sigma) if isinstance(flux, Tensor | np.ndarray) else flux
+    source: Source = flux if hasattr(flux, "read") else Arrays(flux, valid, sigma)  # type: ignore[assignment]
     if source is flux and not (valid is None and sigma is None):
         raise InputError("spectra have valid and sigma of their own: give these with arrays alone")
     noise = noise or ("measured" if source.has_sigma else "isotropic")
@@ -236,7 +237,7 @@ def _names(bins: Tensor, wavelength: Array | None, most: int = 20) -> str:
     """The bins by wavelength, or by number."""
     names = [str(p) for p in bins.nonzero()[:, 0].tolist()]
     if wavelength is not None:
-        names = [f"{angstrom:.2f}" for angstrom in as_tensor(wavelength)[bins].tolist()]
+        names = [f"{angstrom:.2f}" for angstrom in as_angstrom(wavelength)[bins].tolist()]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{'bins' if wavelength is None else 'Angstrom'} {', '.join(names[:most])}{more}"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.ppca.e_step import ROUNDS, Model, Parameters, Posterior
+from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Blocks, Noise, Source
 
@@ -47,11 +48,11 @@ class Misfit(NamedTuple):
     sigma: Tensor  # (n, P) standard deviation of the noise; inf where not valid
 
 
-class MaskedPPCA(nn.Module):
+class MaskedPPCA(Frozen):
     """x_n = mean + loadings z_n + noise, z_n ~ N(0, I): spectra in, posterior means of the latents out.
 
     Made by `fit_ppca`. The columns of the loadings are orthogonal, ordered by the variance that they explain, the
-    largest entry of each positive. A bin that was left out has loading 0 and mean NaN and is never used.
+    largest entry of each positive. A bin that was left out has loading 0 and mean NaN and is never used. A `Frozen`.
 
     Attributes:
         loadings: (P, K) float64, flux per unit latent.
@@ -79,6 +80,7 @@ class MaskedPPCA(nn.Module):
     mean: Tensor
     scatter: Tensor
     bin_variance: Tensor
+    told: ClassVar[tuple[str, ...]] = ("noise_variance", "history", "converged", "clip")
 
     def __init__(
         self,
@@ -102,6 +104,10 @@ class MaskedPPCA(nn.Module):
         self.history = history or []
         self.converged = converged
         self.clip = clip
+
+    @classmethod
+    def _blank(cls) -> MaskedPPCA:
+        return cls(torch.ones(1, 1).double(), torch.ones(1).double(), torch.ones(1).double(), None)
 
     def extra_repr(self) -> str:
         """What stands between the brackets of `repr`."""

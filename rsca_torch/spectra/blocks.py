@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
+from rsca_torch.spectra.arrays import Array, all_finite, as_rows, in_step
 
 __all__ = ["Arrays", "BinSums", "Block", "Blocks", "Joined", "Noise", "Source", "bin_sums"]
 
@@ -57,7 +57,7 @@ class Arrays:
     """Arrays as a source; memory-mapped ones are read as they are needed.
 
     Args:
-        flux: (N, P) floating point; what stands in an invalid bin never matters.
+        flux: (N, P) numbers; what stands in an invalid bin never matters. What is under a mask or missing is invalid.
         valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
         sigma: (N, P) standard errors, in the unit of the flux. None: not known.
 
@@ -73,6 +73,8 @@ class Arrays:
     checked = False
 
     def __init__(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> None:
+        flux = as_rows(flux)
+        valid, sigma = (None if array is None else as_rows(array) for array in (valid, sigma))
         if flux.ndim != 2:
             raise InputError(f"flux must have shape (stars, bins), got {tuple(flux.shape)}")
         for name, given in (("valid", valid), ("sigma", sigma)):
@@ -87,8 +89,8 @@ class Arrays:
 
     def read(self, stars: Some) -> Rows:
         """(flux, valid or None, sigma or None), each (n, P)."""
-        valid, sigma = (None if array is None else as_tensor(array[stars]) for array in (self.valid, self.sigma))
-        return as_tensor(self.flux[stars]), valid, sigma
+        valid, sigma = (None if array is None else array[stars] for array in (self.valid, self.sigma))
+        return in_step(self.flux[stars], valid, sigma)
 
 
 class Joined:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array, as_tensor, in_step, in_unit
 from rsca_torch.spectra.stars import Stars
 
-__all__ = ["Spectra", "same_bins"]
+__all__ = ["Spectra", "as_angstrom", "same_bins"]
 
 SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
 
@@ -66,10 +66,12 @@ class Spectra:
         """Check what is given and keep it together.
 
         Args:
-            flux: (N, P) continuum-normalised flux, floating point; whatever stands in an invalid bin.
+            flux: (N, P) continuum-normalised flux; whatever stands in an invalid bin. A tensor, NumPy array, pandas
+                table or nested lists; what is under a mask or missing is invalid, and integers become float64.
             valid: (N, P) bool, True = use. None: every finite flux (and error, where given).
             sigma: (N, P) standard error of the flux. None: not known.
-            wavelength: (P,) vacuum Angstrom, rising. None: the bin number.
+            wavelength: (P,) vacuum Angstrom, rising; a Quantity, or a column with a unit, is converted. None: the bin
+                number.
             stars: N rows. None: ids "0", "1", ...
             id: the column of `stars` that names a star. None: the column "id", or what a `Stars` has in that role; the
                 same for the other roles.
@@ -83,16 +85,15 @@ class Spectra:
             InputError: where the shapes disagree, a role names a column that is not there, an id comes twice, or a
                 valid bin is not finite or has an error that is not positive.
         """
-        flux = as_tensor(flux)
-        if flux.ndim != 2 or not flux.is_floating_point():
+        flux, valid, sigma = in_step(flux, valid, sigma)
+        if flux.ndim != 2:
             raise InputError(
                 f"flux must be a floating-point array of shape (stars, bins), got {flux.dtype} {tuple(flux.shape)}"
             )
-        sigma = None if sigma is None else as_tensor(sigma).to(flux.dtype)
+        sigma = None if sigma is None else sigma.to(flux.dtype)
         if valid is None:
             valid = flux.isfinite() if sigma is None else flux.isfinite() & sigma.isfinite()
-        valid = as_tensor(valid)
-        bins = torch.arange(flux.shape[1]) if wavelength is None else torch.as_tensor(wavelength)
+        bins = torch.arange(flux.shape[1]) if wavelength is None else as_angstrom(wavelength)
         table = Table({"id": [str(n) for n in range(len(flux))]}) if stars is None else stars
         roles = {"id": id, "group": group, "velocity": velocity, "extinction": extinction, "snr": snr}
         table = Stars.of(table, **roles, repeat_of=repeat_of)
@@ -164,12 +165,21 @@ class Spectra:
         Raises:
             InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
         """
-        wavelength = as_tensor(wavelength).to(torch.float64)
+        wavelength = as_angstrom(wavelength)
         if torch.equal(wavelength, self.wavelength):
             return self
         place, found = same_bins(self.wavelength, wavelength)
         sigma = None if self.sigma is None else self.sigma[:, place]
         return Spectra(self.flux[:, place], self.valid[:, place] & found, sigma, wavelength, self.stars)
+
+
+def as_angstrom(wavelength: Array | Sequence[float]) -> Tensor:
+    """(P,) float64 vacuum Angstrom: bare numbers are; a Quantity, or a column with a unit, is converted.
+
+    Raises:
+        InputError: where the unit is none of a wavelength.
+    """
+    return as_tensor(in_unit(wavelength, "Angstrom", "wavelength")).to(torch.float64)
 
 
 def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,6 +195,18 @@ def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     if not found.any():
         raise InputError(
             f"none of the {len(wanted)} wavelengths is among the spectra's {len(own)} bins "
-            f"({float(own[0]):.2f} to {float(own[-1]):.2f}): another wavelength grid"
+            f"({float(own[0]):.2f} to {float(own[-1]):.2f}): another wavelength grid{_apart(own, wanted)}"
         )
     return place, found
+
+
+def _apart(own: Tensor, wanted: Tensor) -> str:
+    """What to look at where two ranges of wavelengths have nothing in common."""
+    ends = [float(end) for bins in (own, wanted) for end in (bins.min(), bins.max())]
+    if not len(wanted) or (ends[0] <= ends[3] and ends[2] <= ends[1]):
+        return ""
+    spectra, others = ("{:g} to {:g}".format(*ends[first : first + 2]) for first in (0, 2))
+    return (
+        f"; the spectra's are {spectra}, those that are wanted {others}: is one of them in micron or nm? Wavelengths "
+        "are vacuum Angstrom; give an astropy Quantity, which is converted"
+    )

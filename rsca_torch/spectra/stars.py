@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.arrays import as_tensor, in_unit, missing_among
+from rsca_torch.spectra.labels import as_labels, as_text
 
 __all__ = ["ROLES", "Stars", "abundance_column"]
 
@@ -25,6 +28,7 @@ NEEDED_BY = {
 }
 ROLES = tuple(NEEDED_BY)
 TEXTS = ("id", "group", "repeat_of")  # the others are numbers
+UNITS = {"velocity": "km/s", "extinction": "mag"}  # columns in others are converted
 
 
 def abundance_column(element: str) -> str:
@@ -51,14 +55,14 @@ class Stars(Table):
         """A star table that knows its roles.
 
         Args:
-            table: N rows, as an astropy Table or as named columns; a `Stars` keeps the roles that it has.
+            table: N rows, as an astropy Table, a pandas table or named columns; a `Stars` keeps the roles that it has.
             **roles: the name of the column that plays each of `ROLES`. None: the column of the role's own name, where
                 there is one.
 
         Raises:
             InputError: a role is unknown or names a column that is not there, or no column plays the id.
         """
-        stars = cls(table)
+        stars = cls(table if isinstance(table, Table) else dict(table.items()))
         known = {role: role for role in ROLES if role in stars.colnames}
         given = {role: column for role, column in roles.items() if column is not None}
         return stars.playing({**known, **stars.roles, **given})
@@ -113,7 +117,10 @@ class Stars(Table):
             raise InputError(
                 f"the star table has no column {name}: ingest a catalogue that has it, or choose among {self._told()}"
             )
-        values = _plain(self[column], text=name in TEXTS)
+        given = in_unit(self[column], UNITS[name], f"role {name}={column}") if name in UNITS else self[column]
+        if name == "group":
+            return as_labels(given)
+        values = _plain(given, text=name in TEXTS)
         if name in ROLES and name not in TEXTS and values.dtype.kind != "f":
             raise InputError(f"role {name}={column}: a column of numbers expected, got {values.dtype}")
         return values
@@ -149,14 +156,11 @@ class Stars(Table):
 
 def _plain(column: Any, text: bool) -> NDArray[Any]:  # noqa: ANN401  (astropy's columns are untyped)
     """Without mask, unit, bytes and objects; integers become text exactly (ids of 19 digits)."""
-    missing = np.ma.getmaskarray(column)
-    values = np.ma.getdata(column)
-    if values.dtype.kind == "O":  # as pandas hands over text
-        missing = missing | np.array([value is None or value != value for value in values], dtype=bool)
-        values = np.where(missing, "", values).astype(str)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    values = np.asarray(values)
-    if text or values.dtype.kind == "U":
-        return np.where(missing, "", values.astype(str))
-    return np.where(missing, np.nan, values.astype(float)) if values.dtype.kind in "fiub" else values
+    kind = np.ma.getdata(column).dtype.kind
+    if kind == "O" and not text:  # as pandas hands over text, and numbers of which some are missing
+        values = np.ma.getdata(column)
+        here = values[~(np.ma.getmaskarray(column) | missing_among(values))]
+        text = not all(isinstance(value, Real) for value in here)
+    if text or kind in "US":
+        return as_text(column)
+    return as_tensor(column).double().numpy() if kind in "fiubO" else np.asarray(np.ma.getdata(column))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Rows, Some, Source
-from rsca_torch.spectra.spectra import Spectra, same_bins
+from rsca_torch.spectra.spectra import Spectra, as_angstrom, same_bins
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["AnySpectra", "Removable", "RowSource", "View"]
@@ -78,7 +78,7 @@ class View:
         self._coordinates: Tensor | None = None  # (N, d) in `removal`
         self.removal: Removable | None = None
         self.stars = source.stars[self._rows]
-        self.wavelength = as_tensor(source.wavelength)
+        self.wavelength = as_angstrom(source.wavelength)
         self.has_sigma, self.checked = source.has_sigma, source.checked
 
     def __len__(self) -> int:
@@ -102,12 +102,13 @@ class View:
             other._coordinates = self._coordinates[torch.from_numpy(chosen)]
         return other
 
-    def on(self, wavelength: Tensor) -> View:
+    def on(self, wavelength: Array) -> View:
         """The same stars on other bins of the same grid; bins that these spectra lack are invalid.
 
         Raises:
             InputError: as `Spectra.on`, and where something is removed already.
         """
+        wavelength = as_angstrom(wavelength)
         if torch.equal(wavelength, self.wavelength):
             return self
         if self._bins is not None or self.removal is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.learners.distances import sibling_distances, sibling_overlap, stranger_distances
 from rsca_torch.learners.learner import Labels, Learner, Recipe
+from rsca_torch.spectra.labels import as_labels
 from rsca_torch.spectra.packed import PACKED
 from rsca_torch.training.members import Members, Trained
 
@@ -68,7 +69,11 @@ def fitted(
         >>> learner(problem.members).shape
         torch.Size([30, 6])
     """
-    given = members if isinstance(members, Members) else Members(members, np.asarray(clusters, dtype=str))
+    given = members if isinstance(members, Members) else Members(members, as_labels(clusters))
+    if not (given.labels != "").all():
+        said = f"{int((given.labels == '').sum())} of {len(given.labels)} members have no label: left out"
+        warnings.warn(said, NumericalWarning, stacklevel=2)
+        given = given[given.labels != ""]
     summary = {} if summary is None else summary
     with _seeded(seed):
         learner = _initialised(make_learner, field, given, summary)

@@ -145,7 +145,7 @@ TABLE = Table({"id": ["a", "b", "b"]})
     ("arguments", "message"),
     [
         ({"flux": FLUX[0]}, r"flux must be a floating-point array.*got torch.float64 \(4,\)"),
-        ({"flux": FLUX.long()}, r"floating-point array of shape \(stars, bins\), got torch.int64 \(3, 4\)"),
+        ({"flux": FLUX.to(torch.complex128)}, "real numbers expected, got torch.complex128"),
         ({"flux": FLUX, "valid": VALID[:2]}, r"valid must be bool \(3, 4\), got torch.bool \(2, 4\)"),
         ({"flux": FLUX, "valid": VALID.int()}, r"valid must be bool \(3, 4\), got torch.int32 \(3, 4\)"),
         (
