@@ -45,7 +45,7 @@ def test_the_paper_s_cuts_with_the_elements_that_the_release_has(release):
     assert len(cuts["APOGEE_ID"].none_of) == 4
     defined = set(cuts["X_H"].defined)
     assert defined <= set(ELEMENTS[release])
-    assert set(PAPER) - defined == {"dr13": {"Ce"}, "dr14": {"Ce"}, "dr16": set(), "dr17": {"Cu"}}[release]
+    assert set(PAPER) - defined == {"dr13": {"Ce", "Cu"}, "dr14": {"Ce", "Cu"}, "dr16": set(), "dr17": {"Cu"}}[release]
     assert f"{len(defined)} abundances" == cuts["X_H"].name
     assert all(release in path for path in (*survey.reader.catalogue, survey.reader.spectrum))
 

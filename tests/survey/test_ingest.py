@@ -390,9 +390,9 @@ def test_other_things_that_are_no_store(mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "store")
     manifest = store.path / "manifest.json"
     content = json.loads(manifest.read_text())
-    for schema, cure in ((1, "ingest the survey again"), (3, "update rsca_torch")):
+    for schema, cure in ((2, "ingest the survey again"), (4, "update rsca_torch")):
         manifest.write_text(json.dumps(content | {"schema": schema}))
-        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 2: {cure}$"):
+        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 3: {cure}$"):
             Store.open(store.path)
     manifest.write_text("{")
     with pytest.raises(InputError, match=r"is damaged .*; remove it and ingest again"):
@@ -432,7 +432,7 @@ def test_real_members_survive_the_join(archive, shared, tmp_path):
         write_spectrum(archive / SPECTRUM.format(**row), *good_spectrum(1))
     write_catalogue(archive / BASE / "allStar-r12-l33.fits", rows)
     members = str((shared / "data/occam_member-DR16.fits").resolve())
-    store = ingest(survey(archive, members=members), tmp_path / "store")
+    store = ingest(survey(archive, members=members, most_missing=1), tmp_path / "store")
     assert set(store.stars["CLUSTER"][store.is_member]) == {"NGC 6791"}
     assert store.is_member.sum() == len(ids)
 
