@@ -163,5 +163,8 @@ def test_names_that_are_not_ascii(tmp_path):
     assert strange in store.stars["FILE"].tolist()
     assert "données/aspcapStar-r12-é.fits" in store.stars["FILE"].tolist()
     assert store.problems == [("aspcapStar-r12-\udcfe.fits", "web page saved as FITS")]
-    assert store.removed[0][1:] == ("star table unusable or double", "aspcapStar-r12-\udcfe.fits: web page saved as FITS")
+    assert store.removed[0][1:] == (
+        "star table unusable or double",
+        "aspcapStar-r12-\udcfe.fits: web page saved as FITS",
+    )
     Store.open(store.path).verify()

@@ -465,7 +465,9 @@ def test_dr17_flavour(tmp_path):
 
 def test_a_cut_that_removes_everybody_says_of_what_and_for_which_release(archive, tmp_path):
     cuts = [{"name": "all", "column": "X_H", "defined": ["C", "Yb", "Ge"]}]
-    message = r"removed the last 20: Yb Ge are known of none of them \(the cuts are meant for survey=mine, release dr16\)"
+    message = (
+        r"removed the last 20: Yb Ge are known of none of them \(the cuts are meant for survey=mine, release dr16\)"
+    )
     with pytest.raises(InputError, match=message):
         ingest(survey(archive, cuts=cuts, name="mine"), tmp_path / "store")
 
