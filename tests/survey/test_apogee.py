@@ -12,7 +12,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum
 from rsca_torch.survey.apogee import wavelength as grid
 from rsca_torch.survey.apogee_catalogue import find_catalogue, read_catalogue, spectrum_files
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits
+from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, utf8
 from rsca_torch.survey.visits import mean_fibres, visits_of
 
 
@@ -277,3 +277,10 @@ def test_the_catalogue_s_mean_fibre_counts_where_visits_say_nothing(caplog):
     np.testing.assert_array_equal(mean_fibres(told), [10, 7, np.nan, 7, np.nan])
     assert not caplog.text
     np.testing.assert_array_equal(mean_fibres(told["MEANFIB",]), [7, 7, np.nan, 7, np.nan])
+
+
+def test_tables_with_text_that_is_not_ascii_can_be_written(tmp_path):
+    utf8(Table({"CLUSTER": ["ω Cen", "M 67"], "N": [1, 2]}, meta={"STORE": "x"})).write(tmp_path / "t.fits")
+    with open_fits(tmp_path / "t.fits") as hdus:
+        assert native(hdus[1].data["CLUSTER"]).tolist() == ["ω Cen", "M 67"]
+        assert hdus[1].header["STORE"] == "x"

@@ -155,14 +155,15 @@ def test_names_that_are_not_ascii(tmp_path):
     write(tmp_path / "données/aspcapStar-r12-2.fits", 2)
     strange = os.fsdecode(b"aspcapStar-r12-\xff.fits")
     write(tmp_path / strange, 3)
-    (tmp_path / "aspcapStar-r12-\udcfe.fits").write_text("<html>")
+    web_page = "aspcapStar-r12-\udcfe.fits"
+    (tmp_path / web_page).write_text("<html>")
     (tmp_path / "own.csv").write_text(f"APOGEE_ID,CLUSTER\n{star_id(1)},ω Cen\n{star_id(2)},ω Cen\n", encoding="utf-8")
     survey = Survey(tmp_path, AspcapstarFolder, spectrum=PATTERN, members="own.csv")
     store = ingest(survey, tmp_path / "store")
     assert sorted(store.stars["CLUSTER"].tolist()) == ["", "ω Cen", "ω Cen"]
     assert strange in store.stars["FILE"].tolist()
     assert "données/aspcapStar-r12-é.fits" in store.stars["FILE"].tolist()
-    assert store.problems == [("aspcapStar-r12-\udcfe.fits", "web page saved as FITS")]
+    assert store.problems == [(web_page, "web page saved as FITS")]
     assert store.removed[0][1:] == (
         "star table unusable or double",
         "aspcapStar-r12-\udcfe.fits: web page saved as FITS",
