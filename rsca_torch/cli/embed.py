@@ -13,6 +13,7 @@ from rsca_torch.cli.inputs import output_path
 from rsca_torch.files import atomic_file, require_new_file
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
+from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.store import Store
 
 __all__ = ["run"]
@@ -50,5 +51,5 @@ def run(config: DictConfig) -> None:
     if blind:
         log.warning("warning: %d stars have no valid bin among the model's: their features are the prior's", blind)
     with atomic_file(out) as part:
-        table.write(part, format="fits")
+        utf8(table).write(part, format="fits")
     log.info("%d features of %d stars in %s", table["FEATURES"].shape[1], len(table), out)

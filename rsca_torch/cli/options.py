@@ -17,17 +17,23 @@ from rsca_torch.learners.registry import CONFIG
 
 __all__ = ["default_options", "exchanged_groups", "hydra_overrides", "nearest_options", "require_kinds"]
 
-SEVERAL_KINDS = {"compressor.n_components", "what"}  # a number, a list or auto: the command says what it expects
+#: A number, a list or auto, a path or several: the command says what it expects.
+SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue"}
 
 
 def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
     """The options as Hydra's overrides.
 
-    `rsca reproduce figure2 table1`: a word without = is an experiment. `censoring=NAME` is the survey's.
+    `rsca reproduce figure2 table1`: a word without = is an experiment, of `rsca why` a star.
+    `censoring=NAME` is the survey's.
     """
     groups = {path.name for path in CONFIG.iterdir() if path.is_dir()}
     options = [without_null(option, groups) for option in options]
     overrides = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
+    if command == "why":  # a word is the star's, and may hold what Hydra would read
+        words = [option for option in overrides if "=" not in option and not option.startswith("-")]
+        star = " ".join(words).replace("'", r"\'")
+        return [*([f"id='{star}'"] if words else []), *(option for option in overrides if option not in words)]
     if command != "reproduce":
         return overrides
     words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]

@@ -21,6 +21,7 @@ from rsca_torch.learners import Learner
 from rsca_torch.report import pictures
 from rsca_torch.report.results import write_csv, write_results
 from rsca_torch.rsca import RSCA
+from rsca_torch.survey.fits_files import utf8
 
 __all__ = ["write_comparison", "write_table_comparison"]
 
@@ -66,7 +67,7 @@ def _write_set_aside(path: Path, aside: Table) -> None:
         values, counts = np.unique(np.asarray(aside[column]), return_counts=True)
         order = np.argsort(-counts, kind="stable")
         counted[name] = Table({column: values[order], "SET_ASIDE": counts[order]})
-    hdus = [fits.BinTableHDU(table, name=name) for name, table in {"LIST": aside, **counted}.items()]
+    hdus = [fits.BinTableHDU(utf8(table), name=name) for name, table in {"LIST": aside, **counted}.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
     said = "%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)"
     log.info(said, len(aside), len(counted["STARS"]))

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import Row, Table
 from numpy.typing import NDArray
 
+from rsca_torch.survey.file_kinds import require_aspcapstar
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 from rsca_torch.survey.grid import Grid
 from rsca_torch.survey.reader import Measured, Reader
@@ -71,8 +72,8 @@ class ApogeeReader(Reader):
 
 
 def add_columns(stars: Table) -> Table:
-    """The star table with what is not in the files: no cluster yet, and the mean fibre where visits are known."""
-    if "VISITS" in stars.colnames:
+    """The star table with what is not in the files: no cluster yet, and the mean fibre where a column tells of it."""
+    if {"VISITS", MEAN_FIBRE} & {*stars.colnames}:
         stars[MEAN_FIBRE] = mean_fibres(stars)
     stars[ROLES["group"]] = ""
     return stars
@@ -93,6 +94,7 @@ def read_spectrum(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]
         UnusableFileError: with a short reason.
     """
     with open_fits(path) as hdus:
+        require_aspcapstar(hdus)
         return _image(hdus, 1, "flux"), _image(hdus, 2, "error")
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
+from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
 from rsca_torch.survey.reader import Listing
+from rsca_torch.survey.visits import MEAN_FIBRE
 
 __all__ = ["ApogeeCatalogue", "find_catalogue", "read_catalogue", "spectrum_files"]
 
@@ -69,7 +70,7 @@ class ApogeeCatalogue(ApogeeReader):
         places = {name for _, name, _, _ in Formatter().parse(self.spectrum) if name in STAR_COLUMNS}
         optional = {"LOCATION_ID", "VISITS"} - places
         describing = [*(name for name in STAR_COLUMNS if name not in optional), "EXTRATARG", "X_H"]
-        others = [*sorted(optional), *(name for name in columns if name not in STAR_COLUMNS)]
+        others = [*sorted(optional), MEAN_FIBRE, *(name for name in columns if name not in (*STAR_COLUMNS, MEAN_FIBRE))]
         path = find_catalogue(self.root, self.catalogue)
         described = read_catalogue(path, self.release, describing, others, rows)
         if "LOCATION_ID" not in described.colnames:
@@ -83,7 +84,7 @@ class ApogeeCatalogue(ApogeeReader):
 
 
 def find_catalogue(root: Path, candidates: Sequence[str]) -> Path:
-    """The first of the catalogues, paths below root, that exists.
+    """The first of the catalogues, paths below root, that exists, compressed or not.
 
     Raises:
         InputError: root is not a readable folder, or holds none of them.
@@ -96,8 +97,9 @@ def find_catalogue(root: Path, candidates: Sequence[str]) -> Path:
             "give the folder that holds the archive's tree"
         ) from error
     for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
+        for suffix in ("", *COMPRESSED):
+            if (root / f"{candidate}{suffix}").exists():
+                return root / f"{candidate}{suffix}"
     raise InputError(
         f"no allStar catalogue below survey.root={root}; looked for {', '.join(candidates)}; "
         "fetch one of them, or set survey.catalogue to where it is"

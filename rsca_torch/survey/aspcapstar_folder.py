@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
+from rsca_torch.survey.file_kinds import kind_by_name, require_aspcapstar
+from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
 from rsca_torch.survey.reader import Listing
 
 __all__ = ["AspcapstarFolder", "read_folder"]
@@ -56,8 +59,8 @@ def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, l
     """The star table of a folder of aspcapStar files, in the order of the files' names.
 
     Args:
-        root: the folder, searched with all below it.
-        pattern: which file names are spectra, e.g. ``aspcapStar-*.fits``.
+        root: the folder, searched with all below it, through links too.
+        pattern: which file names are spectra, e.g. ``aspcapStar-*.fits``, compressed or not.
         release: dr13, dr14, dr16 or dr17; None: told from each file's name.
 
     Returns:
@@ -69,9 +72,11 @@ def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, l
     """
     if not root.is_dir():
         raise InputError(f"survey.root={root} must be a folder of spectra; there is no such folder")
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob(pattern) if not path.is_dir())
+    files = _found(root, pattern)
     if not files:
-        raise InputError(f"no file named {pattern} in survey.root={root} or below; set survey.spectrum to their names")
+        raise InputError(
+            f"no file named {pattern} in survey.root={root} or below{_others(root)}; set survey.spectrum to their names"
+        )
     log.info("reading the star tables of %d files", len(files))
     stars: dict[str, dict[str, Any]] = {}
     problems = []
@@ -88,11 +93,41 @@ def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, l
     return _table(list(stars.values())), problems
 
 
+def _found(root: Path, pattern: str) -> list[str]:
+    """Files of that pattern, or of it with the ending of a compressed file; links are followed, each file once."""
+    patterns = [pattern, *(f"{pattern}{suffix}" for suffix in COMPRESSED)]
+    files: dict[Any, str] = {}
+    for path in sorted(_below(root)):
+        if any(path.relative_to(root).match(form) for form in patterns):
+            told = path.stat() if path.exists() else None  # a link to nothing is a file that is missing
+            files.setdefault((told.st_dev, told.st_ino) if told else path, path.relative_to(root).as_posix())
+    return sorted(files.values())
+
+
+def _below(root: Path) -> Iterator[Path]:
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        told = Path(folder).stat()
+        if (told.st_dev, told.st_ino) in seen:  # a link to a folder above or beside
+            folders.clear()
+            continue
+        seen.add((told.st_dev, told.st_ino))
+        folders.sort()
+        yield from (Path(folder, name) for name in names)
+
+
+def _others(root: Path) -> str:
+    """Which files of other kinds are there."""
+    kinds = Counter(kind for path in _below(root) if (kind := kind_by_name(path.name)))
+    return f"; there are {', '.join(f'{count} of {kind}' for kind, count in kinds.items())}" if kinds else ""
+
+
 def _read_star(path: Path, release: str | None) -> dict[str, Any]:
     release = release or RELEASES.get(path.name.split("-")[1] if "-" in path.name else "")
     if release not in ELEMENTS:
         raise UnusableFileError("release not told by the file's name; set survey.release")
     with open_fits(path) as hdus:
+        require_aspcapstar(hdus)
         hdu = require_table(hdus, 4, "star table", "APOGEE_ID")
         row = {name: native(hdu.data.field(name)).ravel() for name in hdu.columns.names if name in WANTED}
     star = {name: _value(row, name, missing) for name, missing in STAR_COLUMNS.items()}

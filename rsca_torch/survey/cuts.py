@@ -28,6 +28,7 @@ class Cut:
         without_bit: kept where this bit of an integer flag is not set.
         defined: kept where the abundances of all these elements are known (column X_H).
         none_of: kept where the text is none of these.
+        any_of: kept where the text is one of these.
 
     Raises:
         InputError: no condition, or two of different kinds.
@@ -44,13 +45,14 @@ class Cut:
     without_bit: int | None = None
     defined: Sequence[str] | None = None
     none_of: Sequence[str] | None = None
+    any_of: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         kinds = [self.above is not None or self.below is not None]
-        kinds += [condition is not None for condition in (self.without_bit, self.defined, self.none_of)]
+        kinds += [condition is not None for condition in (self.without_bit, self.defined, self.none_of, self.any_of)]
         if sum(kinds) != 1:
             raise InputError(
-                f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined or none_of"
+                f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined, none_of or any_of"
             )
 
     @classmethod
@@ -80,6 +82,8 @@ class Cut:
             return np.asarray(np.isfinite(abundances).all(axis=0))
         if self.none_of is not None:
             return ~np.isin(self._values(stars, self.column, "U"), [str(text) for text in self.none_of])
+        if self.any_of is not None:
+            return np.isin(self._values(stars, self.column, "U"), [str(text) for text in self.any_of])
         if self.without_bit is not None:
             return self._bit_unset(self._values(stars, self.column, "iu"), self.without_bit)
         # A Python number takes the column's own precision: a float32 column of 0.8 is not above 0.8.
@@ -91,6 +95,17 @@ class Cut:
             kept &= values < self.below
         return kept
 
+    def looked_at(self, stars: Table) -> list[str]:
+        """N texts: the value that the condition looked at, or the elements without an abundance.
+
+        Args:
+            stars: N rows, on which `mask` can be called.
+        """
+        if self.defined is None:
+            return [str(value) for value in np.asarray(stars[self.column])]
+        known = np.isfinite([np.asarray(stars[abundance_column(element)]) for element in self.defined])
+        return ["no " + " ".join(np.array(self.defined)[~row]) for row in known.T]
+
     def _values(self, stars: Table, column: str, kinds: str) -> NDArray[Any]:
         if column not in stars.colnames:
             raise InputError(f"cut {self.name!r}: there is no column {column}; there are {', '.join(stars.colnames)}")
@@ -98,7 +113,7 @@ class Cut:
         if values.ndim != 1 or values.dtype.kind not in kinds:
             raise InputError(
                 f"cut {self.name!r} cannot be made on {column}: {values.dtype} with {values.ndim - 1} more axes; "
-                "above/below need a number a star, without_bit an integer, defined an abundance, none_of a text"
+                "above/below need a number a star, without_bit an integer, defined an abundance, none_of/any_of a text"
             )
         return values
 
@@ -110,27 +125,54 @@ class Cut:
 
 
 class CutFlow:
-    """What each step removed and kept, in order: ``steps`` is what selection.json holds."""
+    """What each step removed and kept, in order.
+
+    Attributes:
+        steps: what selection.json holds.
+        removed: what removed.csv holds: the id of each row that was removed, the first step that it failed, and the
+            value that the step looked at.
+    """
 
     def __init__(self, first: str, total: int) -> None:
         self.steps: list[dict[str, Any]] = [{"cut": first, "removed": 0, "kept": total}]
+        self.removed: list[tuple[str, str, str]] = []
 
-    def record(self, cut: str, kept: int) -> None:
+    def record(self, cut: str, kept: int, removed: Iterable[tuple[str, str]] = (), hint: str = "") -> None:
         """Note a step.
+
+        Args:
+            cut: its name.
+            kept: how many rows.
+            removed: (id, value looked at) of the others.
+            hint: what else to say where none is kept.
 
         Raises:
             InputError: it leaves no star.
         """
         before = self.steps[-1]["kept"]
         self.steps.append({"cut": cut, "removed": before - kept, "kept": kept})
+        self.removed += [(star, cut, value) for star, value in removed]
         if kept == 0:
             raise InputError(
-                f"no star is left after {cut!r}, which removed the last {before}; loosen it, or give other data"
+                f"no star is left after {cut!r}, which removed the last {before}{hint}; loosen it, or give other data"
             )
 
 
-def select(stars: Table, cuts: Iterable[Cut], flow: CutFlow) -> NDArray[np.intp]:
+def select(
+    stars: Table,
+    cuts: Iterable[Cut],
+    flow: CutFlow,
+    id: str | None = None,  # noqa: A002  (the role's name)
+    meant_for: str = "",
+) -> NDArray[np.intp]:
     """Apply the cuts in order and note each in the flow.
+
+    Args:
+        stars: N rows.
+        cuts: in order.
+        flow: is told of each.
+        id: the column of ids, to tell which rows are removed. None: that is not told.
+        meant_for: what the cuts are meant for, said where one leaves no star; '': nothing is said.
 
     Returns:
         The rows that are kept, ascending.
@@ -140,9 +182,20 @@ def select(stars: Table, cuts: Iterable[Cut], flow: CutFlow) -> NDArray[np.intp]
     """
     kept = np.ones(len(stars), dtype=bool)
     for cut in cuts:
-        kept &= cut.mask(stars)
-        flow.record(cut.name, int(kept.sum()))
+        passed = cut.mask(stars)
+        left = stars[kept & ~passed]
+        hint = _never_defined(cut, stars[kept])
+        hint += f" (the cuts are meant for {meant_for})" if meant_for else ""
+        kept &= passed
+        names = [] if id is None else [str(star) for star in left[id]]
+        removed = list(zip(names, cut.looked_at(left), strict=True)) if names else []
+        flow.record(cut.name, int(kept.sum()), removed, hint)
     return np.flatnonzero(kept)
+
+
+def _never_defined(cut: Cut, stars: Table) -> str:
+    never = [element for element in cut.defined or () if not np.isfinite(stars[abundance_column(element)]).any()]
+    return f": {' '.join(never)} {'is' if len(never) == 1 else 'are'} known of none of them" if never else ""
 
 
 def main_rows(ids: NDArray[np.str_], snr: NDArray[np.floating], is_repeat: NDArray[np.bool_]) -> NDArray[np.bool_]:

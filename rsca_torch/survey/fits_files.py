@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 
-__all__ = ["UnusableFileError", "native", "open_fits", "require_table", "require_whole"]
+__all__ = [
+    "COMPRESSED",
+    "UnusableFileError",
+    "native",
+    "open_fits",
+    "require_table",
+    "require_whole",
+    "utf8",
+    "whole_file",
+]
 
 #: Below: -9999.99, -9999, -999.99. Above: 999999 (no radial velocity). Nothing the survey measures comes near either.
 SENTINELS = (-900.0, 900_000.0)
+
+#: What may stand behind the name of a file that is kept compressed: gzip's, and fpack's, which astropy reads itself.
+COMPRESSED = (".gz", ".fz")
+#: How compressed files begin, whatever their names.
+OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
 class UnusableFileError(Exception):
@@ -26,38 +47,74 @@ class UnusableFileError(Exception):
 
 
 @contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file as it was before it was compressed by gzip, bzip2 or xz: itself, or a copy as long as the block lasts.
+
+    Args:
+        path: the file; where there is none, the same name with ``.gz`` or ``.fz`` behind it counts.
+
+    Raises:
+        UnusableFileError: what is compressed is damaged or was cut off.
+        OSError: it cannot be read, or the copy cannot be written.
+    """
+    if not path.exists():
+        kept = (path.with_name(path.name + suffix) for suffix in COMPRESSED)
+        path = next((other for other in kept if other.exists()), path)
+    start = _start(path)
+    opener = next((OPENERS[sign] for sign in OPENERS if start.startswith(sign)), None)
+    if opener is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.stem
+        try:
+            with opener(path) as packed, copy.open("wb") as file:
+                shutil.copyfileobj(packed, file, 2**20)
+        except EOFError:
+            raise UnusableFileError("truncated file") from None
+        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+            raise UnusableFileError(f"unreadable file ({error})") from error
+        yield copy
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except FileNotFoundError:
+        return b""
+
+
+@contextmanager
 def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     """Open a FITS file; strings stay bytes, so that a table's rows are decoded only where they are read.
 
     Args:
-        path: the file.
+        path: the file, which may be compressed, see `whole_file`.
         memmap: map the file instead of reading it whole (for the catalogue of several GB).
 
     Raises:
         UnusableFileError: missing file, web page saved as FITS, not a FITS file, or whatever goes wrong inside the
             ``with`` block in reading.
     """
-    _check_signature(path)
     try:
-        with warnings.catch_warnings():
+        with whole_file(path) as whole, warnings.catch_warnings():
+            _check_signature(whole)
             # What astropy warns of is either checked here (truncation) or a card nobody reads (AKTARG = NAN).
             warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(path, memmap=memmap, character_as_bytes=True) as hdus:
+            with fits.open(whole, memmap=memmap, character_as_bytes=True) as hdus:
                 yield hdus
     except InputError:
         raise
     except (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError) as error:
-        raise UnusableFileError(f"unreadable file ({error})") from error
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UnusableFileError(f"unreadable file ({told})") from error
 
 
 def _check_signature(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except FileNotFoundError:
-        raise UnusableFileError("missing file") from None
-    except OSError as error:
-        raise UnusableFileError(f"unreadable file ({error.strerror})") from error
+    if not path.exists():
+        raise UnusableFileError("missing file")
+    start = _start(path)
     # A downloader that ignores the status code saves the archive's "404 Not Found" page under the spectrum's name.
     if start.lstrip().startswith(b"<"):
         raise UnusableFileError("web page saved as FITS")
@@ -78,9 +135,17 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
         # A file cut inside a header looks like one with fewer HDUs; a whole one is made of 2,880-byte blocks.
         raise UnusableFileError("truncated file" if size % 2880 else f"no HDU {number} ({what})") from None
     place = hdu.fileinfo()
-    if place["datLoc"] + hdu.size > size:
+    if place["datLoc"] + _stored_size(hdus, number, hdu) > size:
         raise UnusableFileError("truncated file")
     return hdu
+
+
+def _stored_size(hdus: fits.HDUList, number: int, hdu: Any) -> int:  # noqa: ANN401  (astropy's HDUs are untyped)
+    """Bytes that the HDU's data take in the file: of an image of fpack's, those of the table that it is kept as."""
+    if isinstance(hdu, fits.CompImageHDU):
+        with fits.open(hdus.filename(), disable_image_compression=True) as raw:
+            hdu = raw[number]
+    return int(hdu.size)
 
 
 def require_table(hdus: fits.HDUList, number: int, what: str, column: str = "") -> Any:  # noqa: ANN401  (as above)
@@ -110,10 +175,25 @@ def native(column: Any) -> NDArray[Any]:  # noqa: ANN401  (whatever a FITS colum
     values = np.asarray(column)
     if values.dtype.kind == "S":
         # The blank last: NumPy drops a trailing NUL, from the characters to strip too.
-        return np.char.strip(np.char.decode(values, "latin-1"), "\0 ")
+        return np.char.strip(_decoded(values), "\0 ")
     if values.dtype.kind == "f":
         # The cast comes first: float32(-9999.99) is not -9999.99 any more, and NaN below is exact.
         values = values.astype(np.float64)
         missing = ~np.isfinite(values) | (values < SENTINELS[0]) | (values > SENTINELS[1])
         return np.where(missing, np.nan, values)
     return values.astype(values.dtype.newbyteorder("="))
+
+
+def utf8(table: Table) -> Table:
+    """The same table with its text as UTF-8, as which FITS can hold what is not ASCII; `native` reads it back."""
+    texts = {name for name in table.colnames if table[name].dtype.kind == "U"}
+    encoded = {name: np.char.encode(table[name], "utf-8", "surrogateescape") for name in texts}
+    return Table({name: encoded.get(name, table[name]) for name in table.colnames}, meta=table.meta, copy=False)
+
+
+def _decoded(values: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    """Text that is not ASCII is UTF-8 as this program writes it, or Latin-1, of which every byte is a character."""
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError:
+        return np.char.decode(values, "latin-1")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
-from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free
+from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free, require_storable
 from rsca_torch.survey.survey import Survey, choose_stars
 
 __all__ = ["censor", "ingest"]
@@ -64,11 +64,12 @@ def ingest(
     grid = survey.reader.grid
     trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
     stars, flow, problems = choose_stars(survey)
+    require_storable(stars)
     partial = Partial(store, _fingerprint(survey, stars), trusted, grid.wavelength[trusted])
     _read_spectra(survey, stars, partial, block, progress)
-    unread = sum(problem != NO_VALID_BIN for problem in partial.failed.values())
-    if unread < len(stars):  # else none can be used, as will be said
-        flow.record("spectrum missing or unreadable", len(stars) - unread)
+    unread = {row: problem for row, problem in partial.failed.items() if problem != NO_VALID_BIN}
+    if len(unread) < len(stars):  # else none can be used, as will be said
+        flow.record("spectrum missing or unreadable", len(stars) - len(unread), _told(stars, unread))
     return _finished(stars, partial, flow, problems, {"survey": survey.config(), "segments": grid.edges()})
 
 
@@ -127,7 +128,7 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
         flux, _, error = (tensor.numpy()[:, trusted] for tensor in given.read(rows))
         partial.append(flux, error, censoring.valid(flux, error), {}, faulty)
     flow = CutFlow("", 0)
-    flow.steps = given.selection[:-1]  # the last step is taken anew
+    flow.steps, flow.removed = given.selection[:-1], list(given.removed)  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
     return _finished(given.stars, partial, flow, given.problems, told)
 
@@ -144,15 +145,21 @@ def _finished(
     if len(failed) == len(stars):
         shutil.rmtree(partial.path)  # or the next try would remember that nothing was there
         raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
-    flow.record(NO_VALID_BIN, len(stars) - len(failed))
+    invalid = {row: problem for row, problem in partial.failed.items() if problem == NO_VALID_BIN}
+    flow.record(NO_VALID_BIN, len(stars) - len(failed), _told(stars, invalid))
     stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
     lone = lone_members(stars.group) if stars.has("group") else []
     if lone:
         stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
     told = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
     told["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
-    partial.finish(stars, flow.steps, [*problems, *failed], told)
+    partial.finish(stars, flow, [*problems, *failed], told)
     return Store.open(partial.store)
+
+
+def _told(stars: Stars, failed: Mapping[int, str]) -> list[tuple[str, str]]:
+    """(id, file and problem) of spectra that are not used."""
+    return [(str(stars.id[row]), f"{stars['FILE'][row]}: {problem}") for row, problem in sorted(failed.items())]
 
 
 def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, progress: Progress | None) -> None:

@@ -1,9 +1,10 @@
 """The store: trusted spectra on disk, memory-mapped, with their star table and where they come from (docs/data.md).
 
 A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``wavelength.npy`` (P,), ``bins.npy``
-(their P pixels on the survey's grid), ``stars.fits``, ``selection.json``, ``problems.csv``, ``errors.csv`` (faulty
-errors, file by file) and ``manifest.json``, which tells the columns' roles, the detectors and the rule of validity.
-Which measurements are valid is not stored: that rule says it of flux and error.
+(their P pixels on the survey's grid), ``stars.fits``, ``selection.json``, ``removed.csv`` (what was removed, star by
+star), ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and ``manifest.json``, which tells the columns'
+roles, the detectors and the rule of validity. Which measurements are valid is not stored: that rule says it of flux and
+error.
 """
 
 from __future__ import annotations
@@ -31,10 +32,19 @@ from rsca_torch.survey.censoring import Censoring
 
 __all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
-SCHEMA = 2
+SCHEMA = 3
 ARRAYS = ("flux.npy", "error.npy")
 #: All but the manifest.
-FILES = (*ARRAYS, "wavelength.npy", "bins.npy", "stars.fits", "selection.json", "problems.csv", "errors.csv")
+FILES = (
+    *ARRAYS,
+    "wavelength.npy",
+    "bins.npy",
+    "stars.fits",
+    "selection.json",
+    "removed.csv",
+    "problems.csv",
+    "errors.csv",
+)
 
 
 def partial_path(store: Path) -> Path:
@@ -110,7 +120,7 @@ class Store:
         self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
         self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
-        with (path / "problems.csv").open(newline="", encoding="utf-8") as file:
+        with (path / "problems.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
         self._flux, self._error = (_mapped(path / name) for name in ("flux.npy", "error.npy"))
 
@@ -153,6 +163,15 @@ class Store:
             f"{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom, "
             f"{100 * told['valid_share']:.1f} % valid, in {self.path}"
         )
+
+    @property
+    def removed(self) -> list[tuple[str, str, str]]:
+        """(id, cut, value) of each observation that is not here: the first cut that it failed and what that looked at.
+
+        The id is '' where a file could not tell it.
+        """
+        with (self.path / "removed.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [(row["id"], row["cut"], row["value"]) for row in csv.DictReader(file)]
 
     @property
     def is_member(self) -> NDArray[np.bool_]:
@@ -225,7 +244,13 @@ def _check_size(file: Path, expected: int) -> None:
 
 
 def _read_stars(path: Path) -> Table:
-    with fits.open(path, memmap=False) as hdus:
+    with fits.open(path, memmap=False, character_as_bytes=True) as hdus:
         data = hdus[1].data
         columns = {name: np.asarray(data[name]) for name in data.names}
-    return Table({name: values.astype(values.dtype.newbyteorder("=")) for name, values in columns.items()})
+    return Table({name: _plain(values) for name, values in columns.items()})
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "surrogateescape")
+    return values.astype(values.dtype.newbyteorder("="))

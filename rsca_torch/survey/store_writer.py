@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
 
-__all__ = ["NO_VALID_BIN", "Partial", "require_free"]
+__all__ = ["NO_VALID_BIN", "Partial", "require_free", "require_storable"]
 
 FLOAT = np.dtype("<f4")
 NO_VALID_BIN = "no valid bin"
@@ -135,7 +136,7 @@ class Partial:
     def finish(
         self,
         stars: Stars,
-        selection: Sequence[Mapping[str, Any]],
+        flow: CutFlow,
         problems: Sequence[tuple[str, str]],
         manifest: Mapping[str, Any],
     ) -> None:
@@ -143,7 +144,7 @@ class Partial:
 
         Args:
             stars: one row a usable spectrum, in their order.
-            selection: the cut flow.
+            flow: what each step removed.
             problems: (file, problem) of what was not used.
             manifest: what is to be told besides schema, roles, counts and checksums; must hold ``censoring``, the
                 rule of validity, and ``segments``, the name of each detector -> [first, last] wavelength.
@@ -156,7 +157,8 @@ class Partial:
         np.save(whole / "wavelength.npy", self.wavelength[self.seen], allow_pickle=False)
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
         _write_stars(whole / "stars.fits", stars)
-        _write_json(whole / "selection.json", list(selection))
+        _write_json(whole / "selection.json", flow.steps)
+        _write_csv(whole / "removed.csv", [("id", "cut", "value"), *flow.removed])
         _write_csv(whole / "problems.csv", [("file", "problem"), *problems])
         faulty = [(file, *counts) for file, counts in self.errors.items()]
         _write_csv(whole / "errors.csv", [("file", "zero", "negative", "not_finite"), *faulty])
@@ -197,7 +199,7 @@ def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # a path may be any bytes
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
@@ -210,11 +212,41 @@ def _write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JS
     new.replace(path)
 
 
-def _write_stars(path: Path, stars: Stars) -> None:
-    """Plain columns, without the units and masks that a round trip of a Table adds."""
-    columns = []
+def require_storable(stars: Stars) -> None:
+    """Check that the star table can be written, before the first spectrum is read.
+
+    Raises:
+        InputError: a column's name is not ASCII, or it holds more than one number or text a star.
+    """
     for name in stars.colnames:
-        values = np.asarray(stars[name])
-        code = {"f": "D", "i": "K"}.get(values.dtype.kind)
-        columns.append(fits.Column(name, code or f"{max(1, np.char.str_len(values).max())}A", array=values))
-    fits.BinTableHDU.from_columns(columns).writeto(path)
+        if not (name.isascii() and name.isprintable()):
+            raise InputError(f"the star table has a column {name!r}, but FITS has names in ASCII alone: rename it")
+        if stars[name].ndim != 1:
+            raise InputError(
+                f"the star table's column {name} has shape {stars[name].shape}, not ({len(stars)},): one number or "
+                "text a star expected; split it, or leave it out"
+            )
+
+
+def _write_stars(path: Path, stars: Stars) -> None:
+    """Plain columns, without the units and masks that a round trip of a Table adds; text that is not ASCII as UTF-8."""
+    fits.BinTableHDU.from_columns([_column(name, stars[name]) for name in stars.colnames]).writeto(path)
+
+
+def _column(name: str, column: Any) -> fits.Column:  # noqa: ANN401  (astropy's columns are untyped)
+    missing, values = np.ma.getmaskarray(column), np.asarray(np.ma.getdata(column))
+    if values.dtype.kind == "f" or (values.dtype.kind in "iub" and missing.any()):
+        return fits.Column(name, "D", array=np.where(missing, np.nan, values.astype(float)))
+    if values.dtype.kind == "b":
+        return fits.Column(name, "L", array=values)
+    if values.dtype.kind in "iu" and (values <= np.iinfo(np.int64).max).all():
+        return fits.Column(name, "K", array=values.astype(np.int64))
+    texts = np.array(
+        ["" if gone or value is None else _text(value) for value, gone in zip(values, missing, strict=True)]
+    )
+    encoded = np.char.encode(texts, "utf-8", "surrogateescape")
+    return fits.Column(name, f"{max(1, encoded.dtype.itemsize)}A", array=encoded)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  (whatever a table holds)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

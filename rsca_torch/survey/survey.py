@@ -17,6 +17,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
+from rsca_torch.survey.member_ids import Wanted, found_in
 from rsca_torch.survey.members import Memberships, read_memberships
 from rsca_torch.survey.reader import Reader
 
@@ -36,6 +37,8 @@ class Survey:
         name: as in ``survey=NAME``.
         members: list of cluster members, below root or absolute; None: the groups are those of the reader's own table.
         membership: who on that list is a member, ``{column, above}``; None: everyone.
+        most_missing: the largest share of the list's ids, 0 to 1, that may be missing in the survey; a larger one is
+            refused, since ids that are not found leave their stars in the field.
         cuts: which stars are used, in order; each a `Cut` or the mapping of one.
         censoring: which bins are used. None: all on a detector with an error of at most 0.05.
         roles: role -> column of the star table, None to do without; added to the reader's own.
@@ -55,6 +58,7 @@ class Survey:
         name: str = "",
         members: str | None = None,
         membership: Mapping[str, Any] | None = None,
+        most_missing: float = 0.5,
         cuts: Sequence[Cut | Mapping[str, Any]] = (),
         censoring: Censoring | None = None,
         roles: Mapping[str, str | None] | None = None,
@@ -64,6 +68,9 @@ class Survey:
         self.root, self.name, self.members = Path(root), name, members
         self.reader, self.of_reader = _made(reader, self.root, of_reader), of_reader
         self.membership = None if membership is None else Cut.of({"name": "membership", **membership})
+        if not 0 <= most_missing <= 1:
+            raise InputError(f"survey.most_missing must be a share, 0 to 1, got {most_missing}")
+        self.most_missing = most_missing
         self.cuts = tuple(Cut.of(cut) for cut in cuts)
         self.censoring = Censoring() if censoring is None else censoring
         given: dict[str, str | None] = {**self.reader.roles, **(roles or {})}
@@ -94,6 +101,14 @@ class Survey:
             return Memberships({}, {})
         return read_memberships(self.root / self.members, self.membership, self.roles["id"], self.reader.id_length)
 
+    @property
+    def meant_for(self) -> str:
+        """Which files its cuts are meant for, as far as it says."""
+        release = self.of_reader.get("release")
+        return ", ".join(
+            [*([f"survey={self.name}"] if self.name else []), *([f"release {release}"] if release else [])]
+        )
+
     def config(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         kind = type(self.reader)
@@ -104,6 +119,7 @@ class Survey:
             **self.of_reader,
             "members": self.members,
             "membership": None if self.membership is None else asdict(self.membership),
+            "most_missing": self.most_missing,
             "cuts": [asdict(cut) for cut in self.cuts],
             "censoring": asdict(self.censoring),
             "roles": self.roles,
@@ -136,49 +152,53 @@ def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]
     reader, roles = survey.reader, survey.roles
     listing = reader.list_stars(list(dict.fromkeys([roles["id"], *(cut.column for cut in survey.cuts)])))
     memberships = survey.memberships()
-    if listing.catalogue and survey.members is not None:
-        _require_some(memberships, Stars.of(listing.stars, id=roles["id"]), survey.members, listing.catalogue)
+    if survey.members is not None:
+        wanted = Wanted(survey.members, roles["id"], listing.catalogue or str(survey.root), survey.most_missing)
+        memberships = found_in(Stars.of(listing.stars, id=roles["id"]).id, memberships, wanted)
     flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
     if listing.unusable:
-        flow.record(listing.unusable, len(listing.stars))
-    kept = select(listing.stars, survey.cuts, flow)
+        unusable = [("", f"{file}: {problem}") for file, problem in listing.problems]
+        flow.record(listing.unusable, len(listing.stars), unusable)
+    kept = select(listing.stars, survey.cuts, flow, roles["id"], survey.meant_for)
     stars = Stars.of(reader.describe(listing.stars[kept], kept, list(roles.values())), id=roles["id"])
     if survey.members is not None:
         stars[roles["group"]] = memberships.of(stars.id)
     stars = stars.playing(roles)
     if memberships.ambiguous:
         unclear = np.isin(stars.id, list(memberships.ambiguous))
-        flow.record("in two clusters", int((~unclear).sum()))
-        for star in np.unique(stars.id[unclear]):
-            log.warning("%s is left out: in %s", star, " and in ".join(memberships.ambiguous[str(star)]))
+        claims = [(star, " and in ".join(memberships.ambiguous[star])) for star in stars.id[unclear].tolist()]
+        flow.record("in two clusters", int((~unclear).sum()), claims)
+        for star, clusters in sorted({*claims}):
+            log.warning("%s is left out: in %s", star, clusters)
         stars = stars[~unclear]
-    stars = _one_row_a_star(stars, reader, survey.member_duplicates == "stay")
-    flow.record("duplicate observations", len(stars))
-    if survey.members is not None and not (stars.group != "").any():
-        log.warning("no cluster member passes the cuts: the store will hold field stars only")
+    stars = _one_row_a_star(stars, reader, survey.member_duplicates == "stay", flow)
+    if survey.members is not None:
+        _require_field(stars, survey.members)
     return stars, flow, list(listing.problems)
 
 
-def _require_some(memberships: Memberships, stars: Stars, members: str, catalogue: str) -> None:
-    """Refuse a list that names no star of the catalogue."""
-    ids = {*memberships.cluster, *memberships.ambiguous}
-    if not np.isin(stars.id, list(ids)).any():
-        example = f" ({stars.id[0]}, say)" if len(stars) else ""
+def _require_field(stars: Stars, members: str) -> None:
+    """Refuse a list that names every star; warn where it names none."""
+    if (stars.group != "").all():
         raise InputError(
-            f"none of the {len(ids)} members in survey.members={members} is in {catalogue}; "
-            f"are both of the same survey, and is the id the {stars.roles['id']}{example}?"
+            f"survey.members={members} names all {len(stars)} stars that are left, so none is of the field, with which "
+            "members are compared; give a list of the members of clusters alone"
         )
+    if not (stars.group != "").any():
+        log.warning("no cluster member passes the cuts: the store will hold field stars only")
 
 
-def _one_row_a_star(stars: Stars, reader: Reader, members_stay: bool) -> Stars:
+def _one_row_a_star(stars: Stars, reader: Reader, members_stay: bool, flow: CutFlow) -> Stars:
     """Keep each star's main row; with ``members_stay`` a member's other rows too, as field stars of other names."""
     snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
     main = main_rows(stars.id, snr, reader.is_repeat(stars))
-    if not (members_stay and stars.has("group")):
-        main_only: Stars = stars[main]
-        return main_only
-    kept = main | (stars.group != "")
+    members_stay = members_stay and stars.has("group")
+    kept = main | (stars.group != "") if members_stay else main
+    removed = zip(stars.id[~kept].tolist(), [str(file) for file in stars["FILE"][~kept]], strict=True)
+    flow.record("duplicate observations", int(kept.sum()), removed)
     stars, other = stars[kept], ~main[kept]
+    if not members_stay:
+        return stars
     ids, seen = stars.id.tolist(), dict[str, int]()
     stars[REPEAT_OF] = np.where(other, stars.id, "")
     for row in np.flatnonzero(other):

@@ -16,7 +16,9 @@ __all__ = ["MEAN_FIBRE", "Visit", "mean_fibres", "visits_of"]
 
 log = logging.getLogger(__name__)
 
-ONE_METRE, MEAN_FIBRE = "apo1m", "MEANFIB"
+ONE_METRE, MEAN_FIBRE, FIBRES = "apo1m", "MEANFIB", 300
+#: DR16 lists some visits by the whole names of their files.
+FILE_NAME = re.compile(r"(?:a[ps]Visit-)?(.*?)(?:\.fits(?:\.gz|\.fz)?)?")
 PLATE_VISIT = re.compile(r"[^-]+-(?P<plate>\d+)-(?P<night>\d+)-(?P<fibre>\d+)")  # reduction, plate, night, fibre
 ONE_METRE_VISIT = re.compile(r"[^-]+-(?P<night>\d+)-.+")  # reduction, night, the object's name, which may hold a minus
 
@@ -41,7 +43,8 @@ def visits_of(text: str, telescope: str = "") -> list[Visit]:
     """The visits that VISITS lists, separated by commas; none where it is blank.
 
     Args:
-        text: `r12-<plate>-<night>-<fibre>`, and at the 1 m telescope `r12-<night>-<name>`.
+        text: `r12-<plate>-<night>-<fibre>`, and at the 1 m telescope `r12-<night>-<name>`; the ending `.fits` and the
+            `apVisit-` of a file's name may be there.
         telescope: the star's TELESCOPE. '': whichever form fits.
 
     Raises:
@@ -56,7 +59,8 @@ def visits_of(text: str, telescope: str = "") -> list[Visit]:
 
 
 def _visit(text: str, telescope: str, forms: list[re.Pattern[str]]) -> Visit:
-    found = next((match for form in forms if (match := form.fullmatch(text))), None)
+    bare = FILE_NAME.fullmatch(text)
+    found = next((match for form in forms if bare and (match := form.fullmatch(bare[1]))), None)
     if found is None:
         raise InputError(
             f"VISITS of a star of {telescope or 'an unknown telescope'} holds {text!r}: r12-PLATE-NIGHT-FIBRE "
@@ -71,15 +75,22 @@ def mean_fibres(stars: Table) -> NDArray[np.float64]:
     """(N,) the mean fibre (1 to 300) of each star's visits; NaN where none is known, as at the 1 m telescope.
 
     Args:
-        stars: columns VISITS and, where there, TELESCOPE. What cannot be read counts as unknown, which is logged.
+        stars: columns VISITS, TELESCOPE and MEANFIB, where there. What VISITS says counts, and where it says nothing
+            what MEANFIB does. What cannot be read counts as unknown, which is logged.
     """
-    telescopes = stars["TELESCOPE"] if "TELESCOPE" in stars.colnames else [""] * len(stars)
     means, unreadable = np.full(len(stars), np.nan), list[str]()
+    if MEAN_FIBRE in stars.colnames:
+        told = np.asarray(stars[MEAN_FIBRE], dtype=float)
+        means = np.where((told >= 1) & (told <= FIBRES), told, np.nan)
+    if "VISITS" not in stars.colnames:
+        return means
+    telescopes = stars["TELESCOPE"] if "TELESCOPE" in stars.colnames else [""] * len(stars)
     for row, (text, telescope) in enumerate(zip(stars["VISITS"], telescopes, strict=True)):
         try:
             fibres = [visit.fibre for visit in visits_of(str(text), str(telescope)) if visit.fibre is not None]
         except InputError as error:
-            unreadable.append(str(error))
+            if np.isnan(means[row]):
+                unreadable.append(str(error))
             continue
         if fibres:
             means[row] = np.mean(fibres)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -10,7 +12,8 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum
 from rsca_torch.survey.apogee import wavelength as grid
 from rsca_torch.survey.apogee_catalogue import find_catalogue, read_catalogue, spectrum_files
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits
+from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, utf8
+from rsca_torch.survey.visits import mean_fibres, visits_of
 
 
 def test_grid_ends_are_the_published_wavelengths():
@@ -156,7 +159,7 @@ def _wrong_start(path):
         (_wrong_start, "wrong grid .*4.18"),
         (lambda path: fits.PrimaryHDU(np.zeros(8575)).writeto(path, overwrite=True), r"no HDU 1 \(flux\)"),
         (lambda path: _cut(path, 40320), r"no HDU 2 \(error\)"),
-        (lambda path: write_catalogue(path, [star(1)]), "wrong grid .*table"),
+        (lambda path: write_catalogue(path, [star(1)]), "not an aspcapStar file but a catalogue of stars"),
     ],
 )
 def test_unusable_spectrum_has_a_reason(tmp_path, spoil, reason):
@@ -196,3 +199,88 @@ def test_element_tables_have_the_published_places():
     assert [ELEMENTS["dr16"].index(e) for e in ("Fe", "Ce")] == [17, 23]
     assert ELEMENTS["dr13"][22] == "Ce"
     assert [len(elements) for elements in ELEMENTS.values()] == [26, 26, 26, 27]
+
+
+def test_compressed_files_are_read_as_the_whole_ones(tmp_path):
+    path = tmp_path / "aspcapStar-r12-x.fits"
+    flux, error = good_spectrum(0)
+    write_spectrum(path, flux, error, row=star(0))
+    whole = path.read_bytes()
+    path.unlink()
+    for suffix, packed in ((".gz", gzip.compress(whole)), (".gz", gzip.compress(whole)[:-9]), (".gz", b"\x1f\x8bno")):
+        path.with_name(path.name + suffix).write_bytes(packed)
+        if packed == gzip.compress(whole):
+            np.testing.assert_array_equal(read_spectrum(path), np.array([flux, error], dtype=np.float32))
+            np.testing.assert_array_equal(read_spectrum(path.with_name(path.name + suffix))[0], flux.astype(np.float32))
+        else:
+            with pytest.raises(UnusableFileError, match=r"truncated file|unreadable file"):
+                read_spectrum(path)
+    path.with_name(path.name + ".gz").unlink()
+    images = [fits.CompImageHDU(v.astype("f4"), compression_type="GZIP_1", quantize_level=0) for v in (flux, error)]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path.with_name(path.name + ".fz"))
+    np.testing.assert_array_equal(read_spectrum(path), np.array([flux, error], dtype=np.float32))
+    packed = path.with_name(path.name + ".fz").read_bytes()
+    path.with_name(path.name + ".fz").write_bytes(packed[: -2880 * 3])
+    with pytest.raises(UnusableFileError, match=r"truncated file|unreadable file"):
+        read_spectrum(path)
+
+
+def test_a_compressed_catalogue_is_found_and_read(tmp_path):
+    write_catalogue(tmp_path / "allStar.fits", mini_rows())
+    whole = read_catalogue(tmp_path / "allStar.fits", "dr16", ["APOGEE_ID", "X_H"])
+    (tmp_path / "allStar.fits.gz").write_bytes(gzip.compress((tmp_path / "allStar.fits").read_bytes()))
+    (tmp_path / "allStar.fits").unlink()
+    path = find_catalogue(tmp_path, ["allStar.fits"])
+    assert path.name == "allStar.fits.gz"
+    assert read_catalogue(path, "dr16", ["APOGEE_ID", "X_H"]).as_array().tobytes() == whole.as_array().tobytes()
+
+
+@pytest.mark.parametrize("name", ["apStar-x.fits", "aspcapStar-r12-renamed.fits"])
+def test_files_of_other_kinds_are_named(tmp_path, name):
+    path = tmp_path / name
+    flux = np.ones((2, 8575))
+    for images, kind in (
+        ([flux, flux], "apStar, visits combined but not"),
+        ([np.ones((3, 4096))] * 2, "apVisit, one visit"),
+    ):
+        fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, images)]).writeto(path, overwrite=True)
+        with pytest.raises(UnusableFileError, match=f"not an aspcapStar file but {kind}"):
+            read_spectrum(path)
+    one_visit = fits.ImageHDU(flux[0])
+    one_visit.header["BUNIT"] = "Flux (10^-17 erg/s/cm^2/Ang)"
+    fits.HDUList([fits.PrimaryHDU(), one_visit, fits.ImageHDU(flux[0])]).writeto(path, overwrite=True)
+    with pytest.raises(UnusableFileError, match="but apStar"):
+        read_spectrum(path)
+    Table({"sdss_id": [1], "flux": [flux[0]], "ivar": [flux[0]]}).write(path, overwrite=True)
+    with pytest.raises(UnusableFileError, match="but mwmStar of SDSS-V"):
+        read_spectrum(path)
+
+
+def test_a_real_apstar_is_named(shared):
+    with pytest.raises(UnusableFileError, match="not an aspcapStar file but apStar"):
+        read_spectrum(shared / "data/real/apStar-dr17-2M19485057+5005279.fits")
+
+
+def test_text_that_is_not_ascii_is_read_as_utf8_or_latin_1():
+    assert native(np.array(["ω Cen".encode(), b"M 67"])).tolist() == ["ω Cen", "M 67"]
+    assert native(np.array([b"Gr\xf6\xdfe"])).tolist() == ["Größe"]
+
+
+def test_visits_by_the_names_of_their_files():
+    text = "r12-9823-57914-034.fits ,asVisit-r12-9823-58115-040.fits.gz,r12-1-2-3"
+    assert [visit.fibre for visit in visits_of(text, "lco25m")] == [34, 40, 3]
+    assert visits_of("r12-57914-VESTA.fits ", "apo1m")[0].night == 57914
+
+
+def test_the_catalogue_s_mean_fibre_counts_where_visits_say_nothing(caplog):
+    told = Table({"MEANFIB": [7.0, 7.0, np.nan, 7.0, 0.0], "VISITS": ["r12-1-2-10", " ", " ", "?", " "]})
+    np.testing.assert_array_equal(mean_fibres(told), [10, 7, np.nan, 7, np.nan])
+    assert not caplog.text
+    np.testing.assert_array_equal(mean_fibres(told["MEANFIB",]), [7, 7, np.nan, 7, np.nan])
+
+
+def test_tables_with_text_that_is_not_ascii_can_be_written(tmp_path):
+    utf8(Table({"CLUSTER": ["ω Cen", "M 67"], "N": [1, 2]}, meta={"STORE": "x"})).write(tmp_path / "t.fits")
+    with open_fits(tmp_path / "t.fits") as hdus:
+        assert native(hdus[1].data["CLUSTER"]).tolist() == ["ω Cen", "M 67"]
+        assert hdus[1].header["STORE"] == "x"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS
 from rsca_torch.survey.aspcapstar_folder import AspcapstarFolder, read_folder
 from rsca_torch.survey.ingest import ingest
+from rsca_torch.survey.store import Store
 from rsca_torch.survey.survey import Survey
 
 PATTERN = "aspcapStar-*.fits"
@@ -110,3 +113,59 @@ def test_unusable_folders(tmp_path):
     (tmp_path / "aspcapStar-r12-6.fits").write_text("<html>")
     with pytest.raises(InputError, match=r"none of the 1 files .* can be used; the first: .*web page"):
         read_folder(tmp_path, PATTERN, None)
+
+
+def test_links_are_followed_and_each_file_is_read_once(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    write(root / "a/aspcapStar-r12-1.fits", 1)
+    write(elsewhere / "deep/aspcapStar-r12-2.fits", 2)
+    (root / "b").symlink_to(elsewhere)
+    (root / "c").symlink_to(elsewhere / "deep")
+    (root / "a/up").symlink_to(root)
+    (root / "aspcapStar-r12-z.fits").symlink_to(root / "a/aspcapStar-r12-1.fits")
+    stars, problems = read_folder(root, PATTERN, None)
+    assert stars["APOGEE_ID"].tolist() == [star_id(1), star_id(2)]
+    assert problems == []
+
+
+def test_compressed_spectra_are_found(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / f"aspcapStar-r12-{number}.fits", number)
+    path = tmp_path / "aspcapStar-r12-1.fits"
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    store = ingest(Survey(tmp_path, AspcapstarFolder, spectrum=PATTERN), tmp_path / "store")
+    assert store.stars["FILE"].tolist() == ["aspcapStar-r12-1.fits.gz", "aspcapStar-r12-2.fits"]
+    for pattern in ("aspcapStar-*.fits.gz", "aspcapStar-*1.fits"):
+        assert len(read_folder(tmp_path, pattern, None)[0]) == 1
+
+
+def test_other_kinds_of_files_in_a_folder_are_named(tmp_path, shared):
+    real = shared / "data/real/apStar-dr17-2M19485057+5005279.fits"
+    (tmp_path / real.name).symlink_to(real)
+    with pytest.raises(InputError, match=r"no file named .*; there are 1 of apStar, visits combined but not continuum"):
+        read_folder(tmp_path, PATTERN, None)
+    with pytest.raises(InputError, match=r"none of the 1 files .*not an aspcapStar file but apStar"):
+        read_folder(tmp_path, "*.fits", None)
+
+
+def test_names_that_are_not_ascii(tmp_path):
+    """Of folders, files, fields and clusters; a name that is no UTF-8 at all too."""
+    write(tmp_path / "données/aspcapStar-r12-é.fits", 1)
+    write(tmp_path / "données/aspcapStar-r12-2.fits", 2)
+    strange = os.fsdecode(b"aspcapStar-r12-\xff.fits")
+    write(tmp_path / strange, 3)
+    web_page = "aspcapStar-r12-\udcfe.fits"
+    (tmp_path / web_page).write_text("<html>")
+    (tmp_path / "own.csv").write_text(f"APOGEE_ID,CLUSTER\n{star_id(1)},ω Cen\n{star_id(2)},ω Cen\n", encoding="utf-8")
+    survey = Survey(tmp_path, AspcapstarFolder, spectrum=PATTERN, members="own.csv")
+    store = ingest(survey, tmp_path / "store")
+    assert sorted(store.stars["CLUSTER"].tolist()) == ["", "ω Cen", "ω Cen"]
+    assert strange in store.stars["FILE"].tolist()
+    assert "données/aspcapStar-r12-é.fits" in store.stars["FILE"].tolist()
+    assert store.problems == [(web_page, "web page saved as FITS")]
+    assert store.removed[0][1:] == (
+        "star table unusable or double",
+        "aspcapStar-r12-\udcfe.fits: web page saved as FITS",
+    )
+    Store.open(store.path).verify()

@@ -45,7 +45,7 @@ def test_the_paper_s_cuts_with_the_elements_that_the_release_has(release):
     assert len(cuts["APOGEE_ID"].none_of) == 4
     defined = set(cuts["X_H"].defined)
     assert defined <= set(ELEMENTS[release])
-    assert set(PAPER) - defined == {"dr13": {"Ce"}, "dr14": {"Ce"}, "dr16": set(), "dr17": {"Cu"}}[release]
+    assert set(PAPER) - defined == {"dr13": {"Ce", "Cu"}, "dr14": {"Ce", "Cu"}, "dr16": set(), "dr17": {"Cu"}}[release]
     assert f"{len(defined)} abundances" == cuts["X_H"].name
     assert all(release in path for path in (*survey.reader.catalogue, survey.reader.spectrum))
 
@@ -62,3 +62,11 @@ def test_the_dr16_survey_reads_the_miniature_archive(archive, tmp_path):
     store = ingest(instantiate(composed("apogee_dr16", f"survey.root={archive}")), tmp_path / "store")
     assert len(store) == 13  # star 99999999 is not on the authors' list
     assert store.manifest["survey"]["release"] == "dr16"
+
+
+def test_membership_by_flags_can_be_given_as_an_option():
+    given = "survey.membership={column: MEMBER_FLAG, above: null, any_of: [GM, DM]}"
+    for name in ("apogee_dr16", "aspcapstar_files"):
+        survey = instantiate(composed(name, "survey.root=x", given))
+        assert (survey.membership.column, survey.membership.above) == ("MEMBER_FLAG", None)
+        assert list(survey.membership.any_of) == ["GM", "DM"]

@@ -24,6 +24,7 @@ from mini_archive import (
 import rsca_torch.survey.apogee as apogee_module
 from rsca_torch.errors import InputError
 from rsca_torch.report.ingest_summary import print_summary
+from rsca_torch.survey.apogee_catalogue import ApogeeCatalogue
 from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import FILES, Store
@@ -390,9 +391,9 @@ def test_other_things_that_are_no_store(mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "store")
     manifest = store.path / "manifest.json"
     content = json.loads(manifest.read_text())
-    for schema, cure in ((1, "ingest the survey again"), (3, "update rsca_torch")):
+    for schema, cure in ((2, "ingest the survey again"), (4, "update rsca_torch")):
         manifest.write_text(json.dumps(content | {"schema": schema}))
-        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 2: {cure}$"):
+        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 3: {cure}$"):
             Store.open(store.path)
     manifest.write_text("{")
     with pytest.raises(InputError, match=r"is damaged .*; remove it and ingest again"):
@@ -432,7 +433,7 @@ def test_real_members_survive_the_join(archive, shared, tmp_path):
         write_spectrum(archive / SPECTRUM.format(**row), *good_spectrum(1))
     write_catalogue(archive / BASE / "allStar-r12-l33.fits", rows)
     members = str((shared / "data/occam_member-DR16.fits").resolve())
-    store = ingest(survey(archive, members=members), tmp_path / "store")
+    store = ingest(survey(archive, members=members, most_missing=1), tmp_path / "store")
     assert set(store.stars["CLUSTER"][store.is_member]) == {"NGC 6791"}
     assert store.is_member.sum() == len(ids)
 
@@ -460,3 +461,44 @@ def test_dr17_flavour(tmp_path):
     assert store.spectra().flux.numpy().dtype == np.float32
     with pytest.raises(InputError, match=r"no column ASPCAP_CLASS \(dr13, dr14 and dr16 have it\)"):
         ingest(survey(tmp_path, **dr17, cuts=[Cut("g", "ASPCAP_CLASS", none_of=["x"])]), tmp_path / "other")
+
+
+def test_a_cut_that_removes_everybody_says_of_what_and_for_which_release(archive, tmp_path):
+    cuts = [{"name": "all", "column": "X_H", "defined": ["C", "Yb", "Ge"]}]
+    message = (
+        r"removed the last 20: Yb Ge are known of none of them \(the cuts are meant for survey=mine, release dr16\)"
+    )
+    with pytest.raises(InputError, match=message):
+        ingest(survey(archive, cuts=cuts, name="mine"), tmp_path / "store")
+
+
+@pytest.mark.parametrize("column", ["Größe", "SHAPED"])
+def test_a_column_that_cannot_be_written_is_refused_before_a_spectrum_is_read(archive, tmp_path, monkeypatch, column):
+    class Strange(ApogeeCatalogue):
+        def describe(self, *given):
+            stars = super().describe(*given)
+            stars[column] = np.ones((len(stars), 1 + (column == "SHAPED")))[:, slice(None) if column == "SHAPED" else 0]
+            return stars
+
+    monkeypatch.setattr(apogee_module, "read_spectrum", lambda _: 1 / 0)
+    with pytest.raises(InputError, match=f"{column}.*(rename it|one number or text a star)"):
+        ingest(survey(archive, reader=Strange), tmp_path / "store")
+
+
+def test_columns_of_every_kind_come_back(archive, tmp_path):
+    big = 2**63 - 7
+
+    class Rich(ApogeeCatalogue):
+        def describe(self, *given):
+            stars = super().describe(*given)
+            stars["LARGE"] = np.full(len(stars), big, dtype=np.uint64)
+            stars["YES"] = np.arange(len(stars)) % 2 == 0
+            stars["GONE"] = np.ma.masked_equal(np.arange(len(stars)), 3)
+            stars["OBJECT"] = np.array([None, "ω", *["x"] * (len(stars) - 2)], dtype=object)
+            return stars
+
+    store = ingest(survey(archive, reader=Rich), tmp_path / "store")
+    assert set(store.stars["LARGE"].tolist()) == {big}
+    assert store.stars["YES"].tolist()[:3] == [False, True, False]  # the first row is a repeat and left out
+    assert np.isnan(store.stars["GONE"]).sum() == 1
+    assert store.stars["OBJECT"].tolist()[:2] == ["ω", "x"]
