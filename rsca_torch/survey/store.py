@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import beside
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import View
@@ -39,8 +40,7 @@ FILES = (*ARRAYS, "wavelength.npy", "bins.npy", "stars.fits", "selection.json", 
 
 def partial_path(store: Path) -> Path:
     """Where a store grows until it is whole."""
-    store = store.absolute()
-    return store.with_name(f"{store.name}.partial")
+    return beside(store, ".partial")
 
 
 def digest(file: Path) -> str:
@@ -101,7 +101,7 @@ class Store:
     checked = True  # by the censoring
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
+        self.path = path = path.absolute()  # also where the process goes to another folder
         self.manifest = manifest
         self.checksum: str = manifest["checksum"]
         self.censoring = Censoring(**manifest["censoring"])
