@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
 import math
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from rsca_torch.errors import InputError
 
-__all__ = ["atomic_file", "atomic_folder", "require_new_file", "require_new_folder", "updated_folder", "write_json"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "beside",
+    "claimed",
+    "is_free",
+    "require_new_file",
+    "require_new_folder",
+    "updated_folder",
+    "write_json",
+]
+
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+PART = ".part."
+#: What may lie in a folder that counts as empty: what was left by a run that was killed, and by whoever made the disk.
+NOTHING = {LOCK, ".partial", ".uncensored", ".uncensored.partial", "lost+found"}
+
+
+def is_free(path: Path) -> bool:
+    """Whether nothing is there, or an empty folder; a link to either is one too."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(entry.name in NOTHING or entry.name.startswith(PART) for entry in path.iterdir())
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where `path` grows until it is whole: beside it, or inside where it is a folder already.
+
+    A folder that is there may be a disk of its own, whose neighbours are on another or may not be written.
+
+    Args:
+        path: of the result; of a link, what it points to counts.
+        suffix: of the name, with a dot first.
+    """
+    path = path.resolve()
+    return path / suffix if path.is_dir() else path.with_name(f"{path.name}{suffix}")
 
 
 def require_new_folder(path: Path) -> None:
     """Raises InputError where something is there already, other than an empty folder."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if not is_free(path):
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
 
 
@@ -28,27 +71,97 @@ def require_new_file(path: Path) -> None:
         raise InputError(f"{path} is a folder: give the name of a file to make, out=PATH")
     if path.exists():
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.resolve().parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def claimed(path: Path, or_another: bool = False) -> Iterator[Path]:
+    """The place of a result, for this process alone, from before the work until the result is there.
+
+    It is tried whether one can write there. The lock of a process that ended, however it ended, holds nobody up.
+
+    Args:
+        path: a file or a folder to make, or a folder that is there.
+        or_another: where it is not free, take the next name that is: PATH-2, PATH-3, ...
+
+    Yields:
+        The place.
+
+    Raises:
+        InputError: where another process has it.
+        OSError: where nothing can be written.
+    """
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    for place in itertools.chain([path], others if or_another else ()):
+        lock = _locked(place)
+        if lock is None:
+            continue
+        try:
+            if is_free(place) or not or_another:
+                yield place
+                return
+        finally:
+            _unlock(lock)
+    raise InputError(f"{path} is in use: another run writes there; wait for its end, or choose another place")
+
+
+def _locked(path: Path) -> BaseFileLock | None:
+    """The lock of a place; None where another process has it."""
+    real = path.resolve()
+    real.parent.mkdir(parents=True, exist_ok=True)
+    file = real / LOCK if real.is_dir() else real.with_name(f".{real.name}{LOCK}")
+    while True:
+        lock = FileLock(file, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        except NotImplementedError as error:
+            log.warning("warning: %s cannot be locked (%s): let one run at a time write there", path, error)
+            return lock
+        if file.exists():  # else whoever had it removed the file in between
+            return lock
+        lock.release()
+
+
+def _unlock(lock: BaseFileLock) -> None:
+    with suppress(OSError):  # a system that keeps open files, or a folder that is gone
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` that becomes `path` at the end, and vanishes if the end is not reached.
+    """A new folder that becomes `path` at the end, and vanishes if the end is not reached.
+
+    It lies beside `path`. Where `path` is there already, it may be a link or a disk of its own: then it lies inside,
+    and at the end what is in it moves to `path`.
 
     Args:
         path: nothing, or an empty folder (`require_new_folder`).
+
+    Raises:
+        InputError: where something else came to be there meanwhile; the result stays under another name, which is said.
     """
+    path = path.resolve()
+    if path.is_dir():
+        for left in path.glob(f"{PART}*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with updated_folder(path) as part:
+            yield part
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    folder.mkdir()  # not tempfile's, which is its maker's alone
     try:
         yield folder
-        folder.chmod(path.parent.stat().st_mode & 0o777)  # a temporary folder is its maker's alone
-        if path.exists():
-            path.rmdir()  # empty, as require_new_folder saw
-        folder.replace(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    try:
+        folder.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} came to be there meanwhile ({error.strerror}): the result is in {folder}") from error
 
 
 @contextmanager
@@ -58,6 +171,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Args:
         path: of the file; one that is there is replaced.
     """
+    path = path.resolve()  # of a link, the file that it points to
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         part = Path(folder) / path.name
         yield part
@@ -74,8 +188,9 @@ def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
         path: the folder; made if it is not there.
         last: the file that says that all are there: it moves last.
     """
+    path = path.resolve()
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part.", dir=path) as name:
+    with tempfile.TemporaryDirectory(prefix=PART, dir=path) as name:
         part = Path(name)
         yield part
         files = [file for file in part.rglob("*") if not file.is_dir()]

@@ -2,11 +2,139 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from rsca_torch.files import updated_folder
+from rsca_torch import InputError
+from rsca_torch.files import atomic_file, atomic_folder, beside, claimed, is_free, require_new_folder, updated_folder
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from rsca_torch.files import claimed
+with claimed(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(params=["absent", "empty folder", "link", "link to nothing"])
+def place(tmp_path, request):
+    """What a result may be written to."""
+    path, real = tmp_path / "out", tmp_path / "disk" / "results"
+    real.parent.mkdir()
+    if request.param == "empty folder":
+        path.mkdir()
+    elif request.param.startswith("link"):
+        if request.param == "link":
+            real.mkdir()
+        path.symlink_to(real)
+    return path
+
+
+def half_a_result(path):
+    with atomic_folder(path) as part:
+        (part / "half").write_text("")
+        raise ZeroDivisionError
+
+
+def test_a_result_is_written_to_whatever_is_there(place, tmp_path):
+    was_link, before = place.is_symlink(), sorted(tmp_path.rglob("*"))
+    with claimed(place) as path:
+        require_new_folder(path)
+        with pytest.raises(ZeroDivisionError):
+            half_a_result(path)
+        assert is_free(path)
+        with atomic_folder(path) as part:
+            (part / "logs").mkdir()
+            (part / "logs" / "fold.csv").write_text("1")
+            (part / "results.json").write_text("{}")
+    assert names(place) == ["logs", "results.json"]
+    assert (place / "logs" / "fold.csv").read_text() == "1"
+    assert place.is_symlink() == was_link
+    added = {path for path in tmp_path.rglob("*") if path not in before}
+    assert not [path for path in added if path.name.startswith(".")]  # no lock, no half result
+
+
+def test_a_file_is_written_behind_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.txt").symlink_to(tmp_path / "disk" / "real.txt")
+    with atomic_file(tmp_path / "out.txt") as part:
+        part.write_text("1")
+    assert (tmp_path / "disk" / "real.txt").read_text() == "1"
+    assert (tmp_path / "out.txt").is_symlink()
+
+
+def test_a_claim_keeps_others_out_until_its_process_ends(place):
+    command = [sys.executable, "-c", CLAIM, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(InputError, match="is in use"), claimed(place):
+            pass
+        with claimed(place, or_another=True) as spare:
+            assert spare == place.with_name("out-2")
+        other.kill()
+    with claimed(place) as path:  # whose lock is still there
+        assert path == place
+        require_new_folder(path)
+
+
+def test_another_name_is_taken_where_a_result_is(tmp_path):
+    for name in ("out", "out-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text("{}")
+    with claimed(tmp_path / "out", or_another=True) as path:
+        assert path == tmp_path / "out-3"
+
+
+def test_what_a_killed_run_or_a_new_disk_left_is_nothing(tmp_path):
+    for name in (".part.abc", "lost+found", ".partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".lock").touch()
+    assert is_free(tmp_path)
+    with atomic_folder(tmp_path) as part:
+        (part / "a").touch()
+    assert ".part.abc" not in names(tmp_path)
+    assert not is_free(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_has_the_permissions_that_the_umask_and_its_place_say(tmp_path):
+    tmp_path.chmod(0o2775)
+    before = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "out") as part:
+            (part / "a").touch()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o2750
+    assert stat.S_IMODE((tmp_path / "out" / "a").stat().st_mode) == 0o640
+
+
+def test_a_result_whose_place_was_taken_is_not_lost(tmp_path):
+    def taken():
+        with atomic_folder(tmp_path / "out") as part:
+            (part / "a").write_text("work")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").touch()
+
+    with pytest.raises(InputError, match="the result is in") as error:
+        taken()
+    assert (Path(str(error.value).rpartition(" ")[2]) / "a").read_text() == "work"
+
+
+def test_beside_a_folder_that_is_there_is_inside(tmp_path):
+    assert beside(tmp_path / "new", ".partial") == tmp_path.resolve() / "new.partial"
+    assert beside(tmp_path, ".partial") == tmp_path.resolve() / ".partial"
 
 
 def test_a_folder_is_filled_at_the_end_or_not_at_all(tmp_path, monkeypatch):

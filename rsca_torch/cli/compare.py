@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rsca_torch.cli.inputs import open_assembly, output_path
+from rsca_torch.cli.inputs import is_default, open_assembly, output_path
 from rsca_torch.comparison.comparison import Comparison
 from rsca_torch.comparison.finished_run import rate_of_finished_run
 from rsca_torch.comparison.groups_given import every_group
@@ -16,7 +16,7 @@ from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.star_table import compare_table
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, require_new_folder, updated_folder
+from rsca_torch.files import atomic_folder, claimed, require_new_folder, updated_folder
 from rsca_torch.learners.registry import CONFIG, maker
 from rsca_torch.report.comparison_folder import write_comparison, write_table_comparison
 from rsca_torch.report.results import summary_table
@@ -35,24 +35,24 @@ def run(config: DictConfig) -> float:
     """
     config = every_group(config)
     out, job = output_path(config.out), job_overrides()
-    if job is None:
-        require_new_folder(out)
-    else:
+    if job is not None:
         out = job_folder(out, job)
-        rate = rate_of_finished_run(out, config) if config.stars is None else None
-        if rate is not None:
+    with claimed(out, or_another=job is None and is_default("out")) as out:
+        if job is None:
+            require_new_folder(out)
+        elif config.stars is None and (rate := rate_of_finished_run(out, config)) is not None:
             log.info("finished already: %s", out)
             return rate
-    for each in (config.learner, *config.baselines.values()):
-        maker(each)()  # refuses before the hard work what it would refuse after
-    with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
-        if config.stars is not None:
-            comparison = _of_table(config, folder, told)
-        else:
-            assembly = open_assembly(config, told)
-            comparison = assembly.compare(folder)
-            write_comparison(folder, comparison, assembly)
-            assembly.training.forget()
+        for each in (config.learner, *config.baselines.values()):
+            maker(each)()  # refuses before the hard work what it would refuse after
+        with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
+            if config.stars is not None:
+                comparison = _of_table(config, folder, told)
+            else:
+                assembly = open_assembly(config, told)
+                comparison = assembly.compare(folder)
+                write_comparison(folder, comparison, assembly)
+                assembly.training.forget()
     print_table(summary_table(comparison))
     log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from astropy.table import Table
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.files import atomic_file, require_new_file
+from rsca_torch.files import atomic_file, claimed, require_new_file
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
@@ -27,6 +28,12 @@ def run(config: DictConfig) -> None:
     """Features of every star of a store, as a FITS table."""
     out = output_path(config.out)
     require_new_file(out)
+    with claimed(out):
+        _embed(config, out)
+
+
+def _embed(config: DictConfig, out: Path) -> None:
+    require_new_file(out)  # now that nobody else makes it
     model = RSCA.load(config.model)
     store = Store.open(config.store)
     everyone = store.select().on(model.wavelength)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_assembly, output_path
 from rsca_torch.comparison.assembly import require_rsca
-from rsca_torch.files import require_new_file
+from rsca_torch.files import claimed, require_new_file
 from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]
@@ -21,8 +21,9 @@ def run(config: DictConfig) -> None:
     out = output_path(config.out)
     require_new_file(out)
     require_rsca(config)
-    with progress() as told:
+    with claimed(out), progress() as told:
+        require_new_file(out)  # now that nobody else makes it
         model = open_assembly(config, told).layer()
-    model.save(out)
+        model.save(out)
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)

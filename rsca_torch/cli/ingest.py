@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
+from rsca_torch.files import claimed
 from rsca_torch.report.ingest_summary import features_table, print_summary
 from rsca_torch.report.terminal import print_table, progress
 from rsca_torch.survey.ingest import ingest
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 def run(config: DictConfig) -> None:
     """Survey files to a store."""
     survey = hydra.utils.instantiate(config.survey)
-    with progress() as told:
+    with claimed(Path(config.store)), progress() as told:
         store = ingest(
             survey,
             config.store,

@@ -18,7 +18,7 @@ from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["open_assembly", "output_path"]
+__all__ = ["is_default", "open_assembly", "output_path"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,12 @@ def output_path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
     if not out:
         raise InputError(f"out must name what to make, got {out!r}")
     return Path(out)
+
+
+def is_default(option: str) -> bool:
+    """Whether an option of the running command was not given."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return not any(each.lstrip("+").startswith(f"{option}=") for each in given)
 
 
 def open_assembly(config: DictConfig, progress: Progress) -> Assembly:

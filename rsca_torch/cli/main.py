@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
 from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, what_went_wrong
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
+from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.sweep import Sweep
+from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
 from rsca_torch.learners.registry import CONFIG, register
 
 __all__ = ["COMMANDS", "CONFIG", "main"]
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_terminal()
     overrides = options
     try:
-        overrides = hydra_overrides(command, options)
+        overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         _compose_and_run(command, overrides)
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
@@ -59,10 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to a printed traceback
     register()
+    require_names(command, overrides)
     sweep = Sweep.asked_for(command, overrides)
     failures: list[Exception] = []
 
     def run(config: DictConfig) -> float | None:
+        rooted_paths(config)
+        require_groups(command, config, hydra.compose(command))
+        typed = HydraConfig.get().overrides.task
+        require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
         require_kinds(config, hydra.compose(command, exchanged_groups()))
         return _function(command)(config)
 

@@ -15,7 +15,16 @@ from rsca_torch.comparison.groups_given import without_null
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
 
-__all__ = ["default_options", "exchanged_groups", "hydra_overrides", "nearest_options", "require_kinds"]
+__all__ = [
+    "default_options",
+    "dotted_names",
+    "exchanged_groups",
+    "hydra_overrides",
+    "is_group",
+    "nearest",
+    "nearest_options",
+    "require_kinds",
+]
 
 #: A number, a list or auto, a path or several: the command says what it expects.
 SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue"}
@@ -48,14 +57,20 @@ def _further_experiments() -> list[str]:
     return [f"+{place}={name}" for name, place in sorted(places.items()) if f"{place}:" not in listed]
 
 
-def exchanged_groups() -> list[str]:
-    """The groups that the running command was given, and where some are found: the kinds of options depend on them."""
+def exchanged_groups(added: bool = True) -> list[str]:
+    """The groups that the running command was given, and where some are found: the kinds of options depend on them.
+
+    Args:
+        added: also those with + before them.
+    """
     given = HydraConfig.get().overrides
     places = [override for override in given.hydra if override.startswith("hydra.searchpath=")]
-    return [*places, *(override for override in given.task if _is_group(override.partition("=")[0].lstrip("+")))]
+    groups = [override for override in given.task if is_group(override.partition("=")[0].lstrip("+"))]
+    return [*places, *(group for group in groups if added or not group.startswith("+"))]
 
 
-def _is_group(key: str) -> bool:
+def is_group(key: str) -> bool:
+    """Whether it is a folder of conf/, with or without the place where its options go."""
     return (CONFIG / key.partition("@")[0]).is_dir()
 
 
@@ -97,19 +112,24 @@ def default_options(command: str) -> DictConfig:
 
 def nearest_options(command: str, overrides: Sequence[str]) -> list[str]:
     """The options closest to those that the command does not have."""
-    options = _dotted_names(OmegaConf.to_container(default_options(command)))
+    options = dotted_names(OmegaConf.to_container(default_options(command)))
+    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
+    unknown = [key for key in keys if not key.startswith(("-", "hydra")) and key not in options and not is_group(key)]
+    return [close for key in unknown if (close := nearest(key, options))]
+
+
+def nearest(key: str, options: Sequence[str]) -> str:
+    """The option closest to a dotted name, by all of it or by its last part; '' where none is close."""
     names = {option.rpartition(".")[2]: option for option in options}
-    nearest = []
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if not key.startswith(("-", "hydra")) and key not in options and not _is_group(key):
-            close = difflib.get_close_matches(key, options, 1)
-            nearest += close or [names[name] for name in difflib.get_close_matches(key, names, 1)]
-    return nearest
+    if key in names:
+        return names[key]
+    last = [names[name] for name in difflib.get_close_matches(key, names, 1)]
+    return next(iter((*difflib.get_close_matches(key, options, 1), *last)), "")
 
 
-def _dotted_names(config: Any, above: str = "") -> list[str]:  # noqa: ANN401  (a nested container)
+def dotted_names(config: Any, above: str = "") -> list[str]:  # noqa: ANN401  (a nested container)
+    """Every option and every group of options in it, by its dotted name."""
     if not isinstance(config, dict):
         return [above]
-    nested = [_dotted_names(value, f"{above}.{name}" if above else str(name)) for name, value in config.items()]
+    nested = [dotted_names(value, f"{above}.{name}" if above else str(name)) for name, value in config.items()]
     return ([above] if above else []) + [key for keys in nested for key in keys]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
 from rsca_torch.comparison.sweep import gather, groups_of
-from rsca_torch.files import updated_folder
+from rsca_torch.files import claimed, updated_folder
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 
@@ -24,7 +24,7 @@ def run(config: DictConfig) -> None:
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
     groups = groups_of(gathered, config.baseline)
-    with updated_folder(out) as part:
+    with claimed(out), updated_folder(out) as part:
         write_rows(part / "runs.csv", gathered)
         text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
         (part / "report.md").write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_assembly, output_path
 from rsca_torch.errors import InputError
+from rsca_torch.files import claimed
 from rsca_torch.report import reproduction
 from rsca_torch.report.terminal import print_table, progress
 
@@ -22,11 +23,11 @@ def run(config: DictConfig) -> None:
     if not isinstance(config.compressor.n_components, int):
         raise InputError(f"compressor.n_components={config.compressor.n_components}: reproduce takes one number")
     simulated = config.store is None
-    with progress() as told:
+    with claimed(out), progress() as told:
         assembly = open_assembly(config, told)
         out.mkdir(parents=True, exist_ok=True)
         outcomes = reproduction.reproduce(assembly, names, out)
-    reproduction.write_summary(out, outcomes, simulated)
+        reproduction.write_summary(out, outcomes, simulated)
     print_table(reproduction.summary_table(outcomes, simulated))
     done = sum(not outcome.skipped for outcome in outcomes)
     log.info("%d of %d experiments; summary.md, summary.csv and a folder for each in %s", done, len(names), out)

@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
+from rsca_torch.files import claimed
 from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]
@@ -20,6 +21,6 @@ def run(config: DictConfig) -> None:
     """Write a simulated survey as an archive's tree."""
     root = output_path(config.root)
     simulation = hydra.utils.instantiate(config.simulation)
-    with progress() as told:
+    with claimed(root), progress() as told:
         simulation.write(root, config.seed, partial(told.step, "simulating spectra"))
     log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)

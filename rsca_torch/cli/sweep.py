@@ -56,7 +56,7 @@ class Sweep:
         out = _out(given) if given else str(default_options(command).out)
         if (Path(out) / "results.json").exists():
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
-        return cls(Path(out), [] if given else [f"out={out}"])
+        return cls(Path(out).absolute(), [] if given else [f"out={out}"])
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
         """One job: input that cannot be used ends this job alone, and is told again at the end.

@@ -7,7 +7,6 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.fold_files import code_of
 from rsca_torch.evaluation.nested_choice import carried, different_numbers
+from rsca_torch.learners import Identity
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
@@ -30,7 +31,6 @@ __all__ = ["Compression", "grouping_of"]
 
 log = logging.getLogger(__name__)
 
-EM = 3  # to be raised whenever EM comes to end elsewhere: a fit that is kept is of one EM alone
 NOT_OF_A_FIT = ("candidates", "remove")  # options of conf/compressor that `compress` itself does not take
 
 
@@ -150,14 +150,19 @@ class Compression:
         return removal
 
     def checkpoint_name(self, field: AnySpectra, n_components: int, start: MaskedPPCA | None) -> str:
-        """Of the file in which a fit is kept: all that it depends on."""
+        """Of the file in which a fit is kept: all that it depends on, the program's own source too."""
         settings: dict[Any, Any] = {**self.options, "n_components": n_components, "store": self.checksum}
+        settings["em_loop"] = OmegaConf.to_container(self.em_loop, resolve=True)
         for name in (*NOT_OF_A_FIT, "max_iterations"):  # a fit may go on for longer
             settings.pop(name, None)
         if field.removal is not None:
             settings["remove"] = grouping_of(self.options.remove)
-        begun = None if start is None else hashlib.sha256(start.loadings.cpu().numpy().tobytes()).hexdigest()
-        content = json.dumps([version("rsca_torch"), EM, settings, begun], sort_keys=True, default=str)
+        begun = hashlib.sha256()
+        if start is not None:
+            begun.update(str(start.noise_variance).encode())
+            for tensor in start.buffers():
+                begun.update(tensor.cpu().contiguous().numpy().data)
+        content = json.dumps([code_of(Identity()), settings, begun.hexdigest()], sort_keys=True, default=str)
         return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.ckpt"
 
 

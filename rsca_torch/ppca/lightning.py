@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,12 @@ from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
+from rsca_torch.ppca.trainer import require_harmless, require_whole
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
 __all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule", "without_tips"]
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, float], None]
 ONE_PROCESS = partial(Trainer, accelerator="cpu", devices=1)
@@ -198,9 +201,13 @@ class LightningEM:
 
     Args:
         trainer: makes the Trainer from the arguments that are set here: accelerator, devices and so on are its own.
-            Several devices need `strategy=AllReduce(...)`.
-        checkpoint: file that is written after each iteration; where it is there already, the fit goes on from it.
-            None: no checkpoint.
+            Several devices need `strategy=AllReduce(...)`. What changes the data, their precision or the number of
+            iterations is refused.
+        checkpoint: file that is written after each iteration; where it is there already, the fit goes on from it, if
+            it has no more than `max_iterations` behind it. None: no checkpoint.
+
+    Raises:
+        InputError: for an option of the Trainer that changes what is fitted, or has no part in it.
 
     Example:
         >>> from rsca_torch.ppca.fit import fit_ppca
@@ -212,6 +219,9 @@ class LightningEM:
 
     trainer: Callable[..., Trainer] = ONE_PROCESS
     checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        require_harmless(self.trainer)
 
     def __call__(
         self,
@@ -233,6 +243,9 @@ class LightningEM:
             module.load_state_dict(_read_checkpoint(self.checkpoint))
             if [tensor.shape for tensor in ascent.trial] != [tensor.shape for tensor in theta]:
                 raise InputError(f"{self.checkpoint} is of a fit with other bins, components or noise: remove it")
+            if len(ascent.history) > max_iterations:  # a longer fit is another one, which stays where it is
+                log.info("the fit in %s took more than %d iterations: another is made", self.checkpoint, max_iterations)
+                return replace(self, checkpoint=None)(blocks, theta, tolerance, max_iterations, clip, progress)
         if not ascent.done:
             self._fit(module, blocks)
         return ascent
@@ -260,8 +273,9 @@ class LightningEM:
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, ValueError, TypeError) as error:
             raise InputError(f"trainer: {error}") from error
+        require_whole(made)
         if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
             raise InputError(
                 f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import beside
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import CutFlow
@@ -81,7 +82,7 @@ def _ingest_and_find(
     progress: Progress | None,
     told: Callable[[list[Feature]], None] | None,
 ) -> Store:
-    path = store.with_name(f"{store.name}.uncensored")
+    path = beside(store, ".uncensored")
     survey = survey.with_censoring(rule.with_ranges([]))
     whole = Store.open(path) if path.exists() else ingest(survey, path, block, progress)
     if whole.manifest["survey"] != survey.config():

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import beside
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import View
@@ -49,8 +50,7 @@ FILES = (
 
 def partial_path(store: Path) -> Path:
     """Where a store grows until it is whole."""
-    store = store.absolute()
-    return store.with_name(f"{store.name}.partial")
+    return beside(store, ".partial")
 
 
 def digest(file: Path) -> str:
@@ -111,7 +111,7 @@ class Store:
     checked = True  # by the censoring
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
+        self.path = path = path.absolute()  # also where the process goes to another folder
         self.manifest = manifest
         self.checksum: str = manifest["checksum"]
         self.censoring = Censoring(**manifest["censoring"])

@@ -15,6 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import is_free
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
@@ -31,7 +32,7 @@ def require_free(store: Path) -> None:
     Raises:
         InputError: something is there already.
     """
-    if store.exists() and not (store.is_dir() and next(store.iterdir(), None) is None):
+    if not is_free(store):
         raise InputError(f"store={store} exists already; choose another, or remove it")
 
 
@@ -168,7 +169,12 @@ class Partial:
         for name in FILES:
             with (whole / name).open("rb") as file:
                 _flush(file)
-        whole.rename(self.store)
+        store = self.store.resolve()
+        if store.is_dir():  # a link or a disk of its own, maybe: it stays
+            for name in (*FILES, "manifest.json"):
+                (whole / name).replace(store / name)
+        else:
+            whole.rename(store)
         shutil.rmtree(self.path)
 
     def _counts(self, stars: Stars, problems: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -211,6 +212,51 @@ def test_two_processes(tmp_path):
     for got, wanted in zip(ascent.reached, expected.reached, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
     assert LightningEM(checkpoint=file)(*problem(clip=6.0)).history == ascent.history  # the file is of the whole fit
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ({"limit_train_batches": 0.5}, "needs all spectra"),
+        ({"limit_train_batches": 1}, "needs all spectra"),
+        ({"overfit_batches": 1}, "needs all spectra"),
+        ({"fast_dev_run": True}, "needs all spectra"),
+        ({"max_steps": 3}, "max_iterations"),
+        ({"max_time": {"seconds": 1}}, "max_iterations"),
+        ({"accumulate_grad_batches": 2}, "no gradient"),
+        ({"precision": "bf16-true"}, "so few digits"),
+        ({"precision": "16-true"}, "so few digits"),
+        ({"precision": "bf16-mixed"}, "so few digits"),
+    ],
+)
+def test_a_trainer_that_would_fit_something_else_is_refused(option, why):
+    one = {"accelerator": "cpu", "devices": 1}
+    for make in (partial(Trainer, **one, **option), lambda **given: Trainer(**{**given, **one, **option})):
+        with pytest.raises(InputError, match=rf"trainer.{next(iter(option))}.*{why}"):
+            LightningEM(make)(*problem())
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "logger", "callbacks", "limit_val_batches", "gradient_clip_val"])
+def test_an_option_of_the_trainer_without_a_part_in_it_is_refused(name):
+    with pytest.raises(InputError, match=f"trainer.{name}=3: .*leave it out"):
+        LightningEM(partial(Trainer, **{name: 3}))
+
+
+@pytest.mark.parametrize("precision", [32, "64-true"])
+def test_all_digits_are_allowed(precision):
+    ascent = LightningEM(partial(Trainer, accelerator="cpu", devices=1, precision=precision))(*problem())
+    assert ascent.history[-1] == pytest.approx(run_em(*problem()).history[-1], abs=1e-6)
+
+
+def test_a_longer_fit_is_not_taken_for_a_shorter_one(tmp_path):
+    file = tmp_path / "fit.ckpt"
+    finished = LightningEM(checkpoint=file)(*problem())
+    written = file.read_bytes()
+    arguments = list(problem())
+    arguments[3] = 4
+    assert same(LightningEM(checkpoint=file)(*arguments), run_em(*arguments))
+    assert file.read_bytes() == written
+    assert len(finished.history) > arguments[3]
 
 
 def test_a_fit_that_ran_out_of_iterations_is_said(tmp_path):

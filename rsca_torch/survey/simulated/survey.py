@@ -11,7 +11,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder
+from rsca_torch.files import atomic_folder, is_free
 from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
 from rsca_torch.survey.simulated.detector import Detector
@@ -77,7 +77,7 @@ class SimulatedSurvey:
         if seed < 0:
             raise InputError(f"seed must not be negative, got {seed}")
         root = Path(root)
-        if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
+        if not is_free(root):
             raise InputError(
                 f"{root} holds something already; choose another place for the simulated survey, or remove it"
             )
