@@ -1,5 +1,7 @@
 """Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
 
+from importlib.metadata import version as _version
+
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
@@ -24,6 +26,8 @@ from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.spectra import Spectra
 
+__version__ = _version("rsca_torch")
+
 __all__ = [
     "KISSME",
     "LDA",
@@ -46,6 +50,7 @@ __all__ = [
     "ScaledComponents",
     "Siamese",
     "Spectra",
+    "__version__",
     "allowed_pairs",
     "doppelganger_rate",
     "fit_ppca",

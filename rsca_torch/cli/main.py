@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
-from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, what_went_wrong
+from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.sweep import Sweep
@@ -33,11 +33,16 @@ COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
     key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
 )
-BAD_INPUT, INTERRUPTED = 2, 130
+BUG, BAD_INPUT, INTERRUPTED, UNHEARD = 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 2 for input that cannot be used, or 130 when interrupted."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0, 1 for an error of the program, 2 for input that cannot be used, 130 when interrupted, 141
+        where whoever read the output has gone.
+    """
     given = sys.argv[1:] if arguments is None else list(arguments)
     command, *options = given or ["--help"]
     if command == "--version":
@@ -50,12 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         _compose_and_run(command, overrides)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
+        return UNHEARD
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
         return BAD_INPUT
     except KeyboardInterrupt:
         log.warning("interrupted; the same command goes on with what is there")
         return INTERRUPTED
+    except Exception as error:  # whatever nobody thought of
+        print_error(this_is_a_bug(error))
+        return BUG
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ from rich.logging import RichHandler
 from rsca_torch.cli.options import nearest_options
 from rsca_torch.errors import InputError
 
-__all__ = ["UNUSABLE", "log_to_terminal", "print_error", "what_went_wrong"]
+__all__ = ["UNUSABLE", "log_to_terminal", "print_error", "this_is_a_bug", "what_went_wrong"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,16 @@ def what_went_wrong(error: Exception, command: str, overrides: Sequence[str]) ->
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or 'a file'}; choose another place, or make room there"
     return str(error)
+
+
+def this_is_a_bug(error: Exception) -> str:
+    """One sentence that says so, and where the traceback is."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="rsca-traceback-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this is a bug of the program ({said}): please report it with the traceback in {file.name}"
 
 
 def print_error(message: str) -> None:

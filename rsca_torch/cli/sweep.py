@@ -36,6 +36,7 @@ class Sweep:
 
     def __init__(self, folder: Path, out: Sequence[str]) -> None:
         self.folder, self.out = folder, out
+        self._place = folder.absolute()  # also where jobs go to another folder
         self._launch, self._process = uuid.uuid4().hex, os.getpid()
 
     @classmethod
@@ -56,7 +57,7 @@ class Sweep:
         out = _out(given) if given else str(default_options(command).out)
         if (Path(out) / "results.json").exists():
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
-        return cls(Path(out).absolute(), [] if given else [f"out={out}"])
+        return cls(Path(out), [] if given else [f"out={out}"])
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
         """One job: input that cannot be used ends this job alone, and is told again at the end.
@@ -72,7 +73,7 @@ class Sweep:
             os.environ["TTY_COMPATIBLE"] = "0"  # progress of several jobs on one terminal would be a muddle
             log_to_terminal(f"[{HydraConfig.get().job.num}] ")
         overrides = [override for override in job_overrides() or () if not override.startswith("out=")]
-        folder = job_folder(self.folder, overrides)
+        folder = job_folder(self._place, overrides)
         job_note(folder, self._launch, overrides)
         log.info("job %s", " ".join(overrides) or "with the defaults")
         try:
@@ -87,7 +88,7 @@ class Sweep:
 
     def require_all(self) -> None:
         """Raises InputError where a job failed, with what its options have of their own."""
-        jobs = jobs_of(self.folder, self._launch)
+        jobs = jobs_of(self._place, self._launch)
         failed = [(overrides, problem) for overrides, problem in jobs if problem is not None]
         if not failed:
             return
