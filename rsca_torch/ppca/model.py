@@ -67,8 +67,6 @@ class MaskedPPCA(Frozen):
         converged: whether the last iterations gained less than the tolerance.
 
     Example:
-        >>> import torch
-        >>> from rsca_torch import MaskedPPCA
         >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), noise_variance=1.0)
         >>> model
         MaskedPPCA(K=1, P=2, noise=isotropic, converged)
@@ -181,9 +179,8 @@ class MaskedPPCA(Frozen):
     def latents(self, source: Source) -> Tensor:
         """(N, K) as `forward`, of spectra that are read block by block.
 
-        >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
-        >>> model.latents(Arrays(torch.tensor([[4.0, 5.0]])))
-        tensor([[0.9615]], dtype=torch.float64)
+        >>> MaskedPPCA(torch.eye(2, 1), torch.ones(2), torch.ones(2), 1.0).latents(Arrays(torch.tensor([[3.0, 1.0]])))
+        tensor([[1.]], dtype=torch.float64)
         """
         return self.embed(source).latents
 

@@ -35,7 +35,9 @@ def test_the_version_is_told_in_python_too(capfd):
 
 
 def test_nobody_who_reads_is_no_error(tmp_path):
-    script = f"{sys.executable} -m rsca_torch.cli learners --help 2> {tmp_path / 'said'} | true; echo ${{PIPESTATUS[0]}}"
+    script = (
+        f"{sys.executable} -m rsca_torch.cli learners --help 2> {tmp_path / 'said'} | true; echo ${{PIPESTATUS[0]}}"
+    )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=Path(module.__file__).parents[2])
     assert done.stdout.strip() in ("0", "141")
     assert (tmp_path / "said").read_text() == ""
