@@ -55,7 +55,10 @@ def test_flags_under_a_mask_are_false(given):
     assert as_tensor(given).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("given", [np.array(["a"]), [["a", "b"]], [[1, 2], [3]], np.array([object()])], ids=["text", "texts", "ragged", "objects"])
+NO_NUMBERS = {"text": np.array(["a"]), "texts": [["a", "b"]], "ragged": [[1, 2], [3]], "objects": np.array([object()])}
+
+
+@pytest.mark.parametrize("given", NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_what_is_no_numbers(given):
     with pytest.raises(InputError, match="expected"):
         as_tensor(given)
