@@ -30,6 +30,7 @@ from rsca_torch.spectra.stars import Stars, abundance_column
 from rsca_torch.survey.apogee import GRID, ROLES
 from rsca_torch.survey.apogee_catalogue import spectrum_files
 from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.simulated import SimulatedSurvey
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.store import Store
@@ -97,9 +98,8 @@ def write(out: Path, n_stars: int, n_bins: int, n_members: int, n_clusters: int,
         if rows[0] >= partial.done:
             partial.append(flux, error, valid, {})
     survey = {"simulated": {"seed": seed}, "censoring": asdict(censoring)}
-    steps = [{"cut": "simulated", "removed": 0, "kept": n_stars}]
     told = {"survey": survey, "censoring": survey["censoring"], "segments": GRID.edges(), "lone_members": []}
-    partial.finish(Stars.of(table, **ROLES), steps, [], told)
+    partial.finish(Stars.of(table, **ROLES), CutFlow("simulated", n_stars), [], told)
     return Store.open(out), 1 - n_valid / (n_stars * n_bins)
 
 

@@ -299,7 +299,9 @@ def test_every_cluster_from_spectra_and_from_abundances(assembly):
     row = reproduced.tables["figures9_10"][0]
     panel = reproduced.figures["figure9"].axes[0]
     assert panel.lines[0].get_xdata()[0] == pytest.approx(row["median_sibling_distance"])
-    assert panel.texts[0].get_text() == f"{row['doppelganger_rate']:.4f}"
+    pairs = assembly.judged(assembly.spectra).pairs[row["cluster"]]
+    assert row["doppelganger_rate"] == 0
+    assert panel.texts[0].get_text() == f"0 of {pairs} pairs: < {1 - 0.16 ** (1 / pairs):.2g}"
 
 
 def judged_clusters(assembly):

@@ -341,7 +341,7 @@ def test_a_package_from_scratch_stands_in_the_table(package, tmp_path):
     chosen = ["learner=diagonal", "learner.epochs=2"]
     done = run(package, "rsca_torch.cli", "compare", *SMALL, *SPECTRA_ALONE, *chosen, "out=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^spectra +diagonal +\d+\.\d\d ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^spectra +diagonal +\d+ +\d+\.\d\d ", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     rates = {r["learner"]: r["doppelganger_rate"] for r in results["results"] if r["held_out"]}
     assert 0 <= rates["diagonal"] < 1
