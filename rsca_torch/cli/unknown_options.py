@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.nn import Module
 
 from rsca_torch.cli.options import dotted_names, is_group, nearest
+from rsca_torch.comparison.groups_given import EMPTY
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.learners.scaled_components import ScaledComponents
@@ -59,7 +60,7 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
     """
     for name in default:
         key, usual = str(name), default._get_node(name)
-        needed = isinstance(usual, DictConfig) and key != "logger"
+        needed = isinstance(usual, DictConfig) and key not in ("logger", *EMPTY)
         if needed and (key not in config or config[key] is None):
             raise InputError(f"{key}=null: rsca {command} cannot do without; {_choices(key) or 'leave it as it is'}")
         if isinstance(usual, DictConfig) or key not in config or config[key] is not None:

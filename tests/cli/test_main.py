@@ -214,7 +214,7 @@ def test_a_learner_of_ones_own(work, monkeypatch):
             r"learner.top: RCA has no option top",
         ),
         (["fit", STORE, "out=x", "compressor=null"], r"compressor=null: step 1 needs its options: compressor=ppca"),
-        (["compare", STORE, "out=x", "abundances=null"], r"abundances=null: .* choose one of none, paper"),
+        (["reproduce", STORE, "out=x", "experiments=null"], r"experiments=null: rsca reproduce cannot do without"),
         (
             ["compare", STORE, "out=x", "pairs=null"],
             r"pairs=null: some pairs must be compared: pairs=all takes every member",
