@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.linalg
+import sklearn
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,10 +74,12 @@ def kissme(problem, population):
 
 
 def scikit_lda(problem, n_dimensions, solver):
-    """Members as scikit-learn embeds them, its rows; it divides by M: both come as if by M - C."""
+    """Members as scikit-learn embeds them, its rows; it divides by M, but by M - C in svd before 1.9: by M - C here."""
     judge = LinearDiscriminantAnalysis(solver=solver, n_components=n_dimensions).fit(problem.members, problem.clusters)
     n_members, n_clusters = len(problem.members), len(set(problem.clusters.tolist()))
     factor = np.sqrt((n_members - n_clusters) / n_members)
+    if solver == "svd" and [int(part) for part in sklearn.__version__.split(".")[:2]] < [1, 9]:
+        factor = 1
     return torch.from_numpy(judge.transform(problem.members) * factor), judge.scalings_[:, :n_dimensions]
 
 
