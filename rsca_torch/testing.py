@@ -1,6 +1,6 @@
 """What every learner must hold to, as tests that a plugin's test file inherits (docs/plugins.md).
 
-One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-one checks on
+One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-two checks on
 a small drawn problem. pytest itself is not imported here.
 """
 
@@ -165,6 +165,20 @@ class LearnerContract:
         order = torch.randperm(len(problem.field), generator=torch.Generator().manual_seed(SEED))
         got, expected = _embedded(learner, problem.field[order]), _embedded(learner, problem.field)[order]
         assert _close(got, expected), "rows depend on the order of stars: map every star by itself"
+
+    def test_scores_are_one_a_pair_and_symmetric(self) -> None:
+        """(m, K), (n, K) -> (m, n) finite numbers; of a pair the same either way round, whatever comes with it."""
+        problem, learner = self._fitted()
+        some, others = problem.members[:7], problem.field[:11]
+        with torch.no_grad():
+            scores, turned = learner.score(some, others), learner.score(others, some)
+            alone = torch.cat([learner.score(some[n : n + 1], others) for n in range(len(some))])
+        shape = tuple(scores.shape)
+        assert shape == (7, 11), f"score gives (m, n), got {shape} of 7 members and 11 stars"
+        assert scores.is_floating_point(), f"a score has a fraction, got {scores.dtype}"
+        assert scores.isfinite().all(), "a score is not finite: it ranks no pair"
+        assert _close(turned.T, scores), "the score of x and y is not that of y and x: siblings have no order"
+        assert _close(alone, scores), "a pair is scored otherwise alone than in company: score every pair by itself"
 
     def test_eval_draws_nothing(self) -> None:
         """In eval mode the same stars give exactly the same embedding."""

@@ -79,11 +79,13 @@ class Task:
         compared = self._compared.get(cluster) or members.compared()
         if not alone:  # then it is judged many times
             self._compared[cluster] = compared
-        siblings, strangers, at_one_point = _distances(learner, self.field, members.z, *compared)
+        judged_by = _minus_scores if getattr(learner, "gives_scores", False) else _distances
+        siblings, strangers, at_one_point = judged_by(learner, self.field, members.z, *compared)
         if at_one_point:
+            alike = "pair the same score" if judged_by is _minus_scores else "star the same embedding"
             note = (
-                f"{type(learner).__name__} gives every star the same embedding, so that all distances are 0 and the "
-                "rate is 1; leave it out, or where it is trained, train it for less or from another start"
+                f"{type(learner).__name__} gives every {alike}, so that all distances are the same and the rate is 1; "
+                "leave it out, or where it is trained, train it for less or from another start"
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
@@ -187,6 +189,37 @@ def _distances(
         at_one_point = at_one_point and bool((near[:SOME] == embedded[0]).all())
         strangers.append(distances_of_allowed(embedded.double(), near.double(), pairs))
     return sibling_distances(embedded), torch.cat(strangers), at_one_point
+
+
+@torch.no_grad()
+def _minus_scores(
+    learner: Learner, field: Tensor, members: Tensor, compared: Tensor, allowed: Tensor
+) -> tuple[Tensor, Tensor, bool]:
+    """As `_distances`, of a learner that gives a score, higher for more alike."""
+    own = _scored(learner, members, members)
+    strangers = [
+        _scored(learner, members, field.index_select(0, block))[pairs]  # member by member, as distances
+        for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True)
+    ]
+    siblings = own[tuple(torch.triu_indices(len(members), len(members), offset=1))]
+    every = torch.cat([siblings, *strangers])
+    return -siblings, -every[len(siblings) :], len(compared) > 1 and bool((every == every[0]).all())
+
+
+def _scored(learner: Learner, members: Tensor, stars: Tensor) -> Tensor:
+    scores: Tensor = learner.score(members, stars)
+    of = f"{type(learner).__name__}.score"
+    if scores.shape != (len(members), len(stars)) or not scores.is_floating_point():
+        raise InputError(
+            f"{of} must give ({len(members)}, {len(stars)}) numbers for {len(members)} members and {len(stars)} stars, "
+            f"got {str(scores.dtype).removeprefix('torch.')} of shape {tuple(scores.shape)}"
+        )
+    if not all_finite(scores):
+        raise InputError(
+            f"{of} gave {int((~scores.isfinite()).sum())} of {scores.numel()} values that are not finite: they rank "
+            "no pair"
+        )
+    return scores.double()
 
 
 def _embedded(learner: Learner, z: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class Averaged(Learner):
         self.name = getattr(first, "name", "") or type(first).__name__
         self.recipe = getattr(first, "recipe", None)
         self.depends_on_units = getattr(first, "depends_on_units", True)
+        self.gives_scores = getattr(first, "gives_scores", False)
 
     def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
         """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""
@@ -61,6 +62,13 @@ class Averaged(Learner):
         """(N, K) -> (N, sum of the parts' D)."""
         embedded = [part(own) for part, own in self._shares(z)]
         return torch.cat(embedded, dim=1) / sqrt(len(embedded))
+
+    def score(self, members: Array, stars: Array) -> Tensor:
+        """(m, K), (n, K) -> (m, n): the mean of the parts' scores, where they give one; else minus the distance."""
+        if not self.gives_scores:
+            return super().score(as_tensor(members), as_tensor(stars))
+        both = zip(self._shares(members), self._shares(stars), strict=True)
+        return torch.stack([part.score(one, other) for (part, one), (_, other) in both]).mean(0)
 
     def loss(self, z: Array, clusters: Labels) -> Tensor | None:
         """The mean of the parts' losses; None: nothing to train."""

@@ -92,6 +92,8 @@ class Learner(nn.Module):
         name: in tables and results; empty: the name of the class.
         paper: where it is from, for `rsca learners`.
         sees: what z is, "latents" or "spectra"; abundances count as latents.
+        gives_scores: whether `score` says how alike stars are, in place of the distance of embeddings; then folds are
+            judged by it, and it is taken for a natural log likelihood ratio.
         depends_on_units: whether results depend on the units of the latents: True is always safe. False: any units will
             do, and none are made for it.
         recipe: how its loss is minimised; None: it has none.
@@ -123,6 +125,7 @@ class Learner(nn.Module):
     name: str = ""
     paper: str = ""
     sees: Literal["latents", "spectra"] = "latents"
+    gives_scores: bool = False
     depends_on_units: bool = True
     recipe: Recipe | None = None
     trained: Any = None
@@ -147,6 +150,14 @@ class Learner(nn.Module):
     def forward(self, z: Tensor) -> Tensor:  # noqa: ARG002  (for subclasses)
         """(N, K) -> (N, D), each star by itself."""
         raise InputError(f"{type(self).__name__} must define forward(z)")
+
+    def score(self, members: Tensor, stars: Tensor) -> Tensor:
+        """(m, K), (n, K) -> (m, n) float64, higher for more alike: minus the distance of embeddings.
+
+        One that says more sets `gives_scores`. It is symmetric, and each pair's depends on no other star.
+        """
+        one, other = (self(z).double() for z in (members, stars))
+        return -torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
 
     def loss(self, z: Tensor, clusters: Labels) -> Tensor | None:  # noqa: ARG002  (for subclasses)
         """A scalar to minimise over the members' latents (M, K); None: nothing to train."""

@@ -12,10 +12,12 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
+from rsca_torch.learners.likelihood_ratio import log_likelihood_ratio
 from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_choice, require_whole
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
+from rsca_torch.spectra.arrays import Array, as_tensor
 
 __all__ = ["Scaled", "ScaledComponents", "require_dimensions", "within_cluster_spread"]
 
@@ -133,6 +135,8 @@ class ScaledComponents(_Rescaled):
         unspanned: "refuse" members that span fewer than K dimensions, M - C of M members in C clusters; or "drop" the
             directions in which siblings cannot differ: they get the weight 0, and a warning has their number. For what
             comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better.
+        score: "distance", by which stars are told apart; or "likelihood", the log likelihood ratio of siblings to
+            strangers, which also says that alike stars in a rare place are better evidence (docs/maths.md, 13).
 
     Raises:
         InputError: for options out of range; from `initialise`, where the field or (unspanned="refuse") the members
@@ -169,10 +173,19 @@ class ScaledComponents(_Rescaled):
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
         unspanned: str = "refuse",
+        score: str = "distance",
     ) -> None:
         super().__init__(robust, pooled, top, mad_factor, clamp)
         require_choice("unspanned", unspanned, "refuse", "drop")
+        require_choice("score", score, "distance", "likelihood")
         self.unspanned = unspanned
+        self.gives_scores = score == "likelihood"
+
+    def score(self, members: Array, stars: Array) -> Tensor:
+        """(m, K), (n, K) latents -> (m, n) float64: minus the distance, or the log likelihood ratio in nats."""
+        if not self.gives_scores:
+            return super().score(as_tensor(members), as_tensor(stars))
+        return log_likelihood_ratio(self(members), self(stars), self.sigma_r)
 
     def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
         if self.unspanned == "refuse":

@@ -19,7 +19,7 @@ from torch import nn
 import rsca_torch
 from rsca_torch import InputError, Learner, Scaled, leave_one_cluster_out
 from rsca_torch.evaluation import folds
-from rsca_torch.learners import Averaged, Recipe
+from rsca_torch.learners import Averaged, Recipe, ScaledComponents
 from rsca_torch.learners.registry import CONFIG, builtin
 from rsca_torch.testing import HUGE, LearnerContract, drawn_problem
 
@@ -61,6 +61,14 @@ class TestClosed(LearnerContract):
 
 class TestAveraged(LearnerContract):
     make = staticmethod(lambda: Averaged([2, 4]))
+
+
+class TestLikelihood(LearnerContract):
+    make = staticmethod(lambda: ScaledComponents(score="likelihood"))
+
+
+class TestAveragedLikelihood(LearnerContract):
+    make = staticmethod(lambda: Averaged([2, 4], lambda: ScaledComponents(score="likelihood")))
 
 
 class TestAveragedOfTrained(LearnerContract):
@@ -365,6 +373,34 @@ class AveragesAll(Averages):
         return z[:, 0].nan_to_num().mean(1, keepdim=True)
 
 
+class ScoresStars(Closed):
+    def score(self, members, stars):
+        return -self(members).norm(dim=1)
+
+
+class ScoresWhole(Closed):
+    def score(self, members, stars):
+        return super().score(members, stars).long()
+
+
+class ScoresInfinitely(Closed):
+    def score(self, members, stars):
+        return super().score(members, stars) / 0
+
+
+class ScoresOneWay(Closed):
+    def score(self, members, stars):
+        return super().score(members, stars) + self(members)[:, :1]
+
+
+class ScoresByRank(Closed):
+    """The best of those that come together has 1."""
+
+    def score(self, members, stars):
+        scores = super().score(members, stars)
+        return scores / scores.max()
+
+
 def sees_nothing():
     learner = Closed()
     learner.sees = "nothing"
@@ -390,6 +426,7 @@ def with_a_lawless_recipe():
 ONE = Closed()
 LABELS = "test_names_of_clusters_and_order_of_members_do_not_matter"
 ROUND_TRIP = "test_the_state_goes_into_a_fresh_learner"
+SCORES = "test_scores_are_one_a_pair_and_symmetric"
 GRADIENTS = "test_gradients_reach_every_parameter"
 BROKEN = [
     ("test_it_is_a_learner", NoLearner, "subclass rsca_torch.Learner"),
@@ -406,6 +443,11 @@ BROKEN = [
     ("test_a_star_alone_is_as_in_company", BatchCentred, "no statistic of the batch"),
     ("test_the_order_of_stars_does_not_matter", Numbered, "map every star by itself"),
     ("test_the_order_of_stars_does_not_matter", Noisy, "map every star by itself"),
+    (SCORES, ScoresStars, r"score gives \(m, n\), got \(7,\) of 7 members and 11 stars"),
+    (SCORES, ScoresWhole, "a score has a fraction, got torch.int64"),
+    (SCORES, ScoresInfinitely, "a score is not finite"),
+    (SCORES, ScoresOneWay, "siblings have no order"),
+    (SCORES, ScoresByRank, "score every pair by itself"),
     ("test_eval_draws_nothing", Noisier, "two calls differ in eval mode"),
     ("test_one_seed_one_fit", Unseeded, "weight differs: two fits with one seed"),
     ("test_fits_leave_nothing_behind", SeesFormerMembers, "centre differs: a fit before and after another one"),

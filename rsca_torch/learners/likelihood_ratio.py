@@ -1,0 +1,97 @@
+"""The log likelihood ratio of siblings to strangers, from RSCA embeddings (docs/maths.md, section 13).
+
+Two-covariance PLDA (Ioffe 2006): a star is its cluster's centre plus what siblings differ by, both Gaussian. Along a
+sphered axis u the field has variance 1, siblings about their centre s^2 and centres rho = 1 - s^2. RSCA multiplies the
+axis by w = sqrt(1 / s^2 - 1) = 1 / sigma_r, so that u = sigma_r y and rho = 1 / (1 + sigma_r^2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rsca_torch.errors import InputError
+from rsca_torch.spectra.arrays import Array, as_tensor
+
+__all__ = ["log_likelihood_ratio", "log_likelihood_ratio_of_cluster"]
+
+
+def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor:
+    """The log of p(both | siblings) / p(both | strangers) of every pair, eq. 13.3.
+
+    Of direct differences, as distances are: near-identical stars are the point. Nothing of size m x n x D is made.
+
+    Args:
+        members: (m, D) RSCA embeddings.
+        stars: (n, D) likewise.
+        sigma_r: (D,) of the learner that made them; a dimension where it is infinite tells nothing.
+
+    Returns:
+        (m, n) float64, in nats.
+
+    Raises:
+        InputError: for shapes that disagree, or a sigma_r that is not positive.
+
+    Examples:
+        Stars that are alike in a rare place are better evidence than stars as much alike in the crowd:
+
+        >>> common, rare = torch.tensor([[0.0]]), torch.tensor([[20.0]])
+        >>> crowd = log_likelihood_ratio(common, common + 1, torch.tensor([0.1]))
+        >>> apart = log_likelihood_ratio(rare, rare + 1, torch.tensor([0.1]))
+        >>> print(f"{crowd.item():.2f} {apart.item():.2f}")
+        1.71 3.80
+    """
+    (one, other), sigma_r = _told(members, stars, sigma_r)
+    rho = 1 / (1 + sigma_r.square())
+    share = sigma_r.square() / (2 + sigma_r.square())
+    # (x + y)^2 = 2 x^2 + 2 y^2 - (x - y)^2: what is left of the sum is of each star by itself.
+    scaled = (1 + share).sqrt() / 2
+    apart = torch.cdist(one * scaled, other * scaled, compute_mode="donot_use_mm_for_euclid_dist").square()
+    rare, others_rare = (embedded.square() @ share / 2 for embedded in (one, other))
+    return (rare[:, None] + others_rare) - apart - torch.log1p(-rho.square()).sum() / 2
+
+
+def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Array) -> Tensor:
+    """The log of p(star | sibling of these) / p(star | stranger), eq. 13.5; of one sibling that of the pair.
+
+    Args:
+        siblings: (n, D) RSCA embeddings of the known members of one cluster, n >= 1.
+        stars: (m, D) embeddings of stars that may be further ones.
+        sigma_r: (D,) of the learner that made them.
+
+    Returns:
+        (m,) float64, in nats.
+
+    Raises:
+        InputError: for shapes that disagree, no sibling, or a sigma_r that is not positive.
+
+    Examples:
+        The more members are known, the surer it is where the cluster lies:
+
+        >>> star, sigma_r = torch.tensor([[0.5]]), torch.tensor([0.3])
+        >>> few, many = torch.zeros(1, 1), torch.zeros(10, 1)
+        >>> for known in (few, many):
+        ...     print(f"{log_likelihood_ratio_of_cluster(known, star, sigma_r).item():.3f}")
+        0.862
+        1.087
+    """
+    (known, new), sigma_r = _told(siblings, stars, sigma_r)
+    if not len(known):
+        raise InputError("a cluster without a known member has no place: give one sibling at least")
+    ratio = sigma_r**-2  # rho / s^2
+    shrunk = len(known) * ratio / (len(known) * ratio + 1)
+    variance = (1 + ratio / (len(known) * ratio + 1)) / (1 + ratio)
+    new, centre = new * sigma_r, shrunk * sigma_r * known.mean(0)
+    return ((new.square() - (new - centre).square() / variance).sum(1) - variance.log().sum()) / 2
+
+
+def _told(one: Array, other: Array, sigma_r: Array) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Float64, in the dimensions that tell something."""
+    first, second, spread = (as_tensor(given).double() for given in (one, other, sigma_r))
+    if first.ndim != 2 or second.ndim != 2 or not first.shape[1:] == second.shape[1:] == spread.shape:
+        shapes = ", ".join(str(tuple(given.shape)) for given in (first, second, spread))
+        raise InputError(f"embeddings (m, D) and (n, D) and sigma_r (D,) expected, got {shapes}")
+    if not (spread > 0).all():
+        raise InputError(f"sigma_r must be positive, infinite where a dimension tells nothing, got {spread.tolist()}")
+    tells = spread.isfinite()
+    return (first[:, tells], second[:, tells]), spread[tells]
