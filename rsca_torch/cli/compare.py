@@ -19,7 +19,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_folder, claimed, require_new_folder, updated_folder
 from rsca_torch.learners.registry import CONFIG, maker
 from rsca_torch.report.comparison_folder import write_comparison, write_table_comparison
-from rsca_torch.report.results import summary_table
+from rsca_torch.report.results import merits_table, summary_table
 from rsca_torch.report.terminal import print_table, progress
 
 __all__ = ["run"]
@@ -54,7 +54,10 @@ def run(config: DictConfig) -> float:
                 write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
     print_table(summary_table(comparison))
-    log.info("results.json, results.csv%s in %s", " and pictures" if config.figures else "", out)
+    further = merits_table(comparison, config.alike, () if config.calibration is None else config.calibration.priors)
+    if further is not None:
+        print_table(further)
+    log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate
 
 

@@ -23,6 +23,7 @@ from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name, recipe_of
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
+from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import (
     Candidates,
@@ -233,7 +234,7 @@ class Assembly:
         self._require_spectra(learners)
         others = self._abundances()
         self.training = TrainingOptions.of(self.config, self.store.checksum, folder)
-        merits = {str(name): hydra.utils.instantiate(merit) for name, merit in self.config.figures_of_merit.items()}
+        merits = Merits.of(self.config)
         given = self.candidates if self.compression.is_auto else self.spectra
         log.info("leaving one cluster out: %d learners on each representation", len(learners))
         comparison = compare(

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.representation import (
     AllowedPairs,
     Candidates,
@@ -29,7 +30,6 @@ from rsca_torch.comparison.representation import (
     sees_spectra,
 )
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
@@ -74,7 +74,8 @@ class TrainingOptions:
             raise InputError(f"processes={config.processes}: at least 1 expected")
         learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
         merits = OmegaConf.to_container(config.figures_of_merit)
-        content = json.dumps([version("rsca_torch"), checksum, learners, merits], default=str)
+        alike = config.alike and OmegaConf.to_container(config.alike)
+        content = json.dumps([version("rsca_torch"), checksum, learners, merits, alike], default=str)
         logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
         kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
         return cls(kept, content, config.processes, logger)
@@ -142,14 +143,14 @@ class Comparison:
 
     results: list[Result]
 
-    def difference(self, result: Result) -> Difference | None:
-        """Its rate minus the first result's over the clusters that both judged with the same members; None: none."""
+    def difference(self, result: Result, merit: str | None = None) -> Difference | None:
+        """Its rate, or merit, minus the first result's over the clusters with the same members; None: none."""
         judged = self.results[0]
         if result is judged or not result.loco.held_out:
             return None
         try:
-            return paired_difference(result.loco, judged.loco)
-        except InputError:  # no cluster in common: nothing to say, rather than nothing at all
+            return paired_difference(result.loco, judged.loco, merit=merit)
+        except InputError:  # no cluster or merit in common: nothing to say, rather than nothing at all
             return None
 
 
@@ -160,7 +161,7 @@ def compare(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
     training: TrainingOptions | None = None,
-    merits: Mapping[str, FigureOfMerit] | None = None,
+    merits: Merits | None = None,
 ) -> Comparison:
     """Leave-one-cluster-out rates of every learner on every representation, and of the first without cross-validation.
 
@@ -172,7 +173,7 @@ def compare(
         seed: of torch's random numbers in every fold.
         progress: called with (what runs, folds done, folds).
         training: where folds are kept and logged, and how many processes fit them.
-        merits: further figures of merit, by name.
+        merits: what is told beside the rate.
 
     Raises:
         InputError: as `leave_one_cluster_out` does, where a cluster has members in the field, and where a learner of
@@ -186,21 +187,21 @@ def compare(
     if len(set(names)) < len(names):
         raise InputError(f"every learner needs a name of its own, got {', '.join(names)}: give the class a `name`")
     of_spectra = [make for make in learners if sees_spectra(make)]
-    results = []
+    results: list[Result] = []
     for number, given in enumerate(representations):
         one = _first(given)
         _require_separate(one)
         if number == 0:
             for make in of_spectra:
                 one.seen_by(make)  # or refuse, rather than leave it out
-        judge = _Judge(one.allowed(pairs), seed, progress, training or TrainingOptions(), merits or {})
+        judge = _Judge(one.allowed(pairs), seed, progress, training or TrainingOptions(), merits or Merits())
         able = [make for make in learners if one.spectra is not None or make not in of_spectra]
         if len(able) < len(learners):
             blind = ", ".join(learner_name(make()) for make in learners if make not in able)
             warnings.warn(f"not judged on {one.name}, which are no spectra: {blind}", NumericalWarning, stacklevel=2)
         for make in able:
             try:
-                results.append(judge(make, given))
+                results.append(judge(make, given, first=not results))
             except InputError as error:
                 if not results:  # the judged learner on what it is judged on
                     raise
@@ -219,10 +220,12 @@ class _Judge:
     seed: int
     progress: Callable[[str, int, int], None] | None
     training: TrainingOptions
-    merits: Mapping[str, FigureOfMerit]
+    merits: Merits
     said: set[str] = field(default_factory=set)
 
-    def __call__(self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool = True) -> Result:
+    def __call__(
+        self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool = True, first: bool = False
+    ) -> Result:
         """One result; among candidates the learner chooses, nested."""
         name = learner_name(make_learner())
         if not isinstance(given, Representation) and sees_spectra(make_learner):
@@ -231,7 +234,7 @@ class _Judge:
         started = time.perf_counter()
         with warnings.catch_warnings(record=True, action="always") as caught:
             try:
-                loco, nested, on = self._judged(make_learner, given, held_out, what)
+                loco, nested, on = self._judged(make_learner, given, held_out, what, first)
             except InputError as error:  # learners know of no abundances
                 raise InputError(str(error).replace("lower n_components", _first(given).fewer)) from error
         for warning in caught:
@@ -241,7 +244,7 @@ class _Judge:
         return Result(on, name, loco, time.perf_counter() - started, nested)
 
     def _judged(
-        self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool, what: str
+        self, make_learner: MakeLearner, given: Representation | Candidates, held_out: bool, what: str, first: bool
     ) -> tuple[LOCOResult, NestedResult | None, Representation]:
         on, learner = _first(given), make_learner()
         one = on.seen_by(make_learner)
@@ -249,7 +252,9 @@ class _Judge:
             "seed": self.seed,
             "keep_distances": True,
             "progress": None if self.progress is None else partial(self.progress, what),
-            "merits": self.merits,
+            "merits": self.merits.further,
+            "alike": self.merits.alike_pairs(on.member_stars, on.field_stars),
+            "calibrate": held_out and self.merits.calibrates(first, recipe_of(learner) is not None),
             "ids": on.member_stars.id,
             **self.training.options(learner, on, one, held_out),
         }

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
+from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
@@ -119,7 +120,7 @@ def compare_table(config: DictConfig, folder: Path, progress: Progress) -> tuple
     learners = [maker(config.learner), *(maker(each) for each in config.baselines.values())]
     names = [each().name for each in learners]
     learners = [make for place, make in enumerate(learners) if names[place] not in names[:place]]
-    merits = {str(name): hydra.utils.instantiate(merit) for name, merit in config.figures_of_merit.items()}
+    merits = Merits.of(config)
     training = TrainingOptions.of(config, checksum, folder)
     pairs = hydra.utils.instantiate(config.pairs)
     comparison = compare(given, learners, pairs, config.seed, progress.step, training, merits)

@@ -28,10 +28,11 @@ from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
-__all__ = ["Task", "folds_of"]
+__all__ = ["ALIKE", "Task", "folds_of"]
 
 SOME = 64  # stars that tell whether an embedding is constant
 BLOCK = 2**16  # field stars mapped at a time
+ALIKE = "_alike"  # ends the name of a figure among alike pairs alone
 
 
 @dataclass
@@ -45,9 +46,11 @@ class Task:
         held_out: False: one learner fitted on all clusters judges them all.
         seed: of torch's random numbers while a learner is made and fitted.
         keep_distances: of the clusters that are left out alone.
+        keep_inner: of those that are left out with another one too, which a calibration takes.
         logger: gives a Lightning logger, from the names of the clusters left out.
         strict: as in `doppelganger_rate`.
         merits: further figures of merit, by name.
+        alike: (M, F) bool, pairs among which rate and merits are told once more, as `ALIKE`; M as in `members.flags`.
         summary: what the learner says of the field alone, from one fold to the next.
     """
 
@@ -61,6 +64,8 @@ class Task:
     strict: bool = False
     merits: Mapping[str, FigureOfMerit] = dataclass_field(default_factory=dict)
     summary: dict[str, Any] = dataclass_field(default_factory=dict)
+    keep_inner: bool = False
+    alike: NDArray[np.bool_] | None = None
     _of_all: tuple[Learner, str] | None = dataclass_field(default=None, init=False)
     _compared: dict[str, tuple[Tensor, Tensor]] = dataclass_field(default_factory=dict, init=False)
 
@@ -89,10 +94,32 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items() if alone}
-        kept = (siblings, strangers) if alone and self.keep_distances else (siblings[:0], strangers[:0])
+        merits = self._merits(members, siblings, strangers, *compared) if alone else {}
+        kept = (siblings, strangers) if self.keeps(alone) else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
+
+    def keeps(self, alone: bool) -> bool:
+        """Whether the distances of clusters that are left out alone, or with others, are kept."""
+        return self.keep_distances if alone else self.keep_inner
+
+    def merit_names(self, alone: bool) -> set[str]:
+        """What is told of such clusters beside the rate, which alone makes a choice."""
+        names = {*self.merits} if alone else set()
+        return names | {name + ALIKE for name in (*names, "rate")} if alone and self.alike is not None else names
+
+    def _merits(
+        self, members: Members, siblings: Tensor, strangers: Tensor, compared: Tensor, allowed: Tensor
+    ) -> dict[str, float]:
+        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items()}
+        if self.alike is None:
+            return merits
+        rows = np.arange(len(members.z)) if members.rows is None else members.rows
+        alike = torch.from_numpy(self.alike[np.ix_(rows, compared.numpy())])
+        near = strangers[_in_order(alike, allowed)]
+        rate = rate_below(near, median_distance(siblings), self.strict)
+        told = {"rate": rate, **{name: _value(merit, siblings, near) for name, merit in self.merits.items()}}
+        return merits | {name + ALIKE: value for name, value in told.items()}
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
         """A learner fitted on some members, and its first numerical warning: 22 folds say once what they all say."""
@@ -108,6 +135,12 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
+def _in_order(alike: Tensor, allowed: Tensor) -> Tensor:
+    """(pairs,) of the allowed pairs (n, C), in the order of their distances: by block of field stars, then member."""
+    blocks = zip(torch.split(alike, BLOCK, dim=1), torch.split(allowed, BLOCK, dim=1), strict=True)
+    return torch.cat([block[pairs] for block, pairs in blocks])
+
+
 def _value(merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
     """NaN where no pair is allowed, as the rate."""
     return float(merit(siblings, strangers)) if len(strangers) else math.nan
@@ -120,8 +153,12 @@ def folds_of(
     missing = []
     for left_out in jobs:
         known = {} if kept is None else {key: kept.get(key) for key in _each_first(left_out)}
-        merits = task.merits.keys() if len(left_out) == 1 else set()  # a choice is made by the rate alone
-        folds = {key: fold for key, fold in known.items() if fold and fold.merits.keys() == merits}
+        alone = len(left_out) == 1
+        folds = {
+            key: fold
+            for key, fold in known.items()
+            if fold and fold.merits.keys() == task.merit_names(alone) and (len(fold.siblings) or not task.keeps(alone))
+        }
         if len(folds) == len(left_out):
             yield folds
         else:

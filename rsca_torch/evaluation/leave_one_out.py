@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.evaluation.calibration import calibrated
+from rsca_torch.evaluation.cllr import cllr
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
-from rsca_torch.evaluation.fold_files import Fold, FoldFiles
+from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
@@ -20,7 +25,7 @@ from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.labels import as_labels
 from rsca_torch.training.members import Members
 
-__all__ = ["as_flags", "as_stars", "ids_of", "leave_one_cluster_out", "result_of", "warn_of"]
+__all__ = ["as_alike", "as_flags", "as_stars", "ids_of", "leave_one_cluster_out", "result_of", "warn_of", "with_cllr"]
 
 
 def leave_one_cluster_out(
@@ -41,6 +46,8 @@ def leave_one_cluster_out(
     strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
     ids: Labels | None = None,
+    alike: Array | None = None,
+    calibrate: bool = False,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
 
@@ -66,12 +73,19 @@ def leave_one_cluster_out(
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
         ids: M names of the members, by which `paired_difference` knows them. None: their places among those
             that have a sibling.
+        alike: (M, F) bool, e.g. the pairs of like [Fe/H]: the rate and the merits are told among those of the allowed
+            pairs too, as the merits "rate_alike", "overlap_alike" and so on.
+        calibrate: fit learners without every two clusters too, so that each cluster is judged by a likelihood ratio
+            that is calibrated without it: the merit "cllr" and `LOCOResult.calibrated`. A learner that gives scores
+            has "cllr_uncalibrated" too.
 
     Raises:
-        InputError: for fewer than two clusters with two members, or shapes that disagree.
+        InputError: for fewer than two clusters with two members, shapes that disagree, or a calibration of clusters
+            that are not held out.
 
     Warns:
-        NumericalWarning: for clusters left out and clusters with no allowed pair (rate NaN), named.
+        NumericalWarning: for clusters left out and clusters with no allowed pair (rate NaN), named, and for too few
+            clusters to calibrate.
 
     Examples:
         >>> from rsca_torch import ScaledComponents
@@ -81,16 +95,70 @@ def leave_one_cluster_out(
         LOCOResult(5 clusters, rate 0.001, 68% interval 0.0003333 to 0.001667)
     """
     field, given = as_stars(field, members, clusters, allowed, roots)
-    task = Task(make_learner, field, given, held_out, seed, keep_distances, logger, strict, merits or {})
+    if calibrate and not held_out:
+        raise InputError("clusters that are not held out would calibrate themselves: held_out=True, or calibrate=False")
+    task = Task(make_learner, field, given, held_out, seed, keep_distances or calibrate, logger, strict, merits or {})
+    task.keep_inner, task.alike = calibrate, as_alike(alike, given)
     judged = given.clusters()
-    folds: dict[str, Fold] = {}
-    for done in folds_of(task, [(cluster,) for cluster in judged], kept, processes):
-        folds |= {cluster: fold for (cluster,), fold in done.items()}
+    jobs: list[LeftOut] = [(cluster,) for cluster in judged]
+    jobs += combinations(judged, 2) if calibrate else []
+    folds: dict[LeftOut, Fold] = {}
+    for done, each in enumerate(folds_of(task, jobs, kept, processes), start=1):
+        folds |= each
         if progress is not None:
-            progress(len(folds), len(judged))
-    folds = {cluster: folds[cluster] for cluster in judged}
-    warn_of(folds, held_out)
-    return result_of(folds, held_out, keep_distances, ids_of(ids, clusters))
+            progress(done, len(jobs))
+    alone = {cluster: folds[cluster,] for cluster in judged}
+    warn_of(alone, held_out)
+    result = result_of(alone, held_out, keep_distances, ids_of(ids, clusters))
+    return with_cllr(result, task, alone, lambda cluster, other: folds[other, cluster]) if calibrate else result
+
+
+def with_cllr(
+    result: LOCOResult, task: Task, alone: Mapping[str, Fold], inner: Callable[[str, str], Fold]
+) -> LOCOResult:
+    """The result with what its scores are worth as likelihood ratios, calibrated without the cluster that is judged.
+
+    Args:
+        result: of the folds.
+        task: whose folds they are.
+        alone: the fold of each cluster, with its distances.
+        inner: (cluster, other) -> the fold in which the other is judged without either, with its distances.
+
+    Warns:
+        NumericalWarning: where there are too few clusters to calibrate.
+    """
+    merits, scores = dict(result.merits), {cluster: _scores(fold) for cluster, fold in alone.items()}
+    if getattr(task.make_learner(), "gives_scores", False):
+        merits["cllr_uncalibrated"] = {cluster: cllr(*pairs) for cluster, pairs in scores.items()}
+    compared = {cluster: task.members[task.members.labels == cluster].compared()[0] for cluster in scores}
+    others = {
+        cluster: {other: _scores(inner(cluster, other)) for other in scores if other != cluster} for cluster in scores
+    }
+    try:
+        told = calibrated(scores, others, result.members, compared)
+    except InputError as error:
+        _warn(f"likelihood ratios are left as they come: {error}")
+        return replace(result, merits=merits)
+    merits["cllr"] = dict.fromkeys(scores, math.nan) | told.cllr()
+    return replace(result, merits=merits, calibrated=told)
+
+
+def _scores(fold: Fold) -> tuple[Tensor, Tensor]:
+    return -fold.siblings, -fold.strangers
+
+
+def as_alike(alike: Array | None, given: Members) -> NDArray[np.bool_] | None:
+    """As NumPy, a row for each of the members' flags.
+
+    Raises:
+        InputError: for another shape than theirs.
+    """
+    if alike is None:
+        return None
+    flags = as_flags(alike)
+    if given.flags is None or flags.shape != given.flags.shape:
+        raise InputError(f"alike must have the shape of allowed, (M, F), got {flags.shape}")
+    return flags
 
 
 def as_stars(

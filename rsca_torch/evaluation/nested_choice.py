@@ -16,7 +16,7 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.folds import Task, folds_of
-from rsca_torch.evaluation.leave_one_out import as_flags, as_stars, ids_of, result_of, warn_of
+from rsca_torch.evaluation.leave_one_out import as_alike, as_flags, as_stars, ids_of, result_of, warn_of, with_cllr
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.spectra.arrays import Array
@@ -74,6 +74,8 @@ def nested_leave_one_cluster_out(
     logger: Callable[[str], Any] | None = None,
     merits: Mapping[str, FigureOfMerit] | None = None,
     ids: Labels | None = None,
+    alike: Array | None = None,
+    calibrate: bool = False,
 ) -> NestedResult:
     """Doppelganger rates of every cluster with the number of components that does best without it.
 
@@ -92,6 +94,8 @@ def nested_leave_one_cluster_out(
         logger: gives a Lightning logger for a training, from a text that tells K and the clusters left out.
         merits: as in `leave_one_cluster_out`; the rate alone chooses.
         ids: as in `leave_one_cluster_out`.
+        alike: as in `leave_one_cluster_out`.
+        calibrate: as in `leave_one_cluster_out`, each cluster with the number of components that was chosen without it.
 
     Raises:
         InputError: as `carried` and `leave_one_cluster_out` do, and where too few clusters have an allowed pair.
@@ -118,7 +122,8 @@ def nested_leave_one_cluster_out(
         field, members, roots, kept = each[number]
         field, given = as_stars(field, members, labels, flags, roots)
         log = None if logger is None else partial(_logger_of, logger, number)
-        task = Task(make_learner, field, given, True, seed, keep_distances, log, merits=merits or {})
+        task = Task(make_learner, field, given, True, seed, keep_distances or calibrate, log, merits=merits or {})
+        task.keep_inner, task.alike = calibrate, as_alike(alike, given)
         judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
         folds = reduce(or_, folds_of(task, jobs, kept, processes))
@@ -141,7 +146,10 @@ def nested_leave_one_cluster_out(
 
     chosen = {cluster: best(without(cluster)) for cluster in judged}
     own = {cluster: inner[number][cluster,] for cluster, number in chosen.items()}
-    return NestedResult(result_of(own, True, keep_distances, stars), chosen, curve)
+    loco = result_of(own, True, keep_distances, stars)
+    if calibrate:
+        loco = with_cllr(loco, task, own, lambda cluster, other: inner[chosen[cluster]][other, cluster])
+    return NestedResult(loco, chosen, curve)
 
 
 def best(curve: Mapping[int, LOCOResult]) -> int:

@@ -13,6 +13,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.evaluation.calibration import Calibrated
 from rsca_torch.training.members import Trained
 
 __all__ = ["Difference", "LOCOResult", "paired_difference", "upper_limit", "widened"]
@@ -49,6 +50,7 @@ class LOCOResult:
             None unless kept.
         trained: how each fold's training went, of learners that are trained.
         merits: of each further figure of merit its value for every cluster; NaN where no pair is allowed.
+        calibrated: its scores as calibrated likelihood ratios; None: not asked for, or of too few clusters.
         stars: which members each has, their ids in order; empty where they are not known.
 
     Examples:
@@ -65,6 +67,7 @@ class LOCOResult:
     trained: dict[str, Trained] = dataclass_field(default_factory=dict)
     merits: dict[str, dict[str, float]] = dataclass_field(default_factory=dict)
     stars: dict[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
+    calibrated: Calibrated | None = None
 
     def __repr__(self) -> str:
         low, high = self.interval()
@@ -82,7 +85,7 @@ class LOCOResult:
         Raises:
             InputError: where `leave_one_cluster_out` was not asked for it.
         """
-        return self._mean(self._values(name))
+        return self._mean(self.values_of(name))
 
     def interval(
         self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0, merit: str | None = None
@@ -131,7 +134,12 @@ class LOCOResult:
             return 0.0
         return upper_limit(sum(self.pairs.get(cluster, 0) for cluster in known), level)
 
-    def _values(self, merit: str | None) -> Mapping[str, float]:
+    def values_of(self, merit: str | None) -> Mapping[str, float]:
+        """Of each cluster the figure of merit, None: the rate.
+
+        Raises:
+            InputError: where `leave_one_cluster_out` was not asked for it.
+        """
         if merit is None:
             return self.cluster_rates
         if merit not in self.merits:
@@ -140,7 +148,7 @@ class LOCOResult:
 
     def _resampled(self, resamples: int, seed: int, merit: str | None) -> NDArray[np.float64]:
         """(resamples,) means over clusters drawn with replacement."""
-        values, weights = self._known(self._values(merit))
+        values, weights = self._known(self.values_of(merit))
         if not len(values):
             return np.full(resamples, np.nan)
         drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
@@ -172,7 +180,12 @@ class Difference:
 
 
 def paired_difference(
-    a: LOCOResult, b: LOCOResult, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+    a: LOCOResult,
+    b: LOCOResult,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    merit: str | None = None,
 ) -> Difference:
     """The global rate of `a` minus that of `b`, over the clusters whose same members both judged, resampled alike.
 
@@ -186,9 +199,10 @@ def paired_difference(
         level: share of the resampled differences inside the interval, 0 to 1.
         resamples: how many.
         seed: of what is drawn.
+        merit: the name of a further figure of merit, whose difference is meant. None: the rate's.
 
     Raises:
-        InputError: where there is no such cluster.
+        InputError: where there is no such cluster, or one of the two was not asked for that merit.
 
     Examples:
         >>> members = {"M 67": 6, "NGC 188": 3, "M 92": 4}
@@ -199,7 +213,7 @@ def paired_difference(
         -0.0146 True
     """
     differences = {
-        cluster: a.cluster_rates[cluster] - b.cluster_rates[cluster]
+        cluster: a.values_of(merit)[cluster] - b.values_of(merit)[cluster]
         for cluster in a.members
         if _same_members(a, b, cluster)
     }
@@ -210,6 +224,8 @@ def paired_difference(
             "by the `ids` that leave_one_cluster_out was given, else by their place among the members"
         )
     low, high = np.quantile(both._resampled(resamples, seed, None), [(1 - level) / 2, (1 + level) / 2])
+    if merit is not None:
+        return Difference(both.rate, float(low), float(high))
     judged = [cluster for cluster, difference in differences.items() if np.isfinite(difference)]
     above, below = (
         replace(one, cluster_rates={cluster: one.cluster_rates[cluster] for cluster in judged}).limit_of_zero(level)

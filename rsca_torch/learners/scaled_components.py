@@ -180,6 +180,8 @@ class ScaledComponents(_Rescaled):
         require_choice("score", score, "distance", "likelihood")
         self.unspanned = unspanned
         self.gives_scores = score == "likelihood"
+        if self.gives_scores:  # so that both stand in one table
+            self.name = "rsca by likelihood"
 
     def score(self, members: Array, stars: Array) -> Tensor:
         """(m, K), (n, K) latents -> (m, n) float64: minus the distance, or the log likelihood ratio in nats."""

@@ -19,7 +19,7 @@ from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.representation import sees_spectra
 from rsca_torch.learners import Learner
 from rsca_torch.report import pictures
-from rsca_torch.report.results import write_csv, write_results
+from rsca_torch.report.results import write_csv, write_merits, write_results
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
-    """results.json, results.csv, set_aside.fits where step 1 sets bins aside, the learner of all clusters, pictures."""
+    """results.json, two CSV tables, set_aside.fits where step 1 sets bins aside, the fitted learner, pictures."""
     on = comparison.results[0].representation
     _write_numbers(folder, comparison, assembly)
     if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
@@ -49,12 +49,14 @@ def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> 
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_results(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
+    write_merits(folder / "figures_of_merit.csv", comparison)
 
 
 def write_table_comparison(folder: Path, comparison: Comparison, source: Mapping[str, Any], config: DictConfig) -> None:
-    """Of abundances alone: results.json, results.csv and pictures of the rates; there is no model of spectra."""
+    """Of abundances alone: results.json, two CSV tables and pictures of the rates; there is no model of spectra."""
     write_results(folder / "results.json", comparison, source, config.seed, settings_of(config))
     write_csv(folder / "results.csv", comparison)
+    write_merits(folder / "figures_of_merit.csv", comparison)
     if config.figures:
         log.info("drawing")
         _draw_rates(folder, comparison)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,20 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
+from rsca_torch.evaluation.calibration import Calibrated
+from rsca_torch.evaluation.folds import ALIKE
 from rsca_torch.evaluation.result import LOCOResult, upper_limit
 from rsca_torch.files import write_json
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.terminal import percent, plain_table
 
-__all__ = ["summary_table", "write_csv", "write_results"]
+__all__ = ["merits_table", "summary_table", "write_csv", "write_merits", "write_results"]
 
 CSV_COLUMNS = (
     "representation learner held_out cluster members pairs doppelganger_rate low high median_sibling_distance".split()
+)
+MERIT_COLUMNS = (
+    "representation learner held_out figure value low high difference difference_low difference_high".split()
 )
 
 
@@ -36,13 +41,18 @@ def write_results(
         "versions": {name: version(name) for name in ("rsca_torch", "torch", "numpy", "astropy")}
         | {"python": platform.python_version()},
         "config": dict(config),
-        "results": [_result(result, config["compressor"]) for result in comparison.results],
+        "results": [_result(result, config["compressor"], _priors(config)) for result in comparison.results],
         "differences": [
             {
                 "representation": result.representation.name,
                 "learner": result.learner,
                 "difference": difference.value,
                 "interval": [difference.low, difference.high],
+                "figures_of_merit": {
+                    name: {"difference": each.value, "interval": [each.low, each.high]}
+                    for name in result.loco.merits
+                    if (each := comparison.difference(result, name)) is not None
+                },
             }
             for result in comparison.results
             if (difference := comparison.difference(result)) is not None
@@ -51,7 +61,7 @@ def write_results(
     write_json(path, content)
 
 
-def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
+def _result(result: Result, compressor: Mapping[str, Any], priors: Sequence[float]) -> dict[str, Any]:
     on, loco = result.representation, result.loco
     return {
         "representation": on.name,
@@ -61,6 +71,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
         "figures_of_merit": _merits(loco),
+        **({"calibration": _calibration(loco.calibrated, priors)} if loco.calibrated else {}),
         "seconds": round(result.seconds, 3),
         **({"training": _training(loco)} if loco.trained else {}),
         "pairs": sum(loco.pairs.values()),
@@ -93,6 +104,29 @@ def _merits(loco: LOCOResult) -> dict[str, Any]:
     return {
         name: {"value": loco.merit(name), "interval": list(loco.interval(merit=name)), "clusters": values}
         for name, values in loco.merits.items()
+    }
+
+
+def _priors(config: Mapping[str, Any]) -> tuple[float, ...]:
+    return tuple((config.get("calibration") or {}).get("priors", ()))
+
+
+def _calibration(told: Calibrated, priors: Sequence[float]) -> dict[str, Any]:
+    """The map for new stars, those of the judged clusters, and how far probabilities came true at every prior."""
+    low, high = told.of_all.bounds
+    return {
+        **vars(told.of_all),
+        "bounds": [low, high],
+        "minimum_cllr": told.minimum(),
+        "without": {cluster: [each.slope, each.offset] for cluster, each in told.by_cluster.items()},
+        "priors": [
+            {
+                "prior": prior,
+                "expected_calibration_error": told.expected_error(prior),
+                "reliability": [each._asdict() for each in told.reliability(prior)],
+            }
+            for prior in priors
+        ],
     }
 
 
@@ -144,6 +178,63 @@ def write_csv(path: Path, comparison: Comparison) -> None:
                 zero = cluster["doppelganger_rate"] == 0
                 limits = {"low": 0.0, "high": upper_limit(cluster["pairs"])} if zero else {}
                 rows.writerow({**start, **cluster, **limits})
+
+
+def write_merits(path: Path, comparison: Comparison) -> None:
+    """One row a figure of merit of every result: its mean over clusters, and minus the judged learner's on spectra."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(MERIT_COLUMNS)
+        for result in comparison.results:
+            loco = result.loco
+            for name in loco.merits:
+                each = comparison.difference(result, name)
+                ends = () if each is None else (each.value, each.low, each.high)
+                start = (result.representation.name, result.learner, loco.held_out, name)
+                rows.writerow([*start, loco.merit(name), *loco.interval(merit=name), *ends])
+
+
+def merits_table(comparison: Comparison, alike: Mapping[str, Any] | None, priors: Sequence[float]) -> RichTable | None:
+    """The further figures of merit of the learners on the first representation; None where there is none.
+
+    Args:
+        comparison: of the learners.
+        alike: `column` and `within`, as in conf/compare.yaml.
+        priors: at which it is told how far probabilities came true.
+    """
+    judged = comparison.results[0]
+    shown = [
+        each
+        for each in comparison.results
+        if each.representation.name == judged.representation.name and each.loco.held_out
+    ]
+    names = list(judged.loco.merits)
+    if not names:
+        return None
+    title = (
+        f"Further figures on {judged.representation.name}, shares and bits (cllr), lower is better; in brackets 68 %"
+    )
+    if len(shown) > 1:
+        title += f";\n* unlike {judged.learner}'s (68 %, paired)"
+    if alike is not None and any(name.endswith(ALIKE) for name in names):
+        title += f"\nalike: among strangers whose {alike['column']} differs by less than {alike['within']}"
+    told = judged.loco.calibrated
+    if told is not None:
+        title += f"\ncllr of the best monotone map {told.minimum():.3f}; calibration error "
+        title += ", ".join(f"{told.expected_error(prior):.2g} at prior {prior:g}" for prior in priors)
+    table = plain_table(("figure",), tuple(each.learner for each in shown), title=title)
+    for name in names:
+        table.add_row(name.replace("_", " "), *(_merit_cell(comparison, each, name) for each in shown))
+    return table
+
+
+def _merit_cell(comparison: Comparison, result: Result, name: str) -> str:
+    if name not in result.loco.merits:
+        return ""
+    low, high = result.loco.interval(merit=name)
+    difference = comparison.difference(result, name)
+    mark = "*" if difference is not None and difference.excludes_zero else " "
+    return f"{result.loco.merit(name):.3g} ({low:.2g}-{high:.2g}){mark}"
 
 
 def summary_table(comparison: Comparison) -> RichTable:
