@@ -18,7 +18,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.evaluation.cllr import Scores, able_of, cllr, minimum_cllr, pairs_of
 from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["FEWEST", "Calibrated", "Calibration", "Reliability", "calibrated", "require_priors"]
+__all__ = ["FEWEST", "Calibrated", "Calibration", "Reliability", "calibrated", "require_clusters", "require_priors"]
 
 FEWEST = 5  # clusters without which nothing is calibrated: two numbers from fewer are chance
 BINS = 10  # of probability, of equal width
@@ -202,12 +202,7 @@ def calibrated(
     Raises:
         InputError: for fewer than `FEWEST` clusters with pairs of both kinds.
     """
-    able = able_of(alone)
-    if len(able) < FEWEST:
-        raise InputError(
-            f"{len(able)} clusters have sibling pairs and allowed strangers, fewer than {FEWEST}: not calibrated; give "
-            "more clusters, or allow more pairs"
-        )
+    able = require_clusters(alone)
 
     def fitted(scores: Scores) -> Calibration:
         clusters = able_of(scores)
@@ -216,6 +211,21 @@ def calibrated(
 
     by_cluster = {cluster: fitted(inner[cluster]) for cluster in able}
     return Calibrated({cluster: alone[cluster] for cluster in able}, members, by_cluster, fitted(alone))
+
+
+def require_clusters(scores: Scores) -> list[str]:
+    """The clusters with pairs of both kinds.
+
+    Raises:
+        InputError: where they are fewer than `FEWEST`.
+    """
+    able = able_of(scores)
+    if len(able) < FEWEST:
+        raise InputError(
+            f"{len(able)} clusters have both sibling pairs and allowed strangers, {FEWEST} at least are expected: give "
+            "more clusters, or allow more pairs"
+        )
+    return able
 
 
 def require_priors(priors: Sequence[float]) -> None:

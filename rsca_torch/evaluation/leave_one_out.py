@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.calibration import calibrated
+from rsca_torch.evaluation.calibration import calibrated, require_clusters
 from rsca_torch.evaluation.cllr import cllr
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
@@ -100,21 +100,28 @@ def leave_one_cluster_out(
     task = Task(make_learner, field, given, held_out, seed, keep_distances or calibrate, logger, strict, merits or {})
     task.keep_inner, task.alike = calibrate, as_alike(alike, given)
     judged = given.clusters()
-    jobs: list[LeftOut] = [(cluster,) for cluster in judged]
-    jobs += combinations(judged, 2) if calibrate else []
+    pairs = [*combinations(judged, 2)] if calibrate else []
     folds: dict[LeftOut, Fold] = {}
-    for done, each in enumerate(folds_of(task, jobs, kept, processes), start=1):
-        folds |= each
-        if progress is not None:
-            progress(done, len(jobs))
+
+    def fit(jobs: Sequence[LeftOut], before: int = 0) -> None:
+        for done, each in enumerate(folds_of(task, jobs, kept, processes), start=before + 1):
+            folds.update(each)
+            if progress is not None:
+                progress(done, len(judged) + len(pairs))
+
+    def inner() -> Callable[[str, str], Fold]:
+        fit(pairs, before=len(judged))
+        return lambda cluster, other: folds[other, cluster]
+
+    fit([(cluster,) for cluster in judged])
     alone = {cluster: folds[cluster,] for cluster in judged}
     warn_of(alone, held_out)
     result = result_of(alone, held_out, keep_distances, ids_of(ids, clusters))
-    return with_cllr(result, task, alone, lambda cluster, other: folds[other, cluster]) if calibrate else result
+    return with_cllr(result, task, alone, inner) if calibrate else result
 
 
 def with_cllr(
-    result: LOCOResult, task: Task, alone: Mapping[str, Fold], inner: Callable[[str, str], Fold]
+    result: LOCOResult, task: Task, alone: Mapping[str, Fold], fit: Callable[[], Callable[[str, str], Fold]]
 ) -> LOCOResult:
     """The result with what its scores are worth as likelihood ratios, calibrated without the cluster that is judged.
 
@@ -122,23 +129,26 @@ def with_cllr(
         result: of the folds.
         task: whose folds they are.
         alone: the fold of each cluster, with its distances.
-        inner: (cluster, other) -> the fold in which the other is judged without either, with its distances.
+        fit: gives (cluster, other) -> the fold in which the other is judged without either, with its distances.
 
     Warns:
-        NumericalWarning: where there are too few clusters to calibrate.
+        NumericalWarning: where there are too few clusters to calibrate, or to fit without two of them.
     """
     merits, scores = dict(result.merits), {cluster: _scores(fold) for cluster, fold in alone.items()}
     if getattr(task.make_learner(), "gives_scores", False):
         merits["cllr_uncalibrated"] = {cluster: cllr(*pairs) for cluster, pairs in scores.items()}
     compared = {cluster: task.members[task.members.labels == cluster].compared()[0] for cluster in scores}
-    others = {
-        cluster: {other: _scores(inner(cluster, other)) for other in scores if other != cluster} for cluster in scores
-    }
     try:
-        told = calibrated(scores, others, result.members, compared)
+        require_clusters(scores)
+        inner = fit()
+        others = {
+            cluster: {other: _scores(inner(cluster, other)) for other in scores if other != cluster}
+            for cluster in scores
+        }
     except InputError as error:
-        _warn(f"likelihood ratios are left as they come: {error}")
+        _warn(f"likelihood ratios stay uncalibrated: {error}")
         return replace(result, merits=merits)
+    told = calibrated(scores, others, result.members, compared)
     merits["cllr"] = dict.fromkeys(scores, math.nan) | told.cllr()
     return replace(result, merits=merits, calibrated=told)
 

@@ -148,7 +148,7 @@ def nested_leave_one_cluster_out(
     own = {cluster: inner[number][cluster,] for cluster, number in chosen.items()}
     loco = result_of(own, True, keep_distances, stars)
     if calibrate:
-        loco = with_cllr(loco, task, own, lambda cluster, other: inner[chosen[cluster]][other, cluster])
+        loco = with_cllr(loco, task, own, lambda: lambda cluster, other: inner[chosen[cluster]][other, cluster])
     return NestedResult(loco, chosen, curve)
 
 
