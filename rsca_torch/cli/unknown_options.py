@@ -60,7 +60,7 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
     """
     for name in default:
         key, usual = str(name), default._get_node(name)
-        needed = isinstance(usual, DictConfig) and key not in ("logger", *EMPTY)
+        needed = isinstance(usual, DictConfig) and key not in ("logger", "alike", "calibration", *EMPTY)
         if needed and (key not in config or config[key] is None):
             raise InputError(f"{key}=null: rsca {command} cannot do without; {_choices(key) or 'leave it as it is'}")
         if isinstance(usual, DictConfig) or key not in config or config[key] is not None:

@@ -231,10 +231,12 @@ def merits_table(comparison: Comparison, alike: Mapping[str, Any] | None, priors
 def _merit_cell(comparison: Comparison, result: Result, name: str) -> str:
     if name not in result.loco.merits:
         return ""
-    low, high = result.loco.interval(merit=name)
+    value = f"{result.loco.merit(name):.3g}"
+    if result is comparison.results[0]:
+        low, high = result.loco.interval(merit=name)
+        return f"{value} ({low:.2g}-{high:.2g})"
     difference = comparison.difference(result, name)
-    mark = "*" if difference is not None and difference.excludes_zero else " "
-    return f"{result.loco.merit(name):.3g} ({low:.2g}-{high:.2g}){mark}"
+    return value + ("*" if difference is not None and difference.excludes_zero else " ")
 
 
 def summary_table(comparison: Comparison) -> RichTable:
