@@ -123,7 +123,8 @@ def test_groups_that_may_be_empty_are():
     given += [without_null("learner@baselines.raw=null", groups)]
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = every_group(hydra.compose("compare", given[:3]))
-        one = every_group(hydra.compose("compare", [given[3], "~figure_of_merit@figures_of_merit.overlap"]))
+        figures = [f"~figure_of_merit@figures_of_merit.{name}" for name in ("overlap", "rate_at_10_percent_miss")]
+        one = every_group(hydra.compose("compare", [given[3], *figures]))
     assert [config[name] for name in ("abundances", "baselines", "figures_of_merit")] == [{}, {}, {}]
     assert list(one.baselines) == ["scaled"]
     assert one.figures_of_merit == {}
