@@ -19,6 +19,7 @@ from rsca_torch import cli
 from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
+from rsca_torch.cli.replaced import tell_replaced
 from rsca_torch.cli.sweep import Sweep
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
 from rsca_torch.learners.registry import CONFIG, register
@@ -82,7 +83,9 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_groups(command, config, hydra.compose(command))
         typed = HydraConfig.get().overrides.task
         require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
-        require_kinds(config, hydra.compose(command, exchanged_groups()))
+        usual = hydra.compose(command, exchanged_groups())
+        require_kinds(config, usual)
+        tell_replaced(typed, config, usual)
         return _function(command)(config)
 
     def task(config: DictConfig) -> float | None:
