@@ -55,6 +55,8 @@ def help_of(command: str, options: Sequence[str], width: int) -> str:
     if not found.values:
         return "\n".join([*wrapped(f"{found.title}.", width), "", "It has no options."])
     given = " ".join(override for override in overrides if not override.startswith("hydra."))
+    for place, name in SHORT.items():
+        given = given.replace(f"{name}@{place}=", f"{name}=")
     values = f"the values that they have with {given}" if given else "their defaults"
     intro = [
         f"{found.title}.",
