@@ -36,11 +36,17 @@ def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
 
     `rsca reproduce figure2 table1`: a word without = is an experiment, of `rsca why` a star.
     `censoring=NAME` is the survey's. A list takes the place of the mapping of cuts, and a cut can have more keys.
+
+    Raises:
+        InputError: a group is null that is needed, or cuts are given as a list and by their names at once.
     """
     groups = {path.name for path in CONFIG.iterdir() if path.is_dir()}
     options = [without_null(option, groups) for option in options]
     options = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
     overrides = [override for option in options for override in _of_cuts(option)]
+    named = [option for option in options if option.lstrip("+~").startswith(f"{CUTS}.")]
+    if named and f"~{CUTS}" in overrides:
+        raise InputError(f"{named[0]}: {CUTS} is a list here, whose cuts have no options: write each as it should be")
     if command == "why":  # a word is the star's, and may hold what Hydra would read
         words = [option for option in overrides if "=" not in option and not option.startswith("-")]
         star = " ".join(words).replace("'", r"\'")

@@ -90,10 +90,14 @@ def test_what_cannot_be_meant_is_refused(archive, tmp_path, capfd, option, messa
 
 
 def test_options_of_cuts_as_hydra_takes_them():
-    assert hydra_overrides("ingest", ["survey.cuts=[1]", "survey.cuts.logg=null"]) == [
-        *("~survey.cuts", "+survey.cuts=[1]"),
-        "survey.cuts.logg=null",
-    ]
+    assert hydra_overrides("ingest", ["survey.cuts=[1]", "seed=2"]) == ["~survey.cuts", "+survey.cuts=[1]", "seed=2"]
+    named = ["survey.cuts.logg=null", "survey.cuts.logg.below=3", "survey.cuts.snr={column: SNR, above: 9}"]
+    assert hydra_overrides("ingest", named) == [named[0], f"++{named[1]}", f"++{named[2]}"]
+
+
+def test_a_list_and_a_name_at_once_are_refused():
+    with pytest.raises(InputError, match=r"survey.cuts.logg=null: survey.cuts is a list here"):
+        hydra_overrides("ingest", ["survey.cuts=[1]", "survey.cuts.logg=null"])
 
 
 def test_a_survey_whose_own_yaml_has_a_list():
