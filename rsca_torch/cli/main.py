@@ -16,9 +16,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
+from rsca_torch.cli.help import asks_for_help, columns, help_of
 from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
+from rsca_torch.cli.replaced import tell_replaced
 from rsca_torch.cli.sweep import Sweep
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
 from rsca_torch.learners.registry import CONFIG, register
@@ -54,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides = options
     try:
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
+        if asks_for_help(options):
+            register()
+            print(help_of(command, overrides, columns()), flush=True)
+            return 0
         _compose_and_run(command, overrides)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
@@ -82,7 +88,9 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_groups(command, config, hydra.compose(command))
         typed = HydraConfig.get().overrides.task
         require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
-        require_kinds(config, hydra.compose(command, exchanged_groups()))
+        usual = hydra.compose(command, exchanged_groups())
+        require_kinds(config, usual)
+        tell_replaced(typed, config, usual)
         return _function(command)(config)
 
     def task(config: DictConfig) -> float | None:

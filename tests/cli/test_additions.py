@@ -162,7 +162,7 @@ def test_the_command_is_in_the_help_and_its_options_are_looked_at(said):
     assert "No part of the help" not in text
     code, text = said["help of the command"]
     assert code == 0
-    assert "stars: 3" in text
+    assert "  stars=3" in text
     code, text = said["text for a whole number"]
     assert code == 2
     assert "stars=many is text, expected a whole number like 3" in text
