@@ -22,6 +22,7 @@ from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Source
+from rsca_torch.spectra.labels import as_labels
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.spectra.view import AnySpectra, View
 
@@ -151,6 +152,8 @@ class Grouping:
             if values.dtype.kind not in "fiu":
                 raise InputError(f"remove by {self.column}: it holds no numbers for width={self.width} to divide")
             values = np.floor(values / self.width)
+        if values.dtype.kind in "US":
+            values = as_labels(values)
         known = values != "" if values.dtype.kind in "US" else np.isfinite(values)
         if not known.any():
             raise InputError(f"remove by {self.column}: the column has no value")

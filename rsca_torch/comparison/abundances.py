@@ -48,11 +48,11 @@ def abundances(
     parts = [_values(stars, elements, relative_to_iron) for stars in (field, members)]
     used = _used([np.isfinite(values) for values in parts])
     if not used.all():
-        lacking = sum(np.isnan(values).sum(axis=0) for values in parts)
+        lacking = np.isnan(np.concatenate(parts)).sum(axis=0)
         said = _counted(elements, lacking, ~used)
         _warn(f"{name}: of {len(field) + len(members)} stars too many lack {said}: elements left out; {choose}")
     kept = [element for element, is_used in zip(elements, used, strict=True) if is_used]
-    known = [np.isfinite(values[:, used]).all(axis=1) for values in parts]
+    known = [np.asarray(np.isfinite(values[:, used]).all(axis=1)) for values in parts]
     for values, there, what in zip(parts, known, ("field stars", "members"), strict=True):
         if not there.all():
             said = _counted(elements, np.isnan(values).sum(axis=0), used)
