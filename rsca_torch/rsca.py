@@ -17,6 +17,7 @@ from rsca_torch.learners.scaled_components import ScaledComponents, require_dime
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
+from rsca_torch.ppca.graph import in_graph
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import Embedding, MaskedPPCA
 from rsca_torch.removal import Removal, without
@@ -27,7 +28,6 @@ from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["RSCA"]
 
-IS_EXPORTING = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the former since torch 2.7
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
@@ -189,8 +189,8 @@ class RSCA(Frozen):
         censored, or with either of the two, they are marginalised and noisy ones weigh less: the posterior mean of step
         1, star by star (eq. 1.4), then steps 2 to 4. What is to be removed is read from the same bins first.
 
-        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` it is the linear
-        map, and a row with a censored bin is NaN.
+        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` and `sigma` it is
+        the linear map, and a row with a censored bin is NaN; with either it is the posterior, for any number of stars.
 
         Args:
             flux: (N, P) continuum-normalised; what is not finite, under a mask or missing is a censored bin.
@@ -204,7 +204,7 @@ class RSCA(Frozen):
         if valid is not None or sigma is not None:
             return self._marginalised(flux, valid, sigma).to(dtype)
         given = as_floats(given)
-        fixed = IS_EXPORTING() or torch._C._get_tracing_state() is not None
+        fixed = in_graph()
         parts = [given] if fixed or given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
         features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
         if not (fixed or features.isfinite().all()):  # a bin that is not finite makes every feature so

@@ -28,7 +28,6 @@ __all__ = ["compare_table", "members_and_field", "read_stars"]
 log = logging.getLogger(__name__)
 
 OF_ALL = "M_H"  # ends as the column of an element does, but is none
-NO_LABEL = ("", "nan", "none", "null", "--", "-1")
 
 
 def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
@@ -51,8 +50,7 @@ def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
         if not stars.has(role):
             raise InputError(f"stars={path} has no column in the role {role}; there are {', '.join(table.colnames)}")
     plain = {name: stars.values(name) for name in table.colnames if stars[name].ndim == 1}
-    labels = np.char.strip(stars.group)
-    plain[stars.roles["group"]] = np.where(np.isin(np.char.lower(labels), NO_LABEL), "", labels)
+    plain[stars.roles["group"]] = np.char.strip(stars.group)
     plain[stars.roles["id"]] = stars.id
     names, counts = np.unique(stars.id, return_counts=True)
     if (counts > 1).any():

@@ -15,6 +15,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ def _no_store(path: Path) -> str:
             f"store {path} is not finished: only {partial_path(path).name} is there; "
             "run rsca ingest again with the same settings to finish it"
         )
-    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest store={path}"
+    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest {quote(f'store={path}')}"
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, CutFlow, cuts_of, main_rows, select
@@ -163,7 +164,7 @@ def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]
     stars = Stars.of(reader.describe(listing.stars[kept], kept, list(roles.values())), id=roles["id"])
     if survey.members is not None:
         stars[roles["group"]] = memberships.of(stars.id)
-    stars = stars.playing(roles)
+    stars = _labelled(stars.playing(roles))
     if memberships.ambiguous:
         unclear = np.isin(stars.id, list(memberships.ambiguous))
         claims = [(star, " and in ".join(memberships.ambiguous[star])) for star in stars.id[unclear].tolist()]
@@ -175,6 +176,17 @@ def choose_stars(survey: Survey) -> tuple[Stars, CutFlow, list[tuple[str, str]]]
     if survey.members is not None:
         _require_field(stars, survey.members)
     return stars, flow, list(listing.problems)
+
+
+def _labelled(stars: Stars) -> Stars:
+    """Groups without blanks around them, '' for every one that is none: -1, NaN, a mask. A file would keep these."""
+    if stars.has("group"):
+        column, labels = stars.roles["group"], np.char.strip(stars.group)
+        nameless = (as_text(stars[column]) != "") & (labels == "")
+        if nameless.any():
+            log.info("%d of %d stars have no name in %s: of the field", int(nameless.sum()), len(stars), column)
+        stars[column] = labels
+    return stars
 
 
 def _require_field(stars: Stars, members: str) -> None:
