@@ -16,11 +16,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
-from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
+from rsca_torch.cli.at_fault import not_ours
+from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
-from rsca_torch.cli.sweep import Sweep
+from rsca_torch.cli.sweep import JobsFailed, Sweep
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
+from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG, register
 
 __all__ = ["COMMANDS", "CONFIG", "main"]
@@ -60,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNHEARD
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
-        return BAD_INPUT
+        return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
     except KeyboardInterrupt:
-        log.warning("interrupted; the same command goes on with what is there")
+        log.warning(interrupted(command, overrides))
         return INTERRUPTED
     except Exception as error:  # whatever nobody thought of
         print_error(this_is_a_bug(error))
@@ -83,18 +85,27 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         typed = HydraConfig.get().overrides.task
         require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
         require_kinds(config, hydra.compose(command, exchanged_groups()))
-        return _function(command)(config)
+        try:
+            return _function(command)(config)
+        except (InputError, BrokenPipeError):
+            raise
+        except Exception as error:
+            told = not_ours(error, config)
+            if told is None:
+                raise
+            raise told from error
 
     def task(config: DictConfig) -> float | None:
         if sweep is not None:
             return sweep.job(run, config)
         try:
             return run(config)
-        except UNUSABLE as error:  # Hydra would print a line of its own
+        except Exception as error:  # Hydra would print a line of its own
             failures.append(error)
             return None
 
-    sys.argv = [f"rsca {command}", *overrides, *(sweep.out if sweep is not None else ())]
+    sweeping_first = sorted(overrides, key=lambda each: each not in ("-m", "--multirun"))  # as Hydra's parser needs it
+    sys.argv = [f"rsca {command}", *sweeping_first, *(sweep.out if sweep is not None else ())]
     hydra.main(version_base="1.3", config_path=str(CONFIG), config_name=command)(task)()
     if failures:
         raise failures[0]

@@ -92,7 +92,7 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items() if alone}
+        merits = {name: _value(name, merit, siblings, strangers) for name, merit in self.merits.items() if alone}
         kept = (siblings, strangers) if alone and self.keep_distances else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
@@ -111,9 +111,15 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
-def _value(merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
+def _value(name: str, merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
     """NaN where no pair is allowed, as the rate."""
-    return float(merit(siblings, strangers)) if len(strangers) else math.nan
+    if not len(strangers):
+        return math.nan
+    value: Any = merit(siblings, strangers)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the figure of merit {name} must give one number a cluster, got {value!r}") from error
 
 
 def folds_of(
@@ -239,6 +245,8 @@ def _distances(
 
 def _embedded(learner: Learner, z: Tensor) -> Tensor:
     embedded: Tensor = learner(z)
+    if not isinstance(embedded, Tensor):
+        raise InputError(f"{type(learner).__name__} must map to a torch.Tensor, got {type(embedded).__name__}")
     if embedded.ndim != 2 or len(embedded) != len(z) or not embedded.is_floating_point():
         raise InputError(
             f"{type(learner).__name__} must map ({', '.join(map(str, z.shape))}) to ({len(z)}, D) numbers, got "
