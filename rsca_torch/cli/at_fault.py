@@ -49,15 +49,16 @@ def not_ours(error: Exception, config: DictConfig) -> InputError | None:
     for option, target in named:
         if called and called[1].partition(".")[0] in _names(target):
             return InputError(f"{option} {target} cannot be called as it is: {error}")
-    since_ours = takewhile(lambda frame: PACKAGE not in Path(frame[0]).parents, reversed(_frames(error)))
+    since_ours = list(takewhile(lambda frame: PACKAGE not in Path(frame[0]).parents, reversed(_frames(error))))
     theirs = [(named_by, function) for file, function in since_ours if (named_by := _from(named, file))]
     if theirs:
         named_by, function = theirs[-1]  # the one that the program called
         option, target = next((each for each in named_by if function in _names(each[1])), named_by[0])
         where = "" if function == "<module>" else f" in {function}"
         return InputError(f"{option} {target} failed{where}: {_told(error)}; traceback: {traceback_file(error)}")
-    if type(error).__name__ == "MisconfigurationException":  # of Lightning, which takes seconds to import
-        return InputError(f"trainer: {' '.join(str(error).split())}")
+    made = any(function == "__init__" and "lightning" in Path(file).parts for file, function in since_ours)
+    if made or type(error).__name__ == "MisconfigurationException":  # Lightning takes seconds to import
+        return InputError(f"Lightning refuses what trainer or logger is given: {' '.join(str(error).split())}")
     return None
 
 
