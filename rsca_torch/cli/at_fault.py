@@ -15,13 +15,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-import rsca_torch
 from rsca_torch.cli.messages import traceback_file
 from rsca_torch.errors import InputError
 
 __all__ = ["not_ours"]
 
-PACKAGE = Path(rsca_torch.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 #: What no user wrote: an exception that passes through it is of whoever called it.
 LIBRARIES = {"rsca_torch", "lightning", "torch", "hydra", "numpy", "builtins"}
 FRAME = re.compile(r'^ *File "(.+)", line \d+, in (.+)$', re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
 import os
@@ -9,6 +10,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -46,20 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    command, *options = given or ["--help"]
+    try:
+        try:
+            return _ended(*(given or ["--help"]))
+        finally:
+            sys.stdout.flush()  # or Python does, when nobody catches what comes of it
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+            return UNHEARD
+        raise  # of Hydra's help
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
+        return UNHEARD
+
+
+def _ended(command: str, *options: str) -> int:
+    """The exit code of a command, which is run."""
     if command == "--version":
         print(f"rsca_torch {version('rsca_torch')}")
         return 0
     if command not in COMMANDS:
         return _usage(command)
     log_to_terminal()
-    overrides = options
+    overrides: Sequence[str] = options
     try:
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         _compose_and_run(command, overrides)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
-        return UNHEARD
+        raise
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
@@ -118,10 +134,17 @@ def _function(command: str) -> Callable[[DictConfig], float | None]:
     return run
 
 
+def _summary(command: str) -> str:
+    """The first line of what its function says, also where Python leaves docstrings out (-OO)."""
+    source = Path(cli.__path__[0], f"{command}.py").read_text(encoding="utf-8")
+    run = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "run")
+    return str(ast.get_docstring(run)).splitlines()[0]  # type: ignore[arg-type]
+
+
 def _usage(command: str) -> int:
     asked = command in ("--help", "-h", "help")
     lines = ["rsca COMMAND key=value ...    how alike stars are, learned from open clusters", ""]
-    lines += [f"  {name:9} {str(_function(name).__doc__).splitlines()[0]}" for name in COMMANDS]
+    lines += [f"  {name:9} {_summary(name)}" for name in COMMANDS]
     lines += ["", "rsca COMMAND --help lists the options of a command; rsca --version says which version this is."]
     if not asked:
         lines.insert(0, f"there is no command {command!r}\n")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
+from astropy.table import Table
 
 import rsca_torch
 from rsca_torch import InputError, leave_one_cluster_out
@@ -40,13 +44,39 @@ def test_the_version_is_told_in_python_too(capfd):
     assert capfd.readouterr().out == f"rsca_torch {rsca_torch.__version__}\n"
 
 
-def test_nobody_who_reads_is_no_error(tmp_path):
-    script = (
-        f"{sys.executable} -m rsca_torch.cli learners --help 2> {tmp_path / 'said'} | true; echo ${{PIPESTATUS[0]}}"
+ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(module.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("options", [["--help"], ["learners"], ["compare", "--help"]], ids=" ".join)
+def test_nobody_who_reads_is_no_error(options):
+    """As `rsca learners | true`: whoever should read has gone before the first line."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "rsca_torch", *options], stdout=write, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
     )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=Path(module.__file__).parents[2])
-    assert done.stdout.strip() in ("0", "141")
-    assert (tmp_path / "said").read_text() == ""
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_no_home_and_no_docstrings_are_needed(tmp_path):
+    """`python -OO -m rsca_torch` where there is no home folder, or none that can be written."""
+    python = [sys.executable, "-OO", "-m", "rsca_torch"]
+    told = partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = told([*python, "--help"], env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "compare   Doppelganger rates of the learners on spectra and abundances, as table" in done.stdout
+    stars = Table({"APOGEE_ID": [f"s{n}" for n in range(12)], "CLUSTER": ["A", "A", "B", "B", "C", "C"] + [""] * 6})
+    for number, element in enumerate(("FE", "MG", "SI")):
+        stars[f"{element}_H"] = np.random.default_rng(number).normal(size=12)
+    stars.write(tmp_path / "stars.csv")
+    compare = [*python, "compare", "stars=stars.csv", "pairs=all", "learner=scaled", "~baselines.raw", "out=out"]
+    done = told([*compare, "figures=true"], env={**ENVIRONMENT, "HOME": "/nonexistent"})
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    strange = [line for line in done.stderr.splitlines() if re.search("matplotlib|cache|HOME|writable", line)]
+    assert strange == []
+    assert (tmp_path / "out" / "rates.png").is_file()
 
 
 MINE = """
