@@ -20,6 +20,7 @@ from rich.console import Console
 from rsca_torch import cli
 from rsca_torch.cli.at_fault import not_ours
 from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
+from rsca_torch.cli.null_options import require_values
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.sweep import JobsFailed, Sweep
@@ -100,7 +101,9 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_groups(command, config, hydra.compose(command))
         typed = HydraConfig.get().overrides.task
         require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
-        require_kinds(config, hydra.compose(command, exchanged_groups()))
+        usual = hydra.compose(command, exchanged_groups())
+        require_kinds(config, usual)
+        require_values(config, usual)
         try:
             return _function(command)(config)
         except (InputError, BrokenPipeError):

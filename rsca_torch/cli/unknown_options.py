@@ -63,10 +63,6 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
         needed = isinstance(usual, DictConfig) and key not in ("logger", *EMPTY)
         if needed and (key not in config or config[key] is None):
             raise InputError(f"{key}=null: rsca {command} cannot do without; {_choices(key) or 'leave it as it is'}")
-        if isinstance(usual, DictConfig) or key not in config or config[key] is not None:
-            continue
-        if not OmegaConf.is_missing(default, key) and type(default[key]) in (int, float, bool):
-            raise InputError(f"{key}=null: a value like {default[key]} expected")
 
 
 def require_names(command: str, overrides: Sequence[str]) -> None:
