@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -148,10 +148,15 @@ class Representation:
         """(M, F) the pairs that may be compared.
 
         Raises:
-            InputError: where `pairs` compares what the survey does not know.
+            InputError: where `pairs` compares what the survey does not know, or gives something else.
         """
         members, field = (compared_values(pairs, stars) for stars in (self.member_stars, self.field_stars))
-        return np.asarray(pairs(members[0], field[0], members[1], field[1]).cpu(), dtype=bool)
+        allowed: Any = pairs(members[0], field[0], members[1], field[1])
+        shape = (len(self.member_stars), len(self.field_stars))
+        if not isinstance(allowed, Tensor) or allowed.shape != shape:
+            got = f"{type(allowed).__name__} of shape {tuple(getattr(allowed, 'shape', ()))}"
+            raise InputError(f"pairs must give a torch.Tensor of shape {shape}, one flag a pair, got {got}")
+        return np.asarray(allowed.cpu(), dtype=bool)
 
 
 Candidates = Mapping[int, Representation]  # by number of components, of the same stars

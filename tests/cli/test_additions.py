@@ -173,7 +173,7 @@ def test_the_command_is_in_the_help_and_its_options_are_looked_at(said):
 
 @pytest.mark.usefixtures("said")  # the simulated survey
 def test_the_command_runs(python):
-    done = python([sys.executable, "-m", "rsca_torch.cli", "brightest", "store=rsca_simulated/seed-0/store", "stars=2"])
+    done = python([sys.executable, "-m", "rsca_torch", "brightest", "store=rsca_simulated/seed-0/store", "stars=2"])
     assert done.returncode == 0, done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("brightest: ")]
     assert len(line.split()) == 1 + 2
