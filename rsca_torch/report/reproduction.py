@@ -184,10 +184,10 @@ def _path(name: str) -> Path:
 
 
 def published() -> pd.DataFrame:
-    """What the paper prints: members, value, uncertainty (0 where none is given), source; by item, setting, cluster."""
+    """What the paper prints: members, value, uncertainty (NaN: not given), source; by item, setting, cluster."""
     texts = dict.fromkeys(("item", "setting", "cluster", "source"), str)
     table = pd.read_csv(EXPERIMENTS / "published.csv", comment="#", dtype=texts)
-    table = table.fillna({"cluster": "", "uncertainty": 0.0})
+    table = table.fillna({"cluster": ""})
     return table.set_index(["item", "setting", "cluster"]).sort_index()
 
 
@@ -227,7 +227,8 @@ def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:
 def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
     """One row for each number: what was published, what was obtained, and whether that is the same.
 
-    It is where the intervals overlap; a number without one is an interval of no width.
+    It is where the intervals overlap; an obtained number without one is an interval of no width. Of a number that was
+    published without its uncertainty nobody can say.
     """
     names = "experiment item setting obtained low high cluster why".split()
     obtained = [(outcome.name, *astuple(value)) for outcome in outcomes for value in outcome.values]
@@ -235,10 +236,9 @@ def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
     table = pd.DataFrame(obtained, columns=names).join(there, on=["item", "setting", "cluster"])
     low, high = (table[end].fillna(table["obtained"]) for end in ("low", "high"))
     first, last = table["published"] - table["uncertainty"], table["published"] + table["uncertainty"]
-    known = table["published"].notna()
-    table["same"] = np.select([~known, (low <= last) & (first <= high)], ["", "yes"], "no")
+    table["same"] = np.select([table["uncertainty"].isna(), (low <= last) & (first <= high)], ["", "yes"], "no")
     if simulated:
-        table["why"] = table["why"].mask(known & (table["why"] == ""), SIMULATED)
+        table["why"] = table["why"].mask(table["published"].notna() & (table["why"] == ""), SIMULATED)
     return table["experiment item setting cluster published uncertainty obtained low high same why".split()]
 
 
