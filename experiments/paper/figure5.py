@@ -58,7 +58,7 @@ def reproduce(
     random = np.random.default_rng(assembly.seed)
     drawn = {training: _drawn(len(names), training + 1, draws, random) for training in training_clusters}
     rows, means = [], []
-    for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
+    for number in sorted(n_components, reverse=True):
         judge = Judge(assembly, assembly.compressed(number), names)
         for training, chosen in drawn.items():
             rates = judge(chosen)

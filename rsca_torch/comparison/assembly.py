@@ -117,13 +117,13 @@ class Assembly:
         return self.compression.removal(self.field)
 
     def compressed(self, n_components: int) -> Representation:
-        """Spectra in the latents of step 1 with so many components.
+        """Spectra in the latents of step 1 with so many components, whatever else was asked for before.
 
-        A fit starts from the smallest larger one that is there: ask for the largest first.
+        A fit starts from that of the smallest larger number that is configured; beyond them all it is by itself.
         """
         if n_components not in self._made:
-            larger = [number for number in self._made if number > n_components]
-            start = self._made[min(larger)].ppca if larger else None
+            larger = [number for number in self.numbers if number > n_components]
+            start = self.compressed(min(larger)).ppca if larger else None
             fit = partial(self.compression.fit, n_components=n_components, start=start)
             field, members = (without(part, self.removal) for part in (self.field, self.members))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)

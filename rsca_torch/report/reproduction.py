@@ -22,6 +22,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
+from rsca_torch.evaluation.fold_files import code_of
 from rsca_torch.files import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import save_figure
@@ -175,7 +176,7 @@ def _settings(assembly: Assembly, name: str) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(OmegaConf.create(used), resolve=True)
     experiment = OmegaConf.to_container(assembly.config.experiments[name], resolve=True)
     script = hashlib.sha256(_path(name).read_bytes()).hexdigest()
-    code = {"version": version("rsca_torch"), "script": script}
+    code = {"version": version("rsca_torch"), "package": code_of(assembly.make_learner()), "script": script}
     return {**settings, "experiment": experiment, "store": assembly.store.checksum, **code}
 
 

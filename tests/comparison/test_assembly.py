@@ -48,6 +48,16 @@ def test_each_smaller_fit_starts_from_the_larger_one(folder):
     assert assembly.compressed(3) is assembly.candidates[3]
 
 
+def test_a_fit_is_the_same_whatever_was_fitted_before(folder):
+    """One number is configured: smaller fits start from it, larger ones by themselves."""
+    made = {}
+    for asked in ([2, 4, 3, 6], [6, 4, 3, 2], [3, 6, 2, 4]):
+        assembly = assembly_of(folder, "compressor.n_components=4")
+        for number in asked:
+            latents = assembly.compressed(number).members
+            torch.testing.assert_close(latents, made.setdefault(number, latents), rtol=0, atol=0)
+
+
 class Drawing(NCA):
     """Remembers what it was trained on."""
 

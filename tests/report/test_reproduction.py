@@ -69,6 +69,13 @@ def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):
     assert rows(work / "first" / "summary.csv")
 
 
+def test_what_another_source_gave_is_not_taken_for_this_one(work, monkeypatch, capfd):
+    monkeypatch.setattr("rsca_torch.report.reproduction.code_of", lambda _: "of the day after")
+    assert main(["reproduce", "figure2", *SMALL, "out=first"]) == 2
+    assert "with other settings, data or code" in " ".join(capfd.readouterr().err.split())
+    assert rows(work / "first" / "summary.csv")
+
+
 def test_what_cannot_be_done_is_skipped_and_said(work, monkeypatch):
     def refuse(*_):
         raise InputError("no column VISITS")
