@@ -22,7 +22,7 @@ def reproduce(assembly: Assembly, n_components: Sequence[int]) -> Reproduced:
     """Rates with each number of components, judged by learners that saw the cluster and by learners that did not."""
     rows = []
     for number in sorted(n_components, reverse=True):
-        on = assembly.compressed(number)
+        on = assembly.compressed(number, among=n_components)
         for held_out, kind in KINDS.items():
             result = assembly.judged(on, held_out=held_out)
             rows.append((number, kind, result.rate, *result.interval()))

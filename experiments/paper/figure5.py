@@ -59,7 +59,7 @@ def reproduce(
     drawn = {training: _drawn(len(names), training + 1, draws, random) for training in training_clusters}
     rows, means = [], []
     for number in sorted(n_components, reverse=True):
-        judge = Judge(assembly, assembly.compressed(number), names)
+        judge = Judge(assembly, assembly.compressed(number, among=n_components), names)
         for training, chosen in drawn.items():
             rates = judge(chosen)
             weights = np.where(np.isfinite(rates), members, 0)

@@ -51,13 +51,16 @@ def test_each_smaller_fit_starts_from_the_larger_one(folder):
 
 
 def test_a_fit_is_the_same_whatever_was_fitted_before(folder):
-    """One number is configured: smaller fits start from it, larger ones by themselves."""
+    """One number is configured: smaller fits start from it, larger ones from the next of their own list."""
     made = {}
-    for asked in ([2, 4, 3, 6], [6, 4, 3, 2], [3, 6, 2, 4]):
+    for asked in ([2, 4, 3, 6, 5], [6, 5, 4, 3, 2], [3, 5, 6, 2, 4]):
         assembly = assembly_of(folder, "compressor.n_components=4")
         for number in asked:
-            latents = assembly.compressed(number).members
-            torch.testing.assert_close(latents, made.setdefault(number, latents), rtol=0, atol=0)
+            for among in ((), (2, 5, 6)):
+                latents = assembly.compressed(number, among).members
+                torch.testing.assert_close(latents, made.setdefault((number, among), latents), rtol=0, atol=0)
+    assert torch.equal(made[3, ()], made[3, (2, 5, 6)])
+    assert not torch.equal(made[5, ()], made[5, (2, 5, 6)])
 
 
 class Drawing(NCA):
