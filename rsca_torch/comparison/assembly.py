@@ -119,17 +119,17 @@ class Assembly:
     def compressed(self, n_components: int, among: Sequence[int] = ()) -> Representation:
         """Spectra in the latents of step 1 with so many components, whatever else was asked for before.
 
-        A fit starts from that of the smallest larger number that is configured, else of those given as `among`.
+        A fit starts from that of the smallest larger number that is configured; beyond them all of those in `among`.
         """
-        larger = [k for k in self.numbers if k > n_components] or [k for k in among if k > n_components]
-        key = n_components, min(larger, default=None)
-        if key not in self._made:
-            start = self.compressed(min(larger), among).ppca if larger else None
+        known = self.numbers if n_components <= max(self.numbers) else among
+        larger = min((number for number in known if number > n_components), default=None)
+        if (n_components, larger) not in self._made:
+            start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
             field, members = (without(part, self.removal) for part in (self.field, self.members))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[key] = represent(field, members, fit)
-        return self._made[key]
+            self._made[n_components, larger] = represent(field, members, fit)
+        return self._made[n_components, larger]
 
     @property
     def candidates(self) -> Candidates:
