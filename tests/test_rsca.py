@@ -277,7 +277,7 @@ class TestFile:
         with pytest.raises(InputError, match="broken is no RSCA model"):
             RSCA.load(tmp_path / "broken")
 
-    @pytest.mark.parametrize("schema", [1, 2, 3, 99])
+    @pytest.mark.parametrize("schema", [1, 2, 3, 4, 99])
     def test_another_schema(self, model, tmp_path, schema):
         model.save(tmp_path / "model")
         save_file(
@@ -285,7 +285,7 @@ class TestFile:
             tmp_path / "other",
             {"rsca_torch": json.dumps({"format": "rsca_torch", "schema": schema})},
         )
-        with pytest.raises(InputError, match=f"no RSCA model of schema 4, but {schema}: fit it again"):
+        with pytest.raises(InputError, match=f"no RSCA model of schema 5, but {schema}: fit it again"):
             RSCA.load(tmp_path / "other")
 
 

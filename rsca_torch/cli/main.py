@@ -34,7 +34,7 @@ __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-ORDER = "compare simulate ingest why fit embed report reproduce learners".split()  # of the help; others come after them
+ORDER = "compare simulate ingest why fit embed report reproduce learners cite".split()  # of the help; then others
 #: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
 COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),

@@ -24,7 +24,7 @@ from rsca_torch.removal import Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
-from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.spectra.view import AnySpectra, sources_of
 
 __all__ = [
     "AllowedPairs",
@@ -136,7 +136,9 @@ class Representation:
         if not isinstance(learner, ScaledComponents) or self.ppca is None or self.spectra is None:
             return None
         steps = learner.weight, learner.centre, learner.sigma_r
-        return RSCA(self.ppca, *steps, self.spectra[0].wavelength, self.removal, np.unique(self.clusters))
+        field, members = self.spectra
+        labels, sources = np.unique(self.clusters), sources_of(field, members)
+        return RSCA(self.ppca, *steps, field.wavelength, self.removal, labels, sources)
 
     @torch.no_grad()
     def embedded(self, learner: Learner) -> tuple[Tensor, Tensor]:
