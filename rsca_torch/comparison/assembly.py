@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Assembly:
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
-        self._made: dict[int, Representation] = {}
+        self._made: dict[tuple[int, int | None], Representation] = {}  # by number of components, and of its start
 
     @property
     def compression(self) -> Compression:
@@ -117,19 +117,20 @@ class Assembly:
         """What is taken out of all spectra before step 1."""
         return self.compression.removal(self.field)
 
-    def compressed(self, n_components: int) -> Representation:
-        """Spectra in the latents of step 1 with so many components.
+    def compressed(self, n_components: int, among: Sequence[int] = ()) -> Representation:
+        """Spectra in the latents of step 1 with so many components, whatever else was asked for before.
 
-        A fit starts from the smallest larger one that is there: ask for the largest first.
+        A fit starts from that of the smallest larger number that is configured; beyond them all of those in `among`.
         """
-        if n_components not in self._made:
-            larger = [number for number in self._made if number > n_components]
-            start = self._made[min(larger)].ppca if larger else None
+        known = self.numbers if n_components <= max(self.numbers) else among
+        larger = min((number for number in known if number > n_components), default=None)
+        if (n_components, larger) not in self._made:
+            start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
             field, members = (without(part, self.removal) for part in (self.field, self.members))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components] = represent(field, members, fit)
-        return self._made[n_components]
+            self._made[n_components, larger] = represent(field, members, fit)
+        return self._made[n_components, larger]
 
     @property
     def candidates(self) -> Candidates:
@@ -228,13 +229,12 @@ class Assembly:
         Raises:
             InputError: as `rsca_torch.comparison.comparison.compare` does, before the hard work where that can be.
         """
-        learners = [self.make_learner, *self._baselines()]
+        learners, merits = [self.make_learner, *self._baselines()], Merits.of(self.config)
         numbers = self.numbers
         compared_values(self.pairs, self.members.stars)  # refuses before the hard work what it would refuse after
         self._require_spectra(learners)
         others = self._abundances()
         self.training = TrainingOptions.of(self.config, self.store.checksum, folder)
-        merits = Merits.of(self.config)
         given = self.candidates if self.compression.is_auto else self.spectra
         log.info("leaving one cluster out: %d learners on each representation", len(learners))
         comparison = compare(

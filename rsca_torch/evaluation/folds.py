@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.reduction import ForkingPickler
-from pickle import PicklingError
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,16 +27,13 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import median_distance, rate_below
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
-from rsca_torch.learners.distances import distances_of_allowed, sibling_distances
+from rsca_torch.evaluation.judged_pairs import distances_of, in_order
 from rsca_torch.learners.learner import Learner
-from rsca_torch.spectra.arrays import all_finite
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
 __all__ = ["ALIKE", "Task", "folds_of"]
 
-SOME = 64  # stars that tell whether an embedding is constant
-BLOCK = 2**16  # field stars mapped at a time
 ALIKE = "_alike"  # ends the name of a figure among alike pairs alone
 
 
@@ -84,14 +86,8 @@ class Task:
         compared = self._compared.get(cluster) or members.compared()
         if not alone:  # then it is judged many times
             self._compared[cluster] = compared
-        judged_by = _minus_scores if getattr(learner, "gives_scores", False) else _distances
-        siblings, strangers, at_one_point = judged_by(learner, self.field, members.z, *compared)
-        if at_one_point:
-            alike = "pair the same score" if judged_by is _minus_scores else "star the same embedding"
-            note = (
-                f"{type(learner).__name__} gives every {alike}, so that all distances are the same and the rate is 1; "
-                "leave it out, or where it is trained, train it for less or from another start"
-            )
+        siblings, strangers, at_one_point = distances_of(learner, self.field, members.z, *compared)
+        note = at_one_point or note
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
         merits = self._merits(members, siblings, strangers, *compared) if alone else {}
@@ -111,14 +107,14 @@ class Task:
     def _merits(
         self, members: Members, siblings: Tensor, strangers: Tensor, compared: Tensor, allowed: Tensor
     ) -> dict[str, float]:
-        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items()}
+        merits = {name: _value(name, merit, siblings, strangers) for name, merit in self.merits.items()}
         if self.alike is None:
             return merits
         rows = np.arange(len(members.z)) if members.rows is None else members.rows
         alike = torch.from_numpy(self.alike[np.ix_(rows, compared.numpy())])
-        near = strangers[_in_order(alike, allowed)]
+        near = strangers[in_order(alike, allowed)]
         rate = rate_below(near, median_distance(siblings), self.strict)
-        told = {"rate": rate, **{name: _value(merit, siblings, near) for name, merit in self.merits.items()}}
+        told = {"rate": rate, **{name: _value(name, merit, siblings, near) for name, merit in self.merits.items()}}
         return merits | {name + ALIKE: value for name, value in told.items()}
 
     def fitted(self, chosen: NDArray[np.bool_], name: str) -> tuple[Learner, str]:
@@ -135,15 +131,15 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
-def _in_order(alike: Tensor, allowed: Tensor) -> Tensor:
-    """(pairs,) of the allowed pairs (n, C), in the order of their distances: by block of field stars, then member."""
-    blocks = zip(torch.split(alike, BLOCK, dim=1), torch.split(allowed, BLOCK, dim=1), strict=True)
-    return torch.cat([block[pairs] for block, pairs in blocks])
-
-
-def _value(merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
+def _value(name: str, merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
     """NaN where no pair is allowed, as the rate."""
-    return float(merit(siblings, strangers)) if len(strangers) else math.nan
+    if not len(strangers):
+        return math.nan
+    value: Any = merit(siblings, strangers)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the figure of merit {name} must give one number a cluster, got {value!r}") from error
 
 
 def folds_of(
@@ -178,97 +174,77 @@ def _each_first(left_out: LeftOut) -> list[LeftOut]:
 
 def _in_processes(task: Task, jobs: Sequence[LeftOut], processes: int) -> Iterator[tuple[LeftOut, list[Fold]]]:
     """Side by side; every process is given the task once."""
+    # Stars are shared as they are; what a script or a notebook defines goes as code, as no process runs these again.
+    own: dict[str, Any] = {name: getattr(task, name) for name in ("make_learner", "logger", "merits")}
+    without: dict[str, Any] = dict.fromkeys(own)
     try:
-        ForkingPickler.dumps((task.make_learner, task.logger))
-    except (PicklingError, AttributeError, TypeError) as error:
+        code = cloudpickle.dumps(own)
+    except Exception as error:  # whatever somebody's class raises
         raise InputError(
-            f"processes={processes} sends make_learner to other processes, which takes a class, a function of a module "
-            f"or a functools.partial of one: {error}; give one of these, or processes=1"
+            f"processes={processes} sends make_learner, logger and merits to other processes, which these cannot be: "
+            f"{type(error).__name__}: {error}; let them hold no open file, lock or generator, or give processes=1"
         ) from error
+    stars = replace(task, **without)
     threads = max(1, torch.get_num_threads() // processes)
+    others = set(active_children())
     with ProcessPoolExecutor(
-        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (task, threads)
+        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (stars, code, threads)
     ) as pool:
-        running = {pool.submit(_work, left_out): left_out for left_out in jobs}
         try:
+            with _nothing_to_run_again(), _interrupts_held():
+                running = {pool.submit(_work, left_out): left_out for left_out in jobs}
             for done in as_completed(running):
                 yield running[done], done.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of processes={processes} was ended from outside, for want of memory as a rule: give fewer; "
+                "finished folds are not lost where they are kept"
+            ) from error
+        except BaseException:  # nobody waits for the folds that are under way
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _nothing_to_run_again() -> Iterator[None]:
+    """While processes start: each would run the script that is running, and start processes in turn without a guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that start here leave Ctrl-C to the one that starts them, which hears of it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: Task | None = None  # of this process
 
 
-def _start_worker(task: Task, threads: int) -> None:
+def _start_worker(stars: Task, code: bytes, threads: int) -> None:
     global _worker
     torch.set_num_threads(threads)
-    _worker = task
+    _worker = replace(stars, **cloudpickle.loads(code))
 
 
 def _work(left_out: LeftOut) -> list[Fold]:
-    assert _worker is not None
-    return _worker(left_out)
-
-
-@torch.no_grad()
-def _distances(
-    learner: Learner, field: Tensor, members: Tensor, compared: Tensor, allowed: Tensor
-) -> tuple[Tensor, Tensor, bool]:
-    """Of one cluster: siblings' distances and allowed strangers', and whether all of these stars are at one point.
-
-    Only field stars of an allowed pair are mapped.
-    """
-    embedded = _embedded(learner, members)
-    strangers, at_one_point = [], len(compared) > 1
-    for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True):
-        near = _embedded(learner, field.index_select(0, block))
-        at_one_point = at_one_point and bool((near[:SOME] == embedded[0]).all())
-        strangers.append(distances_of_allowed(embedded.double(), near.double(), pairs))
-    return sibling_distances(embedded), torch.cat(strangers), at_one_point
-
-
-@torch.no_grad()
-def _minus_scores(
-    learner: Learner, field: Tensor, members: Tensor, compared: Tensor, allowed: Tensor
-) -> tuple[Tensor, Tensor, bool]:
-    """As `_distances`, of a learner that gives a score, higher for more alike."""
-    own = _scored(learner, members, members)
-    strangers = [
-        _scored(learner, members, field.index_select(0, block))[pairs]  # member by member, as distances
-        for block, pairs in zip(torch.split(compared, BLOCK), torch.split(allowed, BLOCK, dim=1), strict=True)
-    ]
-    siblings = own[tuple(torch.triu_indices(len(members), len(members), offset=1))]
-    every = torch.cat([siblings, *strangers])
-    return -siblings, -every[len(siblings) :], len(compared) > 1 and bool((every == every[0]).all())
-
-
-def _scored(learner: Learner, members: Tensor, stars: Tensor) -> Tensor:
-    scores: Tensor = learner.score(members, stars)
-    of = f"{type(learner).__name__}.score"
-    if scores.shape != (len(members), len(stars)) or not scores.is_floating_point():
-        raise InputError(
-            f"{of} must give ({len(members)}, {len(stars)}) numbers for {len(members)} members and {len(stars)} stars, "
-            f"got {str(scores.dtype).removeprefix('torch.')} of shape {tuple(scores.shape)}"
-        )
-    if not all_finite(scores):
-        raise InputError(
-            f"{of} gave {int((~scores.isfinite()).sum())} of {scores.numel()} values that are not finite: they rank "
-            "no pair"
-        )
-    return scores.double()
-
-
-def _embedded(learner: Learner, z: Tensor) -> Tensor:
-    embedded: Tensor = learner(z)
-    if embedded.ndim != 2 or len(embedded) != len(z) or not embedded.is_floating_point():
-        raise InputError(
-            f"{type(learner).__name__} must map ({', '.join(map(str, z.shape))}) to ({len(z)}, D) numbers, got "
-            f"{str(embedded.dtype).removeprefix('torch.')} of shape {tuple(embedded.shape)}"
-        )
-    if not all_finite(embedded):
-        raise InputError(
-            f"{type(learner).__name__} gave {int((~embedded.isfinite()).sum())} of {embedded.numel()} values that are "
-            "not finite: a distance to them means nothing"
-        )
-    return embedded
+    assert _worker is not None, "the process was started with a task"
+    try:
+        return _worker(left_out)
+    except Exception as error:
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+        except Exception:  # then the process that waits would be told that this one came to a sudden end
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise

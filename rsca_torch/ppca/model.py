@@ -13,6 +13,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.ppca.e_step import ROUNDS, Model, Parameters, Posterior
 from rsca_torch.ppca.frozen import Frozen
+from rsca_torch.ppca.graph import graph_latents, in_graph
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Blocks, Noise, Source
 
@@ -121,9 +122,8 @@ class MaskedPPCA(Frozen):
         >>> MaskedPPCA(torch.ones(2, 1), torch.ones(2), torch.ones(2), noise_variance=None).noise
         'measured'
         """
-        if self.noise_variance is not None:
-            return "isotropic"
-        return "measured+scatter" if self.scatter.any() else "measured"
+        measured: Noise = "measured+scatter" if self.scatter.any() else "measured"
+        return measured if self.noise_variance is None else "isotropic"
 
     @property
     def n_components(self) -> int:
@@ -182,7 +182,7 @@ class MaskedPPCA(Frozen):
         >>> MaskedPPCA(torch.eye(2, 1), torch.ones(2), torch.ones(2), 1.0).latents(Arrays(torch.tensor([[3.0, 1.0]])))
         tensor([[1.]], dtype=torch.float64)
         """
-        return self.embed(source).latents
+        return graph_latents(self, source) if in_graph() else self.embed(source).latents
 
     def embed(self, source: Source, covariances: bool = False) -> Embedding:
         """The latents of N stars, read block by block, and the bins that were set aside on the way (eq. 1.12).
@@ -281,7 +281,7 @@ class MaskedPPCA(Frozen):
     def posteriors(self, source: Source) -> Iterator[Posterior]:
         """The stars' latents, block by block (eqs. 1.2 to 1.5); their own errors where this was fitted with errors.
 
-        >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
+        >>> model = MaskedPPCA(torch.ones(2, 1), torch.ones(2), torch.ones(2), 1.0)
         >>> [posterior.mean.shape for posterior in model.posteriors(Arrays(torch.ones(5, 2)))]
         [torch.Size([5, 1])]
         """

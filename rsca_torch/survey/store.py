@@ -15,6 +15,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,14 @@ class Store:
         """(N,) True for the members of clusters; of none where no column plays the role group."""
         return self.stars.group != "" if self.stars.has("group") else np.zeros(len(self), dtype=bool)
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a model that is fitted on it says of it: checksum, survey, release, members, whether it is simulated."""
+        survey = self.manifest["survey"]
+        told = {name: survey[name] for name in ("release", "members") if survey.get(name)}
+        simulated = (self.path.parent / "simulation.json").is_file()
+        return {"store": self.checksum, "survey": survey["name"], **told, "simulated": simulated}
+
     def spectra(self, rows: Any = None) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """Read the spectra of some stars into memory.
 
@@ -230,7 +239,7 @@ def _no_store(path: Path) -> str:
             f"store {path} is not finished: only {partial_path(path).name} is there; "
             "run rsca ingest again with the same settings to finish it"
         )
-    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest store={path}"
+    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest {quote(f'store={path}')}"
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -26,7 +26,7 @@ from rsca_torch import (
     paired_difference,
 )
 from rsca_torch.cli.main import CONFIG
-from rsca_torch.evaluation import folds as folds_module
+from rsca_torch.evaluation import judged_pairs
 from rsca_torch.evaluation.fold_files import FoldFiles
 from rsca_torch.learners import distances as distances_module
 from rsca_torch.learners.distances import sibling_overlap
@@ -226,9 +226,9 @@ def test_pairs_come_in_chunks(small, monkeypatch, restricted):
     expected = judge(ScaledComponents, small, allowed=allowed, keep_distances=True)
     lengths, chunks = distances_module._lengths, []
     monkeypatch.setattr(distances_module, "_lengths", lambda given: chunks.append(given.numel()) or lengths(given))
-    siblings_of = folds_module.sibling_distances
+    siblings_of = judged_pairs.sibling_distances
     monkeypatch.setattr(  # siblings come in one chunk: not counted
-        folds_module, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
+        judged_pairs, "sibling_distances", lambda given: (siblings_of(given), chunks.pop())[0]
     )
     for chunk in (4, 40, 2**20):
         monkeypatch.setattr(distances_module, "CHUNK", chunk)
@@ -254,7 +254,7 @@ def test_the_field_is_mapped_in_blocks(small, monkeypatch):
             mapped.append(len(z))
             return super().forward(z)
 
-    monkeypatch.setattr(folds_module, "BLOCK", 7)
+    monkeypatch.setattr(judged_pairs, "BLOCK", 7)
     got = judge(Watched, small, allowed=allowed)
     compared = sum(allowed[small.clusters == label].any(0).sum() for label in np.unique(small.clusters))
     assert max(mapped) == 7
