@@ -80,7 +80,8 @@ class Calibration:
             each = weight * odds * (1 - odds)
             return np.array([[each @ (x * x), each @ x], [each @ x, each.sum()]])
 
-        line = minimize(cost, np.array([1.0, 0.0]), jac=True, hess=curvature, method="trust-exact").x
+        start, method = np.array([1.0, 0.0]), "trust-exact"
+        line = minimize(cost, start, jac=True, hess=curvature, method=method, options={"gtol": 1e-8}).x
         slope = float(line[0] / spread)
         return cls(slope, float(line[1] - slope * middle), len(able_of(scores)), strangers)
 
@@ -140,6 +141,24 @@ class Calibrated:
         members: of each how many.
         by_cluster: for each the calibration that was fitted on the others.
         of_all: fitted on all of these scores, for new stars.
+
+    Examples:
+        How probable it is that two stars are siblings, if one pair of a hundred is:
+
+        >>> from functools import partial
+        >>> from rsca_torch import ScaledComponents, leave_one_cluster_out
+        >>> from rsca_torch.testing import drawn_problem
+        >>> stars, make_learner = drawn_problem(), partial(ScaledComponents, score="likelihood")
+        >>> told = leave_one_cluster_out(
+        ...     make_learner, stars.field, stars.members, stars.clusters, calibrate=True
+        ... ).calibrated
+        >>> print(f"Cllr {sum(told.cllr().values()) / 5:.3f}, at best {told.minimum():.3f}")
+        Cllr 0.117, at best 0.075
+        >>> learner = make_learner()
+        >>> learner.initialise(stars.field, stars.members, stars.clusters)
+        >>> siblings = stars.members[stars.clusters == "NGC 0"][:3]
+        >>> told.of_all.probability(learner.score(siblings[:1], siblings[1:]), prior=0.01)
+        tensor([[0.69, 0.37]], dtype=torch.float64)
     """
 
     scores: Scores

@@ -217,18 +217,20 @@ def merits_table(comparison: Comparison, alike: Mapping[str, Any] | None, priors
     names = list(judged.loco.merits)
     if not names:
         return None
-    title = (
-        f"Further figures on {judged.representation.name}, shares and bits (cllr), lower is better; in brackets 68 %"
-    )
+    lines = [
+        f"Further figures on {judged.representation.name}: shares, and bits (cllr); lower is better",
+        "in brackets 68 %",
+    ]
     if len(shown) > 1:
-        title += f";\n* unlike {judged.learner}'s (68 %, paired)"
+        lines[-1] += f"; * unlike {judged.learner}'s (68 %, paired)"
     if alike is not None and any(name.endswith(ALIKE) for name in names):
-        title += f"\nalike: among strangers whose {alike['column']} differs by less than {alike['within']}"
+        lines += [f"alike: strangers whose {alike['column']} differs by less than {alike['within']}"]
     told = judged.loco.calibrated
     if told is not None:
-        title += f"\ncllr of the best monotone map {told.minimum():.3f}; calibration error "
-        title += ", ".join(f"{told.expected_error(prior):.2g} at prior {prior:g}" for prior in priors)
-    table = plain_table(("figure",), tuple(each.learner for each in shown), title=title)
+        errors = ", ".join(f"{told.expected_error(prior):.2g} at prior {prior:g}" for prior in priors)
+        lines += [f"cllr of the best monotone map: {told.minimum():.3f}"]
+        lines += [f"calibration error: {errors}"] if errors else []
+    table = plain_table(("figure",), tuple(each.learner for each in shown), title="\n".join(lines))
     for name in names:
         table.add_row(name.replace("_", " "), *(_merit_cell(comparison, each, name) for each in shown))
     return table
