@@ -181,3 +181,12 @@ def test_a_figure_of_merit_costs_one_file_and_one_yaml(folder, tmp_path, monkeyp
         assert told["value"] == pytest.approx(mean)
         low, high = told["interval"]
         assert low <= told["value"] <= high
+
+
+def test_abundances_that_the_table_lacks_leave_the_rest(folder, tmp_path, caplog):
+    assembly = assembly_of(folder, "compressor.n_components=3", "abundances.abundance_subset.elements=[Fe,Uue]")
+    assembly.config.baselines = {}
+    judged = {result.representation.name for result in assembly.compare(tmp_path).results}
+    assert judged == {"spectra", "abundances"}
+    assert "abundance subset are left out: " in caplog.text
+    assert "Uue" in caplog.text

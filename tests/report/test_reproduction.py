@@ -77,7 +77,7 @@ def test_what_another_source_gave_is_not_taken_for_this_one(work, monkeypatch, c
 
 
 def test_what_cannot_be_done_is_skipped_and_said(work, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise InputError("no column VISITS")
 
     monkeypatch.setattr("rsca_torch.comparison.assembly.Assembly.compressed", refuse)
