@@ -89,6 +89,8 @@ class Store:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
+        >>> from astropy.table import Table
         >>> from rsca_torch.survey.grid import Grid
         >>> from rsca_torch.survey.ingest import ingest
         >>> from rsca_torch.survey.reader import Listing, Measured, Reader
@@ -98,7 +100,8 @@ class Store:
         ...     grid = Grid([5000.0, 5001.0, 5002.0])
         ...
         ...     def list_stars(self, columns):
-        ...         table = Table({"name": ["a", "b", "c"], "cluster": ["", "M 67", "M 67"], "FILE": ["a", "b", "c"]})
+        ...         clusters = ["", "M 67", "M 67", "M 67"]
+        ...         table = Table({"name": ["a", "b", "c", "c"], "cluster": clusters, "FILE": ["a", "b", "c", "again"]})
         ...         return Listing(table)
         ...
         ...     def read(self, star):
@@ -108,8 +111,10 @@ class Store:
         ...     store = Store.open(path)
         ...     print(store)  # doctest: +ELLIPSIS
         ...     print(store.spectra(store.is_member))
-        Store: 1 field stars and 2 members of 1 clusters, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, in ...
+        ...     print(store.repeats.stars.id.tolist(), store.repeats.stars.repeat_of.tolist())
+        Store: 1 field stars and 2 members of 1 clusters, 1 repeats, 2 bins from 5000.00 to 5001.00 Angstrom, ...
         Spectra: 2 stars, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, errors known
+        ['c#2'] ['c']
     """
 
     has_sigma = True
