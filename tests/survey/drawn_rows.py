@@ -24,11 +24,12 @@ def draw_spectra(root: Path, stars: Stars, release: str, seed: int = 0) -> None:
     """
     labels, random = labels_of(stars), np.random.default_rng(seed)
     synthesis = Synthesis()
-    flux = synthesis.stellar(labels, random)
-    flux = flux * synthesis.systematic(labels, synthesis.draw_nights(len(labels), random), random)
+    own = synthesis.draw_own(len(labels), random)
+    flux = synthesis.stellar(labels, own)
+    flux = flux * synthesis.systematic(labels, synthesis.draw_nights(len(labels), random), own, random)
     of = RELEASES.get(release, RELEASES["dr16"])
-    for file, own, error in zip(stars["FILE"], *Detector().expose(flux, labels, of, random), strict=True):
-        write_spectrum(root / file, own, error, dtype=of.image)
+    for file, spectrum, error in zip(stars["FILE"], *Detector().expose(flux, labels, of, random), strict=True):
+        write_spectrum(root / file, spectrum, error, dtype=of.image)
 
 
 def labels_of(stars: Stars) -> Table:
