@@ -1,7 +1,7 @@
 """What every learner must hold to, as tests that a plugin's test file inherits (docs/plugins.md).
 
-One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-three checks on
-a small drawn problem. pytest itself is not imported here.
+One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-three checks
+on a small drawn problem. pytest itself is not imported here.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def test_every_plugin_is_told_by_its_option(option, capfd):
 
 def test_a_bug_below_a_plugin_is_ours(judged, monkeypatch, capfd):
     """The last line that ran decides: here one of the program's that a learner called."""
-    monkeypatch.setattr("rsca_torch.evaluation.folds.sibling_distances", lambda _: 1 / 0)
+    monkeypatch.setattr("rsca_torch.evaluation.judged_pairs.sibling_distances", lambda _: 1 / 0)
     assert module.main([*JUDGED, "+learner.where=nowhere"]) == 1
     said = capfd.readouterr().err
     assert "this is a bug of the program (ZeroDivisionError" in said
