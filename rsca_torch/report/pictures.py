@@ -140,8 +140,9 @@ def _histograms(panel: Axes, result: Result, cluster: str) -> None:
         panel.text(0.5, 0.5, "not judged", transform=panel.transAxes, ha="center", fontsize=8)
         return
     siblings, strangers = (sample.numpy() for sample in (result.loco.distances or {})[cluster])
-    top = float(np.quantile(np.concatenate([siblings, strangers]), 0.99))
-    edges = np.linspace(0, top, 30).tolist()
+    both = np.concatenate([siblings, strangers])
+    top = float(np.quantile(both, 0.99))
+    edges = np.linspace(min(0.0, float(both.min())), top, 30).tolist()  # minus a score may lie below 0
     for sample, colour, label in ((strangers, COLOURS[2], "strangers"), (siblings, COLOURS[1], "siblings")):
         if len(sample):
             panel.hist(sample.clip(max=top), edges, density=True, color=colour, alpha=0.5, label=label)

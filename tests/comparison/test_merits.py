@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from astropy.table import Table
 
-from rsca_torch import InputError
+from rsca_torch import InputError, ScaledComponents, leave_one_cluster_out
 from rsca_torch.cli.main import main
+from rsca_torch.comparison.comparison import Result
 from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.report.pictures import draw_histograms
 from rsca_torch.spectra.stars import Stars
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
@@ -121,3 +126,20 @@ def test_alike_is_by_role_or_column_and_unknown_values_are_like_none():
     assert Merits().alike_pairs(members, field) is None
     with pytest.raises(InputError, match="must be positive"):
         Merits(alike="FE_H", within=-1)
+
+
+def test_pictures_of_scores_have_all_siblings_in_them(make_clusters):
+    """Minus a score lies below 0 where stars are alike."""
+    problem = make_clusters(spreads=(0.02, 0.05, 0.1, 0.2))
+    loco = leave_one_cluster_out(
+        partial(ScaledComponents, score="likelihood"),
+        problem.field, problem.members, problem.clusters, keep_distances=True,
+    )  # fmt: skip
+    assert (loco.distances["NGC 0"][0] < 0).any()
+    table = Stars.of(Table({"NAME": ["a"]}), id="NAME")
+    on = Representation("spectra", torch.zeros(1, 1), torch.zeros(1, 1), table, table)
+    panel = draw_histograms([Result(on, "rsca by likelihood", loco, 0.0)], ["NGC 0"]).axes[0]
+    width = panel.patches[0].get_width()
+    siblings = panel.patches[len(panel.patches) // 2 :]
+    assert sum(bar.get_height() for bar in siblings) * width == pytest.approx(1)
+    assert panel.patches[0].get_x() == pytest.approx(float(loco.distances["NGC 0"][0].min()))
