@@ -166,7 +166,7 @@ class Assembly:
         """
         seen = on.seen_by(make_learner or self.make_learner)
         allowed = on.allowed(self.pairs) if allowed is None else allowed
-        options = {"seed": self.seed, "roots": seen.roots, "ids": on.member_stars.id, **options}
+        options = {"seed": self.seed, "roots": seen.roots, "noise": seen.noise, "ids": on.member_stars.id, **options}
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # dimensions that tell nothing
             return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 
@@ -174,7 +174,8 @@ class Assembly:
         """A learner fitted on all clusters."""
         seen = on.seen_by(make_learner or self.make_learner)
         trained = recipe_of(seen.make_learner()) is not None  # for closed forms no pair is compared
-        members = Members(seen.members, on.clusters, on.allowed(self.pairs) if trained else None, seen.roots)
+        allowed = on.allowed(self.pairs) if trained else None
+        members = Members(seen.members, on.clusters, allowed, seen.roots, seen.noise)
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # the in-sample result said it
             return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)
 

@@ -41,6 +41,7 @@ def leave_one_cluster_out(
     strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
     ids: Labels | None = None,
+    noise: Array | None = None,
 ) -> LOCOResult:
     """Doppelganger rates of every cluster, each by a learner fitted on the other clusters.
 
@@ -66,6 +67,7 @@ def leave_one_cluster_out(
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
         ids: M names of the members, by which `paired_difference` knows them. None: their places among those
             that have a sibling.
+        noise: (M, K, K) as in `Members`, for learners whose `initialise` asks for it (floor="noise").
 
     Raises:
         InputError: for fewer than two clusters with two members, or shapes that disagree.
@@ -80,7 +82,7 @@ def leave_one_cluster_out(
         >>> leave_one_cluster_out(ScaledComponents, problem.field, problem.members, problem.clusters)
         LOCOResult(5 clusters, rate 0.001, 68% interval 0.0003333 to 0.001667)
     """
-    field, given = as_stars(field, members, clusters, allowed, roots)
+    field, given = as_stars(field, members, clusters, allowed, roots, noise)
     task = Task(make_learner, field, given, held_out, seed, keep_distances, logger, strict, merits or {})
     judged = given.clusters()
     folds: dict[str, Fold] = {}
@@ -94,7 +96,12 @@ def leave_one_cluster_out(
 
 
 def as_stars(
-    field: Array, members: Array, clusters: Labels, allowed: Array | None, roots: Array | None
+    field: Array,
+    members: Array,
+    clusters: Labels,
+    allowed: Array | None,
+    roots: Array | None,
+    noise: Array | None = None,
 ) -> tuple[Tensor, Members]:
     """The field and the members that have a sibling, as folds take them; arguments as in `leave_one_cluster_out`.
 
@@ -121,7 +128,8 @@ def as_stars(
         )
     _warn_named("with one member (left out: no sibling pair)", names[sizes == 1])
     flags = np.broadcast_to(True, (len(members), len(field))) if allowed is None else as_flags(allowed)
-    given = Members(as_tensor(members).double(), labels, flags, None if roots is None else as_tensor(roots).double())
+    of_each = (None if known is None else as_tensor(known).double() for known in (roots, noise))
+    given = Members(as_tensor(members).double(), labels, flags, *of_each)
     return as_tensor(field).double(), given[np.isin(labels, several)]
 
 

@@ -2,6 +2,7 @@
 
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.classical import KISSME, LDA, RCA, PCAWhitening
+from rsca_torch.learners.floor import bounded_scatter, repeat_scatter
 from rsca_torch.learners.gradient import GradientLearner
 from rsca_torch.learners.large_margin import LargeMargin
 from rsca_torch.learners.learner import Identity, Labels, Learner, Recipe
@@ -29,5 +30,7 @@ __all__ = [
     "ScaledComponents",
     "Siamese",
     "SpectralSiamese",
+    "bounded_scatter",
+    "repeat_scatter",
     "require_dimensions",
 ]

@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.learners.floor import Repeats, require_floor, whitening
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_choice, require_whole
+from rsca_torch.learners.wrong_members import farthest, squared_distances
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
+from rsca_torch.spectra.arrays import Array, as_tensor
+
+ENOUGH = 2  # degrees of freedom a dimension, from which on floor="auto" takes the repeats
 
 __all__ = ["Scaled", "ScaledComponents", "require_dimensions", "within_cluster_spread"]
 
@@ -52,13 +57,16 @@ class _Rescaled(Linear):
         self.dropped = 0
         self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
 
-    def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups, unspanned: int = 0) -> Tensor:
-        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean.
+    def _spread(self, along: Tensor, groups: Groups) -> Tensor:
+        """(D,) sigma_c of members minus their mean (M, D)."""
+        return within_cluster_spread(along, groups, self.robust, self.mad_factor, self.pooled)
+
+    def _weighed(self, basis: Tensor, sigma_c: Tensor, groups: Groups, unspanned: int = 0) -> Tensor:
+        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance and siblings sigma_c (D,).
 
         So many of its first rows, along which no siblings can differ, get the weight 0.
         """
-        nowhere, basis = basis[:unspanned], basis[unspanned:]
-        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor, self.pooled)
+        nowhere, basis, sigma_c = basis[:unspanned], basis[unspanned:], sigma_c[unspanned:]
         if not (sigma_c > 0).all():
             raise InputError(
                 f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
@@ -70,7 +78,7 @@ class _Rescaled(Linear):
         said = []
         if unspanned:
             said.append(
-                f"{unspanned} of {basis.shape[1]} dimensions are not spanned by {len(centred)} members of "
+                f"{unspanned} of {basis.shape[1]} dimensions are not spanned by {len(groups.number)} members of "
                 f"{len(groups)} clusters (members minus clusters): weight 0"
             )
         if self.dropped:
@@ -115,7 +123,8 @@ class Scaled(_Rescaled):
         spread = moments.covariance.diagonal().sqrt()
         if not (spread > 0).all():
             raise InputError(f"{int((spread == 0).sum())} of {len(spread)} dimensions do not vary in the field")
-        return self._weighed(torch.diag(1 / spread), groups.centred(members), groups)
+        sigma_c = self._spread(groups.centred(members) / spread, groups)
+        return self._weighed(torch.diag(1 / spread), sigma_c, groups)
 
 
 class ScaledComponents(_Rescaled):
@@ -132,11 +141,26 @@ class ScaledComponents(_Rescaled):
             dimension has the weight 0.
         unspanned: "refuse" members that span fewer than K dimensions, M - C of M members in C clusters; or "drop" the
             directions in which siblings cannot differ: they get the weight 0, and a warning has their number. For what
-            comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better.
+            comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better. With a
+            floor siblings differ in every direction, and it has no part.
+        floor: what siblings cannot scatter less than (docs/maths.md, 13): (K, K) covariance of these latents, as of
+            `repeat_scatter`; "noise": that of the members' own errors, which `initialise` is given then; "repeats": that
+            of repeated observations (`repeats`); "auto": repeats where they have twice as many degrees of freedom as
+            there are dimensions, else noise where it is known; None, "none": nothing.
+        trim: leave out members whose squared distance from the median of their cluster is more than so many times the
+            median of those kept, until nothing changes (docs/maths.md, 13.4). None: all members are taken as listed.
+
+    Attributes:
+        repeats: what repeated observations say, for floor="repeats" and "auto"; to be set before `initialise`.
+        bound: (K, K) the floor that was used; None: none.
+        bounded_by: "given", "noise", "repeats" or "none".
+        kept: (M,) bool, which members say how siblings scatter; after a fit with trim.
+        far: (M,) float64 squared distance of each member from its cluster, about K of a right one.
+        limit: the largest of one that is kept.
 
     Raises:
         InputError: for options out of range; from `initialise`, where the field or (unspanned="refuse") the members
-            span fewer than K dimensions (says how many).
+            span fewer than K dimensions (says how many), or for a floor that is no covariance or cannot be had.
 
     Warns:
         NumericalWarning: from `initialise`, with the number of dimensions that have no weight.
@@ -160,6 +184,12 @@ class ScaledComponents(_Rescaled):
     """
 
     name = "rsca"
+    repeats: Repeats | None = None
+    bound: Tensor | None = None
+    bounded_by: str = "none"
+    kept: Tensor | None = None
+    far: Tensor | None = None
+    limit: Tensor | None = None
 
     def __init__(
         self,
@@ -169,19 +199,89 @@ class ScaledComponents(_Rescaled):
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
         unspanned: str = "refuse",
+        floor: Array | str | None = None,
+        trim: float | None = None,
     ) -> None:
         super().__init__(robust, pooled, top, mad_factor, clamp)
         require_choice("unspanned", unspanned, "refuse", "drop")
-        self.unspanned = unspanned
+        self.floor: Tensor | str = "none" if floor is None else floor if isinstance(floor, str) else as_tensor(floor)
+        if isinstance(self.floor, str):
+            require_choice("floor", self.floor, "none", "noise", "repeats", "auto")
+        if trim is not None and not trim >= 1:
+            raise InputError(f"trim must be at least 1, times the median squared distance, got {trim}")
+        self.unspanned, self.trim = unspanned, trim
+
+    def initialise(
+        self,
+        field: Array,
+        members: Array,
+        clusters: Labels,
+        summary: FieldMoments | None = None,
+        noise: Array | None = None,
+    ) -> None:
+        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
+
+        `noise` (M, K, K): the covariance that the members' own errors give their latents, for floor="noise".
+
+        Raises:
+            InputError: for what the class says of itself, and where a floor is wanted that cannot be had.
+        """
+        self.bound, self.bounded_by = self._bound(as_tensor(members).shape[-1], noise)
+        super().initialise(field, members, clusters, summary)
+
+    def _bound(self, n_dimensions: int, noise: Array | None) -> tuple[Tensor | None, str]:
+        """The floor, and what it is of."""
+        if isinstance(self.floor, Tensor):
+            return require_floor(self.floor, n_dimensions), "given"
+        kind = self.floor
+        if kind == "auto":
+            enough = self.repeats is not None and self.repeats.freedom >= ENOUGH * n_dimensions
+            kind = "repeats" if enough else "none" if noise is None else "noise"
+        if kind == "repeats":
+            if self.repeats is None:
+                raise InputError(
+                    "floor=repeats needs repeated observations of stars, and there are none: give them, or take "
+                    "floor=noise or floor=auto"
+                )
+            return require_floor(self.repeats.bound(), n_dimensions), kind
+        if kind == "noise":
+            if noise is None:
+                raise InputError("floor=noise needs the errors of the members, which are not known: take floor=none")
+            return require_floor(as_tensor(noise).double().mean(0), n_dimensions), kind
+        return None, "none"
 
     def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
-        if self.unspanned == "refuse":
+        if self.bound is None and self.unspanned == "refuse":
             require_dimensions(members.shape[1], moments.n_stars, groups.labels)
-        unspanned = max(0, members.shape[1] - (len(members) - len(groups)))
-        centred = groups.centred(members)
-        sphered = centred @ moments.sphere.T
-        _, axes = torch.linalg.eigh(sphered.T @ sphered)
-        return self._weighed(axes.T @ moments.sphere, centred, groups, unspanned)
+        kept = torch.ones(len(members), dtype=torch.bool, device=members.device)
+        tried: set[bytes] = set()
+        while True:
+            here = groups if kept.all() else groups.some(kept)
+            unspanned = 0 if self.bound is not None else max(0, members.shape[1] - (len(here.number) - len(here)))
+            axes, spread = self._axes(moments, here.centred(members[kept]), here)
+            if self.trim is None or not (spread[unspanned:] > 0).all():
+                break
+            self.far, counted = squared_distances((members @ axes.T / spread)[:, unspanned:], groups, kept)
+            self.limit = self.far[counted & kept].median() * farthest(self.trim, len(spread) - unspanned)
+            tried.add(kept.cpu().numpy().tobytes())
+            kept = self.far <= self.limit
+            if kept.cpu().numpy().tobytes() in tried:
+                break
+        self.kept = kept
+        return self._weighed(axes, spread, here, unspanned)
+
+    def _axes(self, moments: FieldMoments, centred: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
+        """(K, K) rows along which the field has unit variance and siblings are uncorrelated, and (K,) their spread."""
+        white = moments.sphere if self.bound is None else whitening(self.bound)
+        whitened = centred @ white.T
+        _, axes = torch.linalg.eigh(whitened.T @ whitened)
+        rows = axes.T @ white
+        spread = self._spread(centred @ rows.T, groups)
+        if self.bound is None:
+            return rows, spread
+        half = moments.sphere @ torch.linalg.solve(white, axes * spread.clamp(min=1))  # W = half half^T in the sphere
+        axes, spread, _ = torch.linalg.svd(half)
+        return axes.T @ moments.sphere, spread
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
