@@ -261,9 +261,10 @@ class _Judge:
 
         if isinstance(given, Representation):
             field, members, roots, kept, noise = candidate(on)
-            known = {"roots": roots, "kept": kept, "noise": noise}
-            stars = field, members, on.clusters, self.allowed
-            loco = leave_one_cluster_out(one.make_learner, *stars, held_out, **known, **shared)
+            shared |= {"roots": roots, "kept": kept, "noise": noise}
+            loco = leave_one_cluster_out(
+                one.make_learner, field, members, on.clusters, self.allowed, held_out, **shared
+            )
             return loco, None, on
         candidates = {number: candidate(each) for number, each in given.items()}
         nested = nested_leave_one_cluster_out(one.make_learner, candidates, on.clusters, self.allowed, **shared)

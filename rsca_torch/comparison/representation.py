@@ -231,7 +231,9 @@ def represent(
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     covariances = of_members.covariances
     assert covariances is not None
-    again = None if repeats is None else repeats_of(of_field.latents, field.stars, ppca.latents(repeats), repeats.stars)
+    again = None
+    if repeats is not None and len(repeats):
+        again = Repeats.of_some(of_field.latents, field.stars.id, ppca.latents(repeats), repeats.stars.repeat_of)
     return Representation(
         "spectra",
         of_field.latents,
@@ -247,19 +249,6 @@ def represent(
         (field, members),
         field.removal if isinstance(field.removal, Removal) else None,
     )
-
-
-def repeats_of(field: Tensor, field_stars: Stars, repeats: Tensor, repeat_stars: Stars) -> Repeats | None:
-    """What further observations (R, K) of field stars (F, K) say; None: there are none.
-
-    Those of other stars, of members above all, are left out.
-    """
-    of_field = np.isin(repeat_stars.repeat_of, field_stars.id)
-    if not of_field.any():
-        return None
-    seen_again = np.isin(field_stars.id, repeat_stars.repeat_of[of_field])
-    latents = torch.cat([field[torch.from_numpy(seen_again)], repeats[torch.from_numpy(of_field)]])
-    return Repeats.of(latents, np.concatenate([field_stars.id[seen_again], repeat_stars.repeat_of[of_field]]))
 
 
 def _set_aside(embedding: Embedding, spectra: AnySpectra, ppca: MaskedPPCA) -> Table:

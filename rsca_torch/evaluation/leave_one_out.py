@@ -128,8 +128,8 @@ def as_stars(
         )
     _warn_named("with one member (left out: no sibling pair)", names[sizes == 1])
     flags = np.broadcast_to(True, (len(members), len(field))) if allowed is None else as_flags(allowed)
-    of_each = (None if known is None else as_tensor(known).double() for known in (roots, noise))
-    given = Members(as_tensor(members).double(), labels, flags, *of_each)
+    roots, noise = (None if known is None else as_tensor(known).double() for known in (roots, noise))
+    given = Members(as_tensor(members).double(), labels, flags, roots, noise)
     return as_tensor(field).double(), given[np.isin(labels, several)]
 
 

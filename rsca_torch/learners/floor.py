@@ -73,6 +73,17 @@ class Repeats:
                 break
         return cls(scatter, n_stars, freedom, int((weight < 1).sum()))
 
+    @classmethod
+    def of_some(cls, latents: Tensor, ids: Labels, again: Tensor, repeat_of: Labels) -> Repeats | None:
+        """Of further observations (R, K) of stars (N, K), by id; others are left out. None: none is of these."""
+        ids, repeat_of = np.asarray(ids), np.asarray(repeat_of)
+        known = np.isin(repeat_of, ids)
+        if not known.any():
+            return None
+        seen_again = np.isin(ids, repeat_of[known])
+        observations = torch.cat([latents[torch.from_numpy(seen_again)], again[torch.from_numpy(known)]])
+        return cls.of(observations, np.concatenate([ids[seen_again], repeat_of[known]]))
+
     def bound(self) -> Tensor:
         """The scatter, where it bounds all dimensions.
 
@@ -142,7 +153,9 @@ def bounded_scatter(scatter: Tensor, floor: Tensor) -> Tensor:
 def whitening(floor: Tensor) -> Tensor:
     """(K, K) A with A floor A^T the identity."""
     root = _root(floor, "the floor")
-    return torch.linalg.solve_triangular(root, torch.eye(len(root), dtype=root.dtype, device=root.device), upper=False)
+    identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
+    inverse: Tensor = torch.linalg.solve_triangular(root, identity, upper=False)
+    return inverse
 
 
 def require_floor(floor: Array, n_dimensions: int) -> Tensor:
@@ -164,6 +177,7 @@ def require_floor(floor: Array, n_dimensions: int) -> Tensor:
 
 
 def _root(covariance: Tensor, what: str) -> Tensor:
+    root: Tensor
     root, failed = torch.linalg.cholesky_ex(covariance)
     if failed:
         raise InputError(
