@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +13,9 @@ from rsca_torch.report.terminal import plain_table
 from rsca_torch.survey.interstellar import Feature
 from rsca_torch.survey.store import Store
 
-__all__ = ["features_table", "print_summary"]
+__all__ = ["features_table", "print_summary", "repeats_table"]
+
+EDGES = (30, 50, 75, 100, 150, 200, 300)  # S/N
 
 
 def print_summary(store: Store) -> None:
@@ -23,6 +27,8 @@ def print_summary(store: Store) -> None:
     for step in store.selection:
         table.add_row(step["cut"], f"{step['removed']:,}", f"{step['kept']:,}")
     console.print(table)
+    if counts["repeats"]:
+        console.print(repeats_table(store))
     lines = [
         f"{counts['field']:,} field stars, {counts['members']:,} members in {counts['clusters']} clusters, "
         f"{counts['bins']:,} bins kept"
@@ -32,6 +38,26 @@ def print_summary(store: Store) -> None:
     if counts["problems"]:
         lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store.path} lists them and why")
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def repeats_table(store: Store) -> Table:
+    """How many repeats there are, by the S/N of the fainter of the two observations of their star."""
+    again, of = store.repeats.stars, store.stars
+    snr = np.full(len(again), np.nan)
+    if of.has("snr"):
+        order = np.argsort(of.id)
+        star = order[np.searchsorted(of.id, again.repeat_of, sorter=order)]
+        snr = np.fmin(of.snr[star], again.snr)
+    bounds = [-np.inf, *EDGES, np.inf]
+    names = [f"below {EDGES[0]}", *(f"{low} to {high}" for low, high in pairwise(EDGES)), f"above {EDGES[-1]}"]
+    rows = list(zip(names, np.histogram(snr[np.isfinite(snr)], bounds)[0].tolist(), strict=True))
+    if unknown := int(np.isnan(snr).sum()):
+        rows.append(("not known", unknown))
+    table = Table("repeats, by S/N of the pair's fainter", box=None)
+    table.add_column("number", justify="right")
+    for name, number in [row for row in rows if row[1]] + [("all", len(again))]:
+        table.add_row(name, f"{number:,}")
+    return table
 
 
 def features_table(found: Sequence[Feature]) -> Table:

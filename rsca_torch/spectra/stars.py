@@ -24,7 +24,7 @@ NEEDED_BY = {
     "extinction": "the pairs that rsca compare allows (pairs.max_extinction), compressor.remove=extinction and "
     "censoring=found",
     "snr": "the choice among a star's observations and reports",
-    "repeat_of": "repeated observations of one star that stay in the field",
+    "repeat_of": "repeated observations of one star, which tell what is not the star",
 }
 ROLES = tuple(NEEDED_BY)
 TEXTS = ("id", "group", "repeat_of")  # the others are numbers
@@ -41,7 +41,8 @@ class Stars(Table):
 
     The roles are ``id`` (text, different for each row), ``group`` (the cluster or other group of siblings, '' for
     none), ``velocity`` (km/s), ``extinction`` (mag), ``snr`` and ``repeat_of`` (the id of the star that the row
-    observes again, '' for none). They are kept in ``meta["roles"]``, so rows and copies have them too.
+    observes again, '' for none; its own id is another, as every row's is). They are kept in ``meta["roles"]``, so rows
+    and copies have them too.
 
     Example:
         >>> from astropy.table import Table
@@ -149,6 +150,41 @@ class Stars(Table):
     def snr(self) -> NDArray[np.float64]:
         """(N,) signal-to-noise ratio, NaN where it is not known."""
         return self.values("snr")
+
+    @property
+    def repeat_of(self) -> NDArray[np.str_]:
+        """(N,) the id of the star that a row observes again, '' for none; '' for all where no column plays the role."""
+        return self.values("repeat_of") if self.has("repeat_of") else np.full(len(self), "", dtype="U1")
+
+    def require_repeats(self, ids: NDArray[np.str_]) -> None:
+        """Check that every row is a further observation of a star that is known, and not of itself.
+
+        Args:
+            ids: of the stars that are known.
+
+        Raises:
+            InputError: a row repeats nothing, itself or a star that is not known.
+
+        Example:
+            >>> repeats = Stars.of({"id": ["7#2"], "repeat_of": ["7"]})
+            >>> repeats.require_repeats(np.array(["7", "9"]))
+            >>> repeats.require_repeats(np.array(["9"]))
+            Traceback (most recent call last):
+            rsca_torch.errors.InputError: 1 of 1 repeats are of stars that are not there (first: 7#2 of 7); ...
+        """
+        of, own = self.repeat_of, self.id
+        for wrong, what, cure in (
+            (of == "", "say of no star that they repeat it", "name it in the column of the role repeat_of"),
+            (of == own, "are repeats of themselves", "each needs an id of its own, and its star's in repeat_of"),
+            (
+                ~np.isin(of, ids),
+                "are of stars that are not there",
+                "give these among the field or the members, or leave their repeats out",
+            ),
+        ):
+            if wrong.any():
+                first = f"{own[wrong][0]} of {of[wrong][0]}" if of[wrong][0] else own[wrong][0]
+                raise InputError(f"{wrong.sum()} of {len(self)} repeats {what} (first: {first}); {cure}")
 
     def _told(self) -> str:
         return ", ".join(self.colnames) or "no columns"

@@ -32,11 +32,14 @@ OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", 0)} | {
     name: ("PARAM", index) for name, index in {"TEFF": 0, "LOGG": 1, "M_H": 3, "ALPHA_M": 6}.items()
 }
 
+#: What tells two observations of a star from two files of one, copies or reductions: the archive has one row of these.
+OBSERVATION = ("APOGEE_ID", "TELESCOPE", "FIELD", "LOCATION_ID")
+
 WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H"}
 
 
 class AspcapstarFolder(ApogeeReader):
-    """Every readable spectrum in a folder and below; of two files of one star the first in order of path counts.
+    """Every readable spectrum in a folder and below; of two files of one observation the first in order of path counts.
 
     Args:
         root: the folder.
@@ -64,8 +67,8 @@ def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, l
         release: dr13, dr14, dr16 or dr17; None: told from each file's name.
 
     Returns:
-        One row a star (`STAR_COLUMNS`, FILE relative to root, the abundances), and (file, problem) of what cannot be
-        used. Where two files hold the same star, the first counts.
+        One row an observation (`STAR_COLUMNS`, FILE relative to root, the abundances), and (file, problem) of what
+        cannot be used. Where two files hold the same observation of a star (`OBSERVATION`), the first counts.
 
     Raises:
         InputError: no such folder, no such files, or none of them can be used.
@@ -78,14 +81,15 @@ def read_folder(root: Path, pattern: str, release: str | None) -> tuple[Table, l
             f"no file named {pattern} in survey.root={root} or below{_others(root)}; set survey.spectrum to their names"
         )
     log.info("reading the star tables of %d files", len(files))
-    stars: dict[str, dict[str, Any]] = {}
+    stars: dict[tuple[str, ...], dict[str, Any]] = {}
     problems = []
     for file in files:
         try:
             star = _read_star(root / file, release) | {"FILE": file}
-            if star["APOGEE_ID"] in stars:
+            observation = tuple(str(star[name]) for name in OBSERVATION)
+            if observation in stars:
                 raise UnusableFileError(f"duplicate of star {star['APOGEE_ID']}")
-            stars[star["APOGEE_ID"]] = star
+            stars[observation] = star
         except UnusableFileError as error:
             problems.append((file, str(error)))
     if not stars:

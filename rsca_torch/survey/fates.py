@@ -26,10 +26,15 @@ def fates(store: Store, star: str) -> list[str]:
     Raises:
         InputError: there was none.
     """
-    removed = store.removed
-    known = {*store.stars.id.tolist(), *(name for name, _, _ in removed if name)}
+    removed, repeats = store.removed, store.repeats.stars
+    known = {*store.stars.id.tolist(), *repeats.id.tolist(), *(name for name, _, _ in removed if name)}
     meant = ids_meant([star], known, store.stars.roles["id"]).get(star, star)
     lines = [_kept(store, int(row)) for row in np.flatnonzero(store.stars.id == meant)]
+    lines += [
+        f"{repeats.id[row]} is in the store as a repeat of {repeats.repeat_of[row]}, row {row} of the repeats: "
+        f"{repeats['FILE'][row]}"
+        for row in np.flatnonzero((repeats.id == meant) | (repeats.repeat_of == meant))
+    ]
     lines += [_removed(store, *row) for row in removed if row[0] == meant]
     if not lines:
         lines += [_removed(store, *row) for row in removed if not row[0] and star in row[2]]

@@ -7,12 +7,13 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.table import Row
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import beside
@@ -24,7 +25,7 @@ from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free, require_storable
-from rsca_torch.survey.survey import Survey, choose_stars
+from rsca_torch.survey.survey import REPEATS, Chosen, Survey, choose_stars
 
 __all__ = ["censor", "ingest"]
 
@@ -64,14 +65,14 @@ def ingest(
         return _ingest_and_find(survey, survey.censoring, store, block, progress, found)
     grid = survey.reader.grid
     trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
-    stars, flow, problems = choose_stars(survey)
-    require_storable(stars)
-    partial = Partial(store, _fingerprint(survey, stars), trusted, grid.wavelength[trusted])
-    _read_spectra(survey, stars, partial, block, progress)
-    unread = {row: problem for row, problem in partial.failed.items() if problem != NO_VALID_BIN}
-    if len(unread) < len(stars):  # else none can be used, as will be said
-        flow.record("spectrum missing or unreadable", len(stars) - len(unread), _told(stars, unread))
-    return _finished(stars, partial, flow, problems, {"survey": survey.config(), "segments": grid.edges()})
+    chosen = choose_stars(survey)
+    for table in (chosen.stars, chosen.repeats):
+        require_storable(table)
+    fingerprint = _fingerprint(survey, chosen.stars, chosen.repeats)
+    partial = Partial(store, fingerprint, trusted, grid.wavelength[trusted], len(chosen.stars))
+    _read_spectra(survey, [*chosen.stars, *chosen.repeats], partial, block, progress)
+    told = {"survey": survey.config(), "segments": grid.edges()}
+    return _finished(chosen, partial, told, "spectrum missing or unreadable")
 
 
 def _ingest_and_find(
@@ -121,49 +122,60 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     trusted = censoring.outside_ranges(given.bins, given.wavelength)
     rule = json.loads(json.dumps(asdict(censoring)))
     fingerprint = hashlib.sha256(json.dumps([given.checksum, rule], sort_keys=True).encode()).hexdigest()
-    partial = Partial(store, fingerprint, given.bins[trusted], given.wavelength[trusted])
+    partial = Partial(store, fingerprint, given.bins[trusted], given.wavelength[trusted], len(given))
     with (given.path / "errors.csv").open(newline="", encoding="utf-8") as file:
         faulty = {name: [int(count) for count in counts] for name, *counts in list(csv.reader(file))[1:]}
-    for first in range(partial.done, len(given), block):
-        rows = np.arange(len(given))[first : first + block]
-        flux, _, error = (tensor.numpy()[:, trusted] for tensor in given.read(rows))
+    everyone = np.arange(len(given) + len(given.repeats))
+    for first in range(partial.done, len(everyone), block):
+        rows = everyone[first : first + block]
+        flux, error = given.observations(rows)
+        flux, error = flux[:, trusted], error[:, trusted]
         partial.append(flux, error, censoring.valid(flux, error), {}, faulty)
     flow = CutFlow("", 0)
     flow.steps, flow.removed = given.selection[:-1], list(given.removed)  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
-    return _finished(given.stars, partial, flow, given.problems, told)
+    return _finished(Chosen(given.stars, given.repeats.stars, flow, given.problems), partial, told)
 
 
 def _finished(
-    stars: Stars,
+    chosen: Chosen,
     partial: Partial,
-    flow: CutFlow,
-    problems: Sequence[tuple[str, str]],
     before: dict[str, Any],  # survey, segments and, where a store is its source, lone_members of the manifest
+    step: str = "",
 ) -> Store:
-    """The store of the spectra that were kept; the others are accounted for."""
-    failed = [(str(stars["FILE"][row]), problem) for row, problem in sorted(partial.failed.items())]
-    if len(failed) == len(stars):
+    """The store of the spectra that were kept; the others are accounted for, unreadable ones under the step's name."""
+    stars, repeats, flow, problems = chosen
+    n, failed = len(stars), dict(sorted(partial.failed.items()))
+    of_stars = {row: problem for row, problem in failed.items() if row < n}
+    files = [*stars["FILE"], *repeats["FILE"]]
+    told = [(str(files[row]), problem) for row, problem in failed.items()]
+    if len(of_stars) == n:
         shutil.rmtree(partial.path)  # or the next try would remember that nothing was there
-        raise InputError(f"none of the {len(stars)} spectra can be used; the first: {': '.join(failed[0])}")
-    invalid = {row: problem for row, problem in partial.failed.items() if problem == NO_VALID_BIN}
-    flow.record(NO_VALID_BIN, len(stars) - len(failed), _told(stars, invalid))
-    stars = stars[~np.isin(np.arange(len(stars)), list(partial.failed))]
+        raise InputError(f"none of the {n} spectra can be used; the first: {': '.join(told[0])}")
+    left = n
+    for name in (step, NO_VALID_BIN) if step else (NO_VALID_BIN,):
+        why = {row: problem for row, problem in of_stars.items() if (problem == NO_VALID_BIN) == (name == NO_VALID_BIN)}
+        left -= len(why)
+        flow.record(name, left, [(str(stars.id[row]), f"{files[row]}: {problem}") for row, problem in why.items()])
+    stars = stars[~np.isin(np.arange(n), list(failed))]
+    readable = np.flatnonzero(~np.isin(n + np.arange(len(repeats)), list(failed)))
+    rows = readable[np.isin(repeats.repeat_of[readable], stars.id)]
+    for row in np.setdiff1d(np.arange(len(repeats)), rows):
+        problem = failed.get(n + row, f"the spectrum of {repeats.repeat_of[row]} cannot be used")
+        flow.removed.append((str(repeats.id[row]), REPEATS, f"{files[n + row]}: {problem}"))
     lone = lone_members(stars.group) if stars.has("group") else []
     if lone:
         stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
-    told = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
-    told["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
-    partial.finish(stars, flow, [*problems, *failed], told)
+    manifest = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
+    manifest["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
+    places = len(stars) + np.searchsorted(readable, rows).astype(np.int64)  # among the usable spectra
+    partial.finish(stars, flow, [*problems, *told], manifest, repeats[rows], places)
     return Store.open(partial.store)
 
 
-def _told(stars: Stars, failed: Mapping[int, str]) -> list[tuple[str, str]]:
-    """(id, file and problem) of spectra that are not used."""
-    return [(str(stars.id[row]), f"{stars['FILE'][row]}: {problem}") for row, problem in sorted(failed.items())]
-
-
-def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, progress: Progress | None) -> None:
+def _read_spectra(
+    survey: Survey, stars: Sequence[Row], partial: Partial, block: int, progress: Progress | None
+) -> None:
     if partial.done:
         log.info("going on after %d of %d spectra", partial.done, len(stars))
     for first in range(partial.done, len(stars), block):
@@ -181,7 +193,7 @@ def _read_spectra(survey: Survey, stars: Stars, partial: Partial, block: int, pr
         )
 
 
-def _read_block(survey: Survey, stars: Stars, rows: range, partial: Partial) -> None:
+def _read_block(survey: Survey, stars: Sequence[Row], rows: range, partial: Partial) -> None:
     bins = partial.bins
     flux, error = np.zeros((2, len(rows), len(bins)), dtype=np.float32)
     valid = np.zeros(flux.shape, dtype=bool)
@@ -197,15 +209,16 @@ def _read_block(survey: Survey, stars: Stars, rows: range, partial: Partial) -> 
         counted = flux[place].copy()
         counted[masked] = 0  # what the survey's own mask leaves out is not faulty
         if any(counts := survey.censoring.faulty_errors(counted, error[place])):
-            faulty[str(stars["FILE"][row])] = counts
+            faulty[str(stars[row]["FILE"])] = counts
         error[place, masked] = np.inf
         valid[place] = survey.censoring.valid(flux[place], error[place])
     partial.append(flux, error, valid, failed, faulty)
 
 
-def _fingerprint(survey: Survey, stars: Stars) -> str:
-    """One SHA-256 of the settings and of the stars they chose."""
+def _fingerprint(survey: Survey, *tables: Stars) -> str:
+    """One SHA-256 of the settings and of the observations they chose."""
     total = hashlib.sha256(json.dumps(survey.config(), sort_keys=True).encode())
-    for name in stars.colnames:
-        total.update(name.encode() + np.ascontiguousarray(stars[name]).tobytes())
+    for stars in tables:
+        for name in stars.colnames:
+            total.update(name.encode() + np.ascontiguousarray(stars[name]).tobytes())
     return total.hexdigest()

@@ -1,10 +1,11 @@
 """The store: trusted spectra on disk, memory-mapped, with their star table and where they come from (docs/data.md).
 
-A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``wavelength.npy`` (P,), ``bins.npy``
-(their P pixels on the survey's grid), ``stars.fits``, ``selection.json``, ``removed.csv`` (what was removed, star by
-star), ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and ``manifest.json``, which tells the columns'
-roles, the detectors and the rule of validity. Which measurements are valid is not stored: that rule says it of flux and
-error.
+A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``stars.fits`` and the same of further
+observations of these stars, ``repeats_flux.npy``, ``repeats_error.npy`` and ``repeats.fits`` (R rows, 0 where there are
+none); ``wavelength.npy`` (P,), ``bins.npy`` (their P pixels on the survey's grid), ``selection.json``, ``removed.csv``
+(what was removed, star by star), ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and ``manifest.json``,
+which tells the columns' roles, the detectors and the rule of validity. Which measurements are valid is not stored: that
+rule says it of flux and error.
 """
 
 from __future__ import annotations
@@ -12,35 +13,34 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from astropy.io import fits
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import beside
 from rsca_torch.spectra.spectra import Spectra
-from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.repeats import REPEAT_OF
+from rsca_torch.survey.stored_rows import StoredRows
 
 __all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
-SCHEMA = 3
-ARRAYS = ("flux.npy", "error.npy")
+SCHEMA = 4
+ARRAYS = ("flux.npy", "error.npy", "repeats_flux.npy", "repeats_error.npy")
 #: All but the manifest.
 FILES = (
     *ARRAYS,
     "wavelength.npy",
     "bins.npy",
     "stars.fits",
+    "repeats.fits",
     "selection.json",
     "removed.csv",
     "problems.csv",
@@ -69,10 +69,15 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 class Store:
     """Spectra on disk; made by `rsca_torch.survey.ingest.ingest`, opened by `Store.open`.
 
+    It has three parts, each a `View`, read as it is needed: `field`, `members` and `repeats`. The rows of the store are
+    those of the field and of the members, one a star. Repeats are further observations of these stars: their
+    ``stars.repeat_of`` has the star's id, their own ids are others (``<id>#2``), and they have no group. Two
+    observations of one star differ by what is not the star.
+
     Attributes:
         path: the folder.
         stars: N rows: what the survey says of a star under its own names, and which column plays which role; missing is
-            NaN or ''.
+            NaN or ''. Those of the repeats are ``repeats.stars``.
         wavelength: (P,) float64, vacuum Angstrom.
         bins: (P,) the pixels of the survey's grid that are stored.
         segments: name of each detector -> its first and last wavelength, Angstrom.
@@ -115,14 +120,16 @@ class Store:
         self.manifest = manifest
         self.checksum: str = manifest["checksum"]
         self.censoring = Censoring(**manifest["censoring"])
-        self.stars = Stars(_read_stars(path / "stars.fits")).playing(manifest["roles"])
         self.wavelength: NDArray[np.float64] = np.load(path / "wavelength.npy", allow_pickle=False)
+        roles = manifest["roles"]
+        self._rows = StoredRows(path, "", roles, self.wavelength, self.censoring)
+        self._repeats = StoredRows(path, "repeats", {**roles, "repeat_of": REPEAT_OF}, self.wavelength, self.censoring)
+        self.stars = self._rows.stars
         self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
         self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
         with (path / "problems.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
-        self._flux, self._error = (_mapped(path / name) for name in ("flux.npy", "error.npy"))
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -158,10 +165,11 @@ class Store:
 
     def __repr__(self) -> str:
         told = self.manifest["counts"]
+        repeats = f"{told['repeats']:,} repeats, " if told["repeats"] else ""
         return (
             f"Store: {told['field']:,} field stars and {told['members']:,} members of {told['clusters']} clusters, "
-            f"{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom, "
-            f"{100 * told['valid_share']:.1f} % valid, in {self.path}"
+            f"{repeats}{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} "
+            f"Angstrom, {100 * told['valid_share']:.1f} % valid, in {self.path}"
         )
 
     @property
@@ -178,6 +186,21 @@ class Store:
         """(N,) True for the members of clusters; of none where no column plays the role group."""
         return self.stars.group != "" if self.stars.has("group") else np.zeros(len(self), dtype=bool)
 
+    @property
+    def field(self) -> View:
+        """The stars that are in no cluster."""
+        return self.select(~self.is_member)
+
+    @property
+    def members(self) -> View:
+        """The members of clusters."""
+        return self.select(self.is_member)
+
+    @property
+    def repeats(self) -> View:
+        """Further observations of stars of the field and of members, of which there may be none."""
+        return View(self._repeats)
+
     def spectra(self, rows: Any = None) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """Read the spectra of some stars into memory.
 
@@ -190,10 +213,13 @@ class Store:
 
     def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """(flux, valid, sigma) of the given rows, each (n, P); flux and sigma float32, as stored."""
-        rows = torch.from_numpy(np.ascontiguousarray(chosen))
-        flux, error = (tensor.index_select(0, rows) for tensor in (self._flux, self._error))
-        valid = self.censoring.valid(flux.numpy(), error.numpy())  # NumPy compares twice as fast as torch
-        return flux, torch.from_numpy(valid), error
+        return self._rows.read(chosen)
+
+    def observations(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(flux, error) as stored, each (n, P): of row r of the store, and from len(store) on of its repeats."""
+        stars, again = rows[rows < len(self)], rows[rows >= len(self)] - len(self)
+        (flux, _, error), (flux_again, _, error_again) = self._rows.read(stars), self._repeats.read(again)
+        return torch.cat([flux, flux_again]).numpy(), torch.cat([error, error_again]).numpy()
 
     def select(self, rows: Any = None) -> View:  # noqa: ANN401  (whatever indexes an array)
         """Some stars' spectra, left on disk.
@@ -217,13 +243,6 @@ class Store:
             raise InputError(f"store {self.path}: {', '.join(changed)} changed since it was written; ingest again")
 
 
-def _mapped(file: Path) -> Tensor:
-    """(N, P) float32, left on disk, for reading alone."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*not writable")  # nothing here writes
-        return torch.from_numpy(np.load(file, mmap_mode="r", allow_pickle=False))
-
-
 def _no_store(path: Path) -> str:
     if partial_path(path).exists():
         return (
@@ -241,16 +260,3 @@ def _check_size(file: Path, expected: int) -> None:
             f"store {file.parent} is damaged: {file.name} has {size} bytes, expected {expected}; "
             "remove it and ingest again"
         )
-
-
-def _read_stars(path: Path) -> Table:
-    with fits.open(path, memmap=False, character_as_bytes=True) as hdus:
-        data = hdus[1].data
-        columns = {name: np.asarray(data[name]) for name in data.names}
-    return Table({name: _plain(values) for name, values in columns.items()})
-
-
-def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "surrogateescape")
-    return values.astype(values.dtype.newbyteorder("="))

@@ -18,6 +18,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import is_free
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
+from rsca_torch.survey.repeats import numbered
 from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
 
 __all__ = ["NO_VALID_BIN", "Partial", "require_free", "require_storable"]
@@ -47,20 +48,29 @@ class Partial:
         fingerprint: of the settings and the stars; an interrupted run goes on where it is the same.
         bins: (P,) the pixels that may be stored.
         wavelength: (P,) Angstrom.
+        n_stars: how many stars are read before their repeats. None: there are no repeats.
 
     Attributes:
         done: stars read, usable or not.
         failed: number of the star -> why its spectrum is not used.
         errors: file -> how many of its errors are zero, negative and not finite, where any is.
-        seen: (P,) True for the bins that are valid in at least one star.
-        n_valid: measurements that are valid.
+        seen: (P,) True for the bins that are valid in at least one star; repeats do not count.
+        n_valid: measurements that are valid, those of repeats not counted.
 
     Raises:
         InputError: the partial belongs to a run with other settings or data or of an older program, or cannot be
             written.
     """
 
-    def __init__(self, store: Path, fingerprint: str, bins: NDArray[np.int64], wavelength: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        store: Path,
+        fingerprint: str,
+        bins: NDArray[np.int64],
+        wavelength: NDArray[np.float64],
+        n_stars: int | None = None,
+    ) -> None:
+        self.n_stars = n_stars
         self.store, self.path, self.bins, self.wavelength = store, partial_path(store), bins, wavelength
         self.fingerprint = fingerprint
         self.done = 0
@@ -109,7 +119,7 @@ class Partial:
         failed: Mapping[int, str],
         errors: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        """Add the next block of n stars; those without a valid bin are left out.
+        """Add the next block of n observations; those without a valid bin are left out.
 
         Args:
             flux: (n, P) as it will be stored.
@@ -126,11 +136,12 @@ class Partial:
                 file.seek(start)
                 file.write(block.astype(FLOAT).tobytes())
                 _flush(file)
+        stars = slice(None) if self.n_stars is None else slice(max(0, self.n_stars - self.done))
         self.done += len(flux)
         self.failed.update({star: failed.get(star, NO_VALID_BIN) for star in unusable})
         self.errors.update(errors or {})
-        self.seen |= valid.any(axis=0)
-        self.n_valid += int(valid.sum())
+        self.seen |= valid[stars].any(axis=0)
+        self.n_valid += int(valid[stars].sum())
         state = {name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid")}
         _write_json(self._journal, {**state, "seen": np.packbits(self.seen).tobytes().hex()})
 
@@ -140,6 +151,8 @@ class Partial:
         flow: CutFlow,
         problems: Sequence[tuple[str, str]],
         manifest: Mapping[str, Any],
+        repeats: Stars | None = None,
+        of_repeats: NDArray[np.int64] | None = None,
     ) -> None:
         """Write the whole store beside the blocks, then move it into place in one step.
 
@@ -149,22 +162,34 @@ class Partial:
             problems: (file, problem) of what was not used.
             manifest: what is to be told besides schema, roles, counts and checksums; must hold ``censoring``, the
                 rule of validity, and ``segments``, the name of each detector -> [first, last] wavelength.
+            repeats: further observations of these stars, with the role repeat_of. None: there are none.
+            of_repeats: their numbers among the usable spectra. None: they follow those of the stars.
+
+        Raises:
+            InputError: a repeat is of a star that is not there, or of itself.
         """
+        if repeats is None:
+            repeats = numbered(stars[:0], np.array([], dtype=str), set())
+        repeats.require_repeats(stars.id)
         whole = self.path / "store"
         shutil.rmtree(whole, ignore_errors=True)
         whole.mkdir()
+        again = np.arange(len(stars), len(stars) + len(repeats)) if of_repeats is None else of_repeats
         for name in ("flux", "error"):
-            self._write_array(whole, name, len(stars))
+            self._write_array(whole / f"{name}.npy", name, np.arange(len(stars)))
+            self._write_array(whole / f"repeats_{name}.npy", name, again)
         np.save(whole / "wavelength.npy", self.wavelength[self.seen], allow_pickle=False)
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
         _write_stars(whole / "stars.fits", stars)
+        _write_stars(whole / "repeats.fits", repeats)
         _write_json(whole / "selection.json", flow.steps)
         _write_csv(whole / "removed.csv", [("id", "cut", "value"), *flow.removed])
         _write_csv(whole / "problems.csv", [("file", "problem"), *problems])
         faulty = [(file, *counts) for file, counts in self.errors.items()]
         _write_csv(whole / "errors.csv", [("file", "zero", "negative", "not_finite"), *faulty])
         files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in FILES}
-        told = {**manifest, "roles": stars.roles, "counts": self._counts(stars, len(problems)), "files": files}
+        counts = self._counts(stars, len(problems)) | {"repeats": len(repeats)}
+        told = {**manifest, "roles": stars.roles, "counts": counts, "files": files}
         _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": checksum(told), **told})
         for name in FILES:
             with (whole / name).open("rb") as file:
@@ -190,13 +215,14 @@ class Partial:
             "valid_share": self.n_valid / (len(stars) * bins),
         }
 
-    def _write_array(self, whole: Path, name: str, n_stars: int, block: int = 256) -> None:
-        raw = np.memmap(self.path / f"{name}.raw", FLOAT, mode="r", shape=(n_stars, len(self.bins)))
-        header = {"descr": FLOAT.str, "fortran_order": False, "shape": (n_stars, int(self.seen.sum()))}
-        with (whole / f"{name}.npy").open("wb") as file:
+    def _write_array(self, path: Path, name: str, rows: NDArray[np.int64], block: int = 256) -> None:
+        """Some of the usable spectra, on the bins that some star has."""
+        raw = np.memmap(self.path / f"{name}.raw", FLOAT, mode="r").reshape(-1, len(self.bins))
+        header = {"descr": FLOAT.str, "fortran_order": False, "shape": (len(rows), int(self.seen.sum()))}
+        with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for first in range(0, n_stars, block):
-                file.write(raw[first : first + block, self.seen].tobytes())
+            for first in range(0, len(rows), block):
+                file.write(raw[rows[first : first + block]][:, self.seen].tobytes())
 
 
 def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)
@@ -248,7 +274,7 @@ def _column(name: str, column: Any) -> fits.Column:  # noqa: ANN401  (astropy's 
     if values.dtype.kind in "iu" and (values <= np.iinfo(np.int64).max).all():
         return fits.Column(name, "K", array=values.astype(np.int64))
     texts = np.array(
-        ["" if gone or value is None else _text(value) for value, gone in zip(values, missing, strict=True)]
+        ["" if gone or value is None else _text(value) for value, gone in zip(values, missing, strict=True)], dtype=str
     )
     encoded = np.char.encode(texts, "utf-8", "surrogateescape")
     return fits.Column(name, f"{max(1, encoded.dtype.itemsize)}A", array=encoded)

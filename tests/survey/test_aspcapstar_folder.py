@@ -56,11 +56,14 @@ def test_folder_is_searched_in_order_and_keeps_the_first_of_two(tmp_path):
     write(tmp_path / "a/deep/aspcapStar-r12-y.fits", 2, FIELD="f", SNR=7)
     write(tmp_path / "c/aspcapStar-r12-z.fits", 1, SNR=900)
     write(tmp_path / "c/other.fits", 3)
+    write(tmp_path / "d/aspcapStar-r12-x.fits", 1, FIELD="g")  # another observation of it
     stars, problems = read_folder(tmp_path, PATTERN, None)
-    assert stars["FILE"].tolist() == ["a/deep/aspcapStar-r12-y.fits", "b/aspcapStar-r12-x.fits"]
-    assert stars["APOGEE_ID"].tolist() == [star_id(2), star_id(1)]
-    assert stars["FIELD"].tolist() == ["f", "060+00"]
-    assert stars["SNR"].tolist() == [7, 101]
+    assert stars["FILE"].tolist() == [
+        f"{place}.fits" for place in ("a/deep/aspcapStar-r12-y", "b/aspcapStar-r12-x", "d/aspcapStar-r12-x")
+    ]
+    assert stars["APOGEE_ID"].tolist() == [star_id(2), star_id(1), star_id(1)]
+    assert stars["FIELD"].tolist() == ["f", "060+00", "g"]
+    assert stars["SNR"].tolist() == [7, 101, 101]
     assert stars["VISITS"][0].startswith("r12-")
     assert problems == [("c/aspcapStar-r12-z.fits", f"duplicate of star {star_id(1)}")]
 

@@ -26,9 +26,10 @@ def test_every_row_of_the_catalogue_is_in_the_store_or_in_removed_csv(store):
         rows = [tuple(row) for row in csv.reader(file)]
     assert rows[0] == ("id", "cut", "value")
     assert rows[1:] == store.removed
-    assert len(store) + len(store.removed) == store.selection[0]["kept"]
+    assert len(store) + len(store.repeats) + len(store.removed) == store.selection[0]["kept"]
     for step in store.selection[1:]:
-        assert sum(cut == step["cut"] for _, cut, _ in store.removed) == step["removed"]
+        here = len(store.repeats) if step["cut"] == "kept apart as repeats" else 0
+        assert sum(cut == step["cut"] for _, cut, _ in store.removed) + here == step["removed"]
     told = {star: (cut, value) for star, cut, value in store.removed}
     assert told[star_id(30)] == ("extinction known", "nan")
     assert told[star_id(32)] == ("not STAR_BAD", str(-(2**31) + 2**23))
@@ -40,8 +41,10 @@ def test_every_row_of_the_catalogue_is_in_the_store_or_in_removed_csv(store):
 def test_fates_in_words(store):
     assert fates(store, star_id(0).lower()) == [
         f"{star_id(0)} is in the store as a member of NGC 1111, row 0: {SPECTRUM.format(**star(0))}",
-        f"{star_id(0)} was removed by 'duplicate observations': {SPECTRUM.format(**star(0, FIELD='other'))}",
+        f"{star_id(0)}#2 is in the store as a repeat of {star_id(0)}, row 0 of the repeats: "
+        f"{SPECTRUM.format(**star(0, FIELD='other'))}",
     ]
+    assert fates(store, f"{star_id(0)}#2") == fates(store, star_id(0))[1:]
     assert fates(store, star_id(31)) == [
         f"{star_id(31)} was removed by 'effective temperature': TEFF is nan; kept: above 4000, below 5000"
     ]

@@ -52,7 +52,8 @@ def test_mini_archive_becomes_a_store(mini_survey, tmp_path, capsys):
         ("21 abundances", 1, 16),
         ("not on the list", 1, 15),
         ("in two clusters", 1, 14),
-        ("duplicate observations", 2, 12),
+        ("duplicate observations", 0, 14),
+        ("kept apart as repeats", 2, 12),
         ("spectrum missing or unreadable", 0, 12),
         ("no valid bin", 0, 12),
     ]
@@ -92,7 +93,7 @@ def test_repr_of_a_store(mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "store")
     valid = store.spectra().valid.double().mean()
     assert repr(store) == (
-        "Store: 7 field stars and 5 members of 2 clusters, 6,759 bins from 15152.21 to 16943.53 Angstrom, "
+        "Store: 7 field stars and 5 members of 2 clusters, 2 repeats, 6,759 bins from 15152.21 to 16943.53 Angstrom, "
         f"{100 * valid:.1f} % valid, in {store.path}"
     )
 
@@ -218,7 +219,7 @@ def test_a_file_without_errors_is_listed_and_left_out(archive, tmp_path, after_f
     assert (store.path / "errors.csv").read_text() == "file,zero,negative,not_finite\n"
 
 
-@pytest.mark.parametrize("stop_at", [0, 3, 4, 7, 11])
+@pytest.mark.parametrize("stop_at", [0, 3, 4, 7, 13])
 def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, monkeypatch, stop_at):
     write_faulty(mini_survey.root)
     (mini_survey.root / SPECTRUM.format(**star(2))).unlink()
@@ -244,7 +245,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
     finished, read = read[: stop_at // 4 * 4], []
     monkeypatch.setattr(apogee_module, "read_spectrum", lambda path: read.append(path) or original(path))
     ingest(mini_survey, store, block=4)
-    assert len(read) == 12 - len(finished)
+    assert len(read) == 14 - len(finished)
     assert not set(read) & set(finished)
     assert content(store) == content(whole.path)
     assert not store.with_name("store.partial").exists()
@@ -391,9 +392,9 @@ def test_other_things_that_are_no_store(mini_survey, tmp_path):
     store = ingest(mini_survey, tmp_path / "store")
     manifest = store.path / "manifest.json"
     content = json.loads(manifest.read_text())
-    for schema, cure in ((2, "ingest the survey again"), (4, "update rsca_torch")):
+    for schema, cure in ((3, "ingest the survey again"), (5, "update rsca_torch")):
         manifest.write_text(json.dumps(content | {"schema": schema}))
-        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 3: {cure}$"):
+        with pytest.raises(InputError, match=f"has schema {schema}, this program reads 4: {cure}$"):
             Store.open(store.path)
     manifest.write_text("{")
     with pytest.raises(InputError, match=r"is damaged .*; remove it and ingest again"):

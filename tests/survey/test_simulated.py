@@ -81,10 +81,11 @@ def test_the_configuration_says_what_the_constructors_default_to():
         return [listed(item) for item in value] if isinstance(value, list | tuple) else value
 
     default = SimulatedSurvey()
-    for part in ("stars", "pipeline", "synthesis", "detector"):
+    for part in ("stars", "again", "companions", "pipeline", "synthesis", "faint_lines", "detector"):
         ours, yaml = vars(getattr(default, part)), vars(getattr(survey, part))
         assert {name: listed(value) for name, value in ours.items()} == yaml
-    assert (survey.n_field, survey.release, survey.faults) == (default.n_field, default.release, default.faults)
+    for name in ("n_field", "release", "faults", "repeats"):
+        assert getattr(survey, name) == getattr(default, name)
 
 
 def test_the_tables_hold_the_paper_s_clusters_and_the_release_s_species():
@@ -406,7 +407,8 @@ def test_the_interstellar_band_grows_with_extinction_and_sits_in_the_gas():
     a_k = np.array([0.0, 0.11, 0.22])
     stars = observation(3, SNR=1e9, AK=a_k, VHELIO=60.0, V_GAS=-20.0)
     quiet = Synthesis(continuum=0.0, night=0.0, persistence=0.0, telluric=0.0)
-    factor = quiet.systematic(stars, np.zeros((stars["NIGHT"].max() + 1, 19)), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    factor = quiet.systematic(stars, np.zeros((stars["NIGHT"].max() + 1, 19)), quiet.draw_own(3, rng), rng)
     near = np.s_[700:950]
     step = np.gradient(wavelength())[near]
     width = ((1 - factor[:, near]) * step).sum(axis=1)
@@ -417,7 +419,8 @@ def test_the_interstellar_band_grows_with_extinction_and_sits_in_the_gas():
 def test_an_element_deepens_its_own_lines_and_no_others():
     stars = observation(2)
     stars["PRESENT_X_H"][1, ELEMENTS["dr16"].index("Al")] += 0.2
-    plain = Synthesis(turbulence=0.0, broadening=0.0).stellar(stars, np.random.default_rng(0))
+    quiet = Synthesis(turbulence=0.0, broadening=0.0)
+    plain = quiet.stellar(stars, quiet.draw_own(2, np.random.default_rng(0)))
     change = plain[1] - plain[0]
     near = np.min(abs(wavelength()[:, None] - LINES["wavelength"][LINES["species"] == "Al"]), axis=1) < 2.5
     assert change[near].min() < -0.01

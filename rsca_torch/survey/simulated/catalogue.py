@@ -76,7 +76,7 @@ class Pipeline:
         measured["X_H"] = np.concatenate([x_h, extra], axis=1)
         measured["X_H_ERR"] = np.concatenate([x_h_error, extra], axis=1)
         measured["AK_TARG"] = np.where(role == "no_extinction", release.missing, stars["AK"])
-        measured["ASPCAPFLAG"] = _flags(role).astype(release.flag)
+        measured["ASPCAPFLAG"] = _flags(stars, release).astype(release.flag)
         return measured
 
     def _abundances(self, stars: Table, worse: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -87,12 +87,15 @@ class Pipeline:
         return measured, error
 
 
-def _flags(role: Array) -> Array:
+def _flags(stars: Table, release: Release) -> Array:
     """(N,) ASPCAPFLAG; bit 31 makes it negative where it is an int32."""
+    role = np.asarray(stars["ROLE"])
     bits = {"bad": (STAR_BAD, CHI2_BAD, NO_RESULT), "faint": (STAR_BAD, SN_BAD), "failed": (STAR_BAD, NO_RESULT)}
     flags = np.zeros(len(role), dtype=np.int64)
     for name, numbers in bits.items():
         flags[role == name] = sum(1 << number for number in numbers)
+    faint = (role == "repeat") & (np.asarray(stars["SNR"]) < 50)
+    flags[faint] = sum(1 << number for number in (bits["faint"] if release.name == "dr16" else (SN_BAD,)))
     return flags.astype(np.uint32).astype(np.int64)
 
 
@@ -147,7 +150,7 @@ def _identity(stars: Table, measured: Table, release: Release) -> Columns:
 def _observation(stars: Table) -> Columns:
     n, role = len(stars), np.asarray(stars["ROLE"])
     persists = np.mean(stars["FIBER"], axis=1) > 200
-    extra = np.where(role == "duplicate", 1 << 4, 0) | np.where(role == "one_metre", 1 << 3, 0)
+    extra = np.where(np.isin(role, ["duplicate", "repeat"]), 1 << 4, 0) | np.where(role == "one_metre", 1 << 3, 0)
     return {
         "APOGEE_TARGET1": np.full(n, -2147352576, np.int32),  # bit 31 is set in real files too
         "APOGEE_TARGET2": np.zeros(n, np.int32),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
+from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, GRID, N_PIXELS
 from rsca_torch.survey.simulated.release import Release
 from rsca_torch.survey.simulated.spectra import LIGHT, Flux, bin_at, imprint, velocity
@@ -29,6 +31,12 @@ class Detector:
         bad_runs: mean number of runs of bad pixels a star; bad_length: their mean length, pixels.
         cosmic_rays: mean number of hits that nobody flagged; cosmic_height: their mean height.
         trusted: smallest flux that the pipeline believes.
+        misquoted: the quoted error is the true one times a factor between these two, drawn for every observation and
+            chip (uniform in the logarithm).
+        correlation: of the noise of neighbouring bins; that of bins k apart is its k-th power.
+
+    Raises:
+        InputError: a factor that is not positive, or a correlation that is not at least 0 and below 1.
     """
 
     noise: tuple[float, float, float] = (0.93, 0.93, 1.12)
@@ -42,6 +50,14 @@ class Detector:
     cosmic_rays: float = 2.0
     cosmic_height: float = 0.15
     trusted: float = 0.001
+    misquoted: tuple[float, float] = (1.0, 1.0)
+    correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.misquoted[0] <= self.misquoted[1]:
+            raise InputError(f"detector.misquoted must be two rising positive factors, got {list(self.misquoted)}")
+        if not 0 <= self.correlation < 1:
+            raise InputError(f"detector.correlation must be at least 0 and below 1, got {self.correlation}")
 
     def expose(self, flux: Flux, stars: Table, release: Release, rng: np.random.Generator) -> tuple[Flux, Flux]:
         """Add noise and censor.
@@ -60,9 +76,10 @@ class Detector:
             noise[slice(*chip)] = value
         sigma = (noise / np.asarray(stars["SNR"])[:, None]).astype(np.float32)
         sky = self._sky(stars, rng)
-        observed = flux + np.hypot(sigma, self.sky_residual * sky) * rng.standard_normal(flux.shape, dtype=np.float32)
+        deviates = self._correlated(rng.standard_normal(flux.shape, dtype=np.float32))
+        observed = flux + np.hypot(sigma, self.sky_residual * sky) * deviates
         self._add_cosmic_rays(observed, rng)
-        error = np.maximum(sigma, np.float32(self.floor)) * release.sky_error(sky)
+        error = np.maximum(self._quoted(sigma, rng), np.float32(self.floor)) * release.sky_error(sky)
         bad = self._bad_runs(len(stars), rng) | (observed < self.trusted) | (observed > release.highest_flux)
         observed[bad], error[bad] = release.bad_flux, release.bad_error
         gap = ~GRID.usable()
@@ -78,6 +95,23 @@ class Detector:
             centre = bin_at(SKY_LINES["wavelength"] / (1 + visit[:, None] / LIGHT))
             imprint(sky, centre, marked.astype(float), self.sky_width, self.sky_reach, strongest=True)
         return sky
+
+    def _correlated(self, deviates: Flux) -> Flux:
+        """(n, 8575) of unit variance still, each bin with something of the one before."""
+        if not self.correlation:
+            return deviates
+        fresh = deviates * np.sqrt(1 - self.correlation**2)
+        fresh[:, 0] = deviates[:, 0]
+        return np.asarray(lfilter([1.0], [1.0, -self.correlation], fresh, axis=1), dtype=np.float32)
+
+    def _quoted(self, sigma: Flux, rng: np.random.Generator) -> Flux:
+        low, high = np.log(self.misquoted)
+        if low == high == 0:
+            return sigma
+        quoted = sigma.copy()
+        for chip in CHIPS.values():
+            quoted[:, slice(*chip)] *= np.exp(rng.uniform(low, high, (len(sigma), 1))).astype(np.float32)
+        return quoted
 
     def _bad_runs(self, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         row = np.repeat(np.arange(n), rng.poisson(self.bad_runs, n))

@@ -71,7 +71,7 @@ def write_catalogue(root: Path, columns: Columns, release: Release) -> None:
 
 def write_memberships(root: Path, stars: Table, measured: Table, release: Release, rng: np.random.Generator) -> None:
     """Write the two OCCAM files: text padded with NUL, probabilities in steps of 0.1, every sentinel."""
-    in_cluster = np.flatnonzero((stars["CLUSTER"] != "") & (stars["ROLE"] != "duplicate"))
+    in_cluster = np.flatnonzero((stars["CLUSTER"] != "") & ~np.isin(stars["ROLE"], ["duplicate", "repeat"]))
     rows: list[Candidate] = [(i, str(stars["CLUSTER"][i]), float(rng.choice([0.9, 1.0]))) for i in in_cluster]
     for number, i in enumerate(np.flatnonzero(stars["ROLE"] == "unlikely_member")):
         rows.append((i, "NGC 6819", (0.8, 0.4, 0.0, -9999.99)[number % 4]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -12,7 +13,18 @@ from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX, expected, present
 from rsca_torch.survey.simulated.tables import LINES
 
-__all__ = ["LIGHT", "LOG_START", "LOG_STEP", "Flux", "Synthesis", "bin_at", "imprint"]
+__all__ = [
+    "LIGHT",
+    "LINE_WIDTH",
+    "LOG_START",
+    "LOG_STEP",
+    "Flux",
+    "OfStar",
+    "Synthesis",
+    "bin_at",
+    "imprint",
+    "product",
+]
 
 Array = NDArray[np.float64]
 Flux = NDArray[np.float32]
@@ -24,6 +36,20 @@ _REACH = 12  # pixels on either side of a line
 
 #: Molecules need two elements: how much a line of the species follows each abundance. All others follow their own.
 _MOLECULES = {"C": {"C": 1.0, "O": 0.5}, "N": {"N": 1.0, "C": 0.6}}
+
+
+class OfStar(NamedTuple):
+    """What is a star's own and no label says, each a standard normal deviate.
+
+    Attributes:
+        turbulence: (n, 1).
+        broadening: (n,) of the line width.
+        continuum: (n, 15) of the normalisation's error, one a polynomial.
+    """
+
+    turbulence: Array
+    broadening: Array
+    continuum: Array
 
 
 @dataclass(frozen=True)
@@ -40,6 +66,7 @@ class Synthesis:
         line_spread: relative change of the line width across the 300 fibres, per chip.
         continuum: spread of the normalisation's error at S/N 100, in each of five polynomials a chip.
         night: spread of what a night leaves in all its spectra.
+        velocity_error: spread of the error of an observation's velocity, km/s, by which its lines are displaced.
         persistence: typical rise at the blue edge in fibres above 200.
         telluric_bands: first line, end and spacing of the air's bands, Angstrom in the observer's frame.
         telluric: spread of the depth that is left of them.
@@ -56,6 +83,7 @@ class Synthesis:
     line_spread: tuple[float, float, float] = (0.10, 0.07, 0.12)
     continuum: float = 0.004
     night: float = 0.001
+    velocity_error: float = 0.0
     persistence: float = 0.015
     telluric_bands: tuple[tuple[float, float, float], ...] = (
         (15160.0, 15260.0, 11.0),
@@ -72,21 +100,33 @@ class Synthesis:
     )
     a_k_per_a_v: float = 0.11
 
-    def stellar(self, stars: Table, rng: np.random.Generator) -> Flux:
-        """(n, 8575) the stars alone, as the survey's fibres spread them; the continuum is 1."""
+    def draw_own(self, n: int, rng: np.random.Generator) -> OfStar:
+        """What is each of n stars' own."""
+        normal = rng.standard_normal
+        return OfStar(normal((n, 1)), normal(n), normal((n, len(_polynomials()))))
+
+    def stellar(self, stars: Table, own: OfStar) -> Flux:
+        """(n, 8575) the stars alone, as the survey's fibres spread them; the continuum is 1.
+
+        Args:
+            stars: n observations.
+            own: the result of `draw_own`.
+        """
         depth = self._optical_depth(stars)
-        stirred = self.turbulence * rng.standard_normal((len(stars), 1))
+        stirred = self.turbulence * own.turbulence
         depth = (depth * np.exp(stirred * depth / (depth + self.saturation))).astype(np.float32)
         tau, tau_wider = np.zeros((2, len(stars), N_PIXELS), dtype=np.float32)
         for line, (start, profile, wider) in enumerate(zip(*_profiles(), strict=True)):
             pixels = slice(start, start + len(profile))
             tau[:, pixels] += depth[:, line, None] * profile
             tau_wider[:, pixels] += depth[:, line, None] * wider
-        own = self.broadening * rng.standard_normal(len(stars))
+        wider_by = self.broadening * own.broadening
+        if "BROADER" in stars.colnames:
+            wider_by = wider_by + np.asarray(stars["BROADER"])
         fibre = np.mean(stars["FIBER"], axis=1) / 150 - 1
         for chip, amplitude in zip(CHIPS.values(), self.line_spread, strict=True):
             # Wider lines to first order; sharpest in the middle of the slit head.
-            spread = (own + amplitude * (1.5 * fibre**2 - 0.5 + 0.4 * fibre)).astype(np.float32)
+            spread = (wider_by + amplitude * (1.5 * fibre**2 - 0.5 + 0.4 * fibre)).astype(np.float32)
             tau[:, slice(*chip)] += spread[:, None] * tau_wider[:, slice(*chip)]
         return np.asarray(np.exp(-tau), dtype=np.float32)
 
@@ -94,13 +134,21 @@ class Synthesis:
         """(n, 15 + bands) how much of each polynomial and each band of the air n nights leave, in its spread."""
         return rng.standard_normal((n, len(_polynomials()) + len(self.telluric_bands)))
 
-    def systematic(self, stars: Table, nights: Array, rng: np.random.Generator) -> Flux:
+    def displace(self, flux: Flux, rng: np.random.Generator) -> Flux:
+        """(n, 8575) spectra brought to rest with a velocity that is a little wrong."""
+        if not self.velocity_error:
+            return flux
+        pixels = rng.normal(0, self.velocity_error, (len(flux), 1)) / (LIGHT * LOG_STEP * np.log(10))
+        return np.asarray(flux - pixels * np.gradient(flux, axis=1), dtype=np.float32)
+
+    def systematic(self, stars: Table, nights: Array, own: OfStar, rng: np.random.Generator) -> Flux:
         """What comes on top of the star: gas, air, normalisation and persistence.
 
         Args:
             stars: n observations.
             nights: the result of `draw_nights`, one row a night.
-            rng: source of what is each star's own.
+            own: the result of `draw_own`.
+            rng: source of what is each observation's own.
 
         Returns:
             (n, 8575) what the flux is to be multiplied with.
@@ -110,8 +158,8 @@ class Synthesis:
         shared = np.where(visit[..., None], nights[stars["NIGHT"]], 0).sum(axis=1) / visit.sum(axis=1)[:, None]
         polynomials = _polynomials()
         error = self.continuum * (100 / np.asarray(stars["SNR"])) ** 0.5
-        own = rng.standard_normal((n, len(polynomials))) * error[:, None]
-        factor = 1 + _product(own + self.night * shared[:, : len(polynomials)], polynomials).astype(np.float32)
+        normalised = own.continuum * error[:, None]
+        factor = 1 + product(normalised + self.night * shared[:, : len(polynomials)], polynomials).astype(np.float32)
         bands = self.telluric * (rng.standard_normal((n, len(self.telluric_bands))) + shared[:, len(polynomials) :])
         for band, (start, end, spacing) in enumerate(self.telluric_bands):
             air = np.arange(start, end, spacing)
@@ -132,9 +180,9 @@ class Synthesis:
         relative = slope / ((1 - depth) * tau)[:, None]
         relative = np.clip(relative, -np.array(self.steepest), self.steepest)
         # A parabola of the labels, not a line: it stays positive, and a quadratic model of real giants asks for it.
-        bulk = np.maximum(1 + _product(steps, relative.T) / 2, 0.0) ** 2
+        bulk = np.maximum(1 + product(steps, relative.T) / 2, 0.0) ** 2
         response = np.log(10) / (1 + tau * bulk / self.saturation)
-        return np.asarray(tau * bulk * np.exp(response * _product(_individual(stars), _followed())))
+        return np.asarray(tau * bulk * np.exp(response * product(_individual(stars), _followed())))
 
     def _interstellar(self, factor: Flux, stars: Table) -> None:
         rest, width, strength = np.reshape(self.interstellar, (-1, 3)).T  # there may be none
@@ -207,7 +255,7 @@ def _profiles() -> tuple[NDArray[np.int64], Flux, Flux]:
     return start, profile.astype(np.float32), (profile * (distance - 1)).astype(np.float32)
 
 
-def _product(left: Array, right: Array) -> Array:
+def product(left: Array, right: Array) -> Array:
     """A matrix product whose last digits do not depend on how many threads BLAS has: the same seed, the same bytes."""
     return np.asarray(np.einsum("nk,kp->np", left, right, optimize=False))
 

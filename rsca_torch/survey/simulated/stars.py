@@ -50,9 +50,11 @@ class Population:
         cluster_signal_to_noise: the same of cluster members.
         traps: how many stars of each kind that a reader must deal with.
         cluster_plates: plates with which each cluster is observed; stars of one plate share its nights.
+        interlopers: share of the listed members that are field stars in truth, of like velocity and extinction; the
+            column INTERLOPER says which.
 
     Raises:
-        InputError: for no plate.
+        InputError: for no plate, or a share that is not 0 to 1.
     """
 
     high_alpha: float = 0.25
@@ -68,10 +70,13 @@ class Population:
     cluster_signal_to_noise: tuple[float, float] = (188.0, 0.80)
     traps: int = 4
     cluster_plates: int = 1
+    interlopers: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cluster_plates < 1:
             raise InputError(f"cluster_plates must be at least 1, got {self.cluster_plates}")
+        if not 0 <= self.interlopers <= 1:
+            raise InputError(f"interlopers must be a share, 0 to 1, got {self.interlopers}")
 
     def draw(self, n_field: int, rng: np.random.Generator) -> Table:
         """Draw the survey's observations.
@@ -87,6 +92,10 @@ class Population:
         traps = self._field(self.traps * len(_TRAPS), rng)
         traps["ROLE"] = np.repeat(_TRAPS, self.traps).astype("U20")
         members = self._members(rng)
+        if self.interlopers:
+            for part in (field, traps):
+                part["INTERLOPER"] = np.zeros(len(part), dtype=bool)
+            self._replace(members, rng)
         stars = vstack([field, traps, members], metadata_conflicts="silent")
         self._set_traps(stars, rng)
         pointings = draw_pointings(max(6, n_field // 40), rng, self.cluster_plates)
@@ -131,6 +140,15 @@ class Population:
         stars["SNR"] = _signal_to_noise(self.cluster_signal_to_noise, n, rng)
         stars["V_GAS"] = (0.35 * CLUSTERS["v_helio"] + rng.normal(0, 12, len(CLUSTERS)))[of]
         return stars
+
+    def _replace(self, members: Table, rng: np.random.Generator) -> None:
+        """Put field stars into some members' places: only what made the list take them for members stays."""
+        listed = np.flatnonzero(members["ROLE"] == "member")
+        wrong = rng.choice(listed, round(self.interlopers * len(listed)), replace=False)
+        strangers = self._field(len(wrong), rng)
+        for column in set(members.colnames) - {"CLUSTER", "ROLE", "VHELIO", "AK", "SNR", "V_GAS"}:
+            members[column][wrong] = strangers[column]
+        members["INTERLOPER"] = np.isin(np.arange(len(members)), wrong)
 
     def _stars(self, at_birth: Array, alpha_m: Array, age: Array, rng: np.random.Generator) -> Table:
         n = len(at_birth)

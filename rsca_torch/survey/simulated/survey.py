@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_folder, is_free
 from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
+from rsca_torch.survey.simulated.companions import Companions
 from rsca_torch.survey.simulated.detector import Detector
+from rsca_torch.survey.simulated.faint_lines import FaintLines
 from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
 from rsca_torch.survey.simulated.release import RELEASES, Release
-from rsca_torch.survey.simulated.spectra import Flux, Synthesis
+from rsca_torch.survey.simulated.repeats import REPEAT, Repeats
+from rsca_torch.survey.simulated.spectra import Flux, OfStar, Synthesis
 from rsca_torch.survey.simulated.stars import Population
 
 __all__ = ["SimulatedSurvey"]
@@ -34,21 +37,30 @@ class SimulatedSurvey:
         n_field: field stars that pass the paper's cuts (about: faint cerium costs a few); at least 6.
         release: dr16 or dr17.
         faults: damage six files in six ways.
+        repeats: further observations of field stars and members; however many, what is observed first is the same
+            to the last bit.
         stars: who is observed.
+        again: what further observations are like.
+        companions: which stars are binaries.
         pipeline: how well they are measured.
         synthesis: how labels become flux.
+        faint_lines: what the line list lacks.
         detector: noise and censoring.
 
     Raises:
-        InputError: an unknown release or no field stars.
+        InputError: an unknown release, no field stars, or a negative number of repeats.
     """
 
     n_field: int = 3000
     release: str = "dr16"
     faults: bool = False
+    repeats: int = 0
     stars: Population = field(default_factory=Population)
+    again: Repeats = field(default_factory=Repeats)
+    companions: Companions = field(default_factory=Companions)
     pipeline: Pipeline = field(default_factory=Pipeline)
     synthesis: Synthesis = field(default_factory=Synthesis)
+    faint_lines: FaintLines = field(default_factory=FaintLines)
     detector: Detector = field(default_factory=Detector)
 
     def __post_init__(self) -> None:
@@ -56,6 +68,8 @@ class SimulatedSurvey:
             raise InputError(f"release must be one of {', '.join(RELEASES)}, got {self.release!r}")
         if self.n_field < len(FAULTS):
             raise InputError(f"n_field must be at least {len(FAULTS)}, got {self.n_field}")
+        if self.repeats < 0:
+            raise InputError(f"repeats must not be negative, got {self.repeats}")
 
     def write(self, root: str | Path, seed: int, progress: Callable[[int, int], None] | None = None) -> Table:
         """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
@@ -91,11 +105,11 @@ class SimulatedSurvey:
         release = RELEASES[self.release]
         seeds = np.random.SeedSequence(seed).spawn(4)
         drawing, measuring, belonging = (np.random.default_rng(s) for s in seeds[:3])
-        stars = self.stars.draw(self.n_field, drawing)
+        stars = self.draw(drawing)
         stars["FAULT"] = np.full(len(stars), "", dtype="U10")
         if self.faults:
             stars["FAULT"][np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
-        measured = self.pipeline.measure(stars, release, measuring)
+        measured = self._measure(stars, release, measuring)
         columns = all_star(stars, measured, release)
         write_catalogue(root, columns, release)
         write_memberships(root, stars, measured, release, belonging)
@@ -104,28 +118,78 @@ class SimulatedSurvey:
         stars.write(root / "truth.fits")
         return stars
 
+    def draw(self, rng: np.random.Generator) -> Table:
+        """Draw the survey's observations, with all that its switches add.
+
+        Args:
+            rng: source of every draw.
+
+        Returns:
+            As `Population.draw`; further observations have the role "repeat".
+        """
+        stars = self.stars.draw(self.n_field, rng)
+        hiding, pairing, choosing, turning = rng.spawn(4)
+        if self.faint_lines.number:
+            self.faint_lines.draw(stars, hiding)
+        if self.companions.share:
+            self.companions.draw(stars, pairing)
+        if self.repeats:
+            again = self.again.draw(stars, self.repeats, choosing)
+            if self.companions.share:
+                self.companions.move(again, turning)
+            stars = vstack([stars, again], metadata_conflicts="silent")
+            stars = stars[np.argsort(stars["RA"], kind="stable")]
+        return stars
+
+    def _measure(self, stars: Table, release: Release, rng: np.random.Generator) -> Table:
+        """As `Pipeline.measure`; further observations do not change what is measured of the others."""
+        again = np.asarray(stars["ROLE"] == REPEAT)
+        parts = [self.pipeline.measure(stars[~again], release, rng)]
+        if again.any():
+            parts.append(self.pipeline.measure(stars[again], release, rng.spawn(1)[0]))
+        place = np.concatenate([np.flatnonzero(~again), np.flatnonzero(again)])
+        return vstack(parts)[np.argsort(place)]
+
     def observe(
         self, stars: Table, seed: np.random.SeedSequence
     ) -> Iterator[tuple[NDArray[np.int64], Flux, Flux, Flux]]:
-        """Spectra block by block.
+        """Spectra block by block: first those of the stars' first observations, then the further ones.
 
         Args:
-            stars: N observations, from `Population.draw`.
+            stars: N observations, from `draw` or `Population.draw`.
             seed: of the noise and of everything else that is not in ``stars``.
 
         Yields:
             (n,) rows of ``stars``, then the stars' flux without noise, the observed flux and the quoted error, each
             (n, 8575) float32.
         """
-        firsts = range(0, len(stars), BLOCK)
-        shared, *own = seed.spawn(1 + len(firsts))
+        again = np.asarray(stars["ROLE"] == REPEAT)
+        parts = (np.flatnonzero(~again), np.flatnonzero(again))
+        blocks = [part[first : first + BLOCK] for part in parts for first in range(0, len(part), BLOCK)]
+        shared, *own = seed.spawn(1 + len(blocks))
         nights = self.synthesis.draw_nights(int(stars["NIGHT"].max()) + 1, np.random.default_rng(shared))
-        for first, block_seed in zip(firsts, own, strict=True):
-            rows = np.arange(len(stars))[first : first + BLOCK]
+        common: dict[str, OfStar] = {}
+        for rows, block_seed in zip(blocks, own, strict=True):
             rng = np.random.default_rng(block_seed)
-            model = self.synthesis.stellar(stars[rows], rng)
-            flux = model * self.synthesis.systematic(stars[rows], nights, rng)
+            of_star = self.synthesis.draw_own(len(rows), rng)
+            if again.any():
+                of_star = self.again.share(of_star, stars[rows], common, rng.spawn(1)[0])
+            model = self._model(stars[rows], of_star)
+            flux = self.synthesis.displace(model, rng) * self.synthesis.systematic(stars[rows], nights, of_star, rng)
             yield rows, model, *self.detector.expose(flux, stars[rows], RELEASES[self.release], rng)
+
+    def _model(self, stars: Table, own: OfStar) -> Flux:
+        """(n, 8575) what reaches the air: the stars with all their lines and companions."""
+        flux = self._alone(stars, own)
+        if "BINARY" in stars.colnames and (binary := np.flatnonzero(stars["BINARY"])).size:
+            pairs = stars[binary]
+            companions = self._alone(self.companions.labels(pairs), OfStar(*(values[binary] for values in own)))
+            flux[binary] = self.companions.dilute(flux[binary], companions, pairs)
+        return flux
+
+    def _alone(self, stars: Table, own: OfStar) -> Flux:
+        flux = self.synthesis.stellar(stars, own)
+        return self.faint_lines.absorb(flux, stars) if self.faint_lines.number else flux
 
     def _write_spectra(
         self,
@@ -140,11 +204,13 @@ class SimulatedSurvey:
         paths = [root / release.spectrum.format(**{name: star[name] for name in names}) for star in stars]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
+        made = 0
         for rows, model, flux, error in self.observe(stars, seed):
+            made += len(rows)
             model *= GRID.usable()
             for n, row in enumerate(rows):
                 if stars["ROLE"][row] != "failed":  # no result, no file
                     spectrum = np.stack([flux[n], error[n], model[n]])
                     write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
             if progress is not None:
-                progress(int(rows[-1]) + 1, len(stars))
+                progress(made, len(stars))
