@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
+from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.fit import Basis, Products, compress
@@ -122,6 +123,9 @@ class RSCA(Frozen):
         top: int | None = None,
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
+        floor: Array | str | None = None,
+        trim: float | None = None,
+        repeats: AnySpectra | None = None,
         removal: Removal | None = None,
         progress: Callable[[int, float], None] | None = None,
     ) -> RSCA:
@@ -147,6 +151,10 @@ class RSCA(Frozen):
             top: see there.
             mad_factor: see there.
             clamp: see there.
+            floor: see there; of "repeats" and "auto" that of `repeats`.
+            trim: see there.
+            repeats: further observations of field stars, whose stars say in their role repeat_of of which; those of
+                other stars, of members above all, are left out, as where stars are judged. None: there are none.
             removal: what is taken out of all spectra first, as `Grouping.find` finds it in the field. None: nothing.
             progress: called with (iteration, mean log-likelihood per valid bin) after each iteration of step 1.
 
@@ -160,7 +168,12 @@ class RSCA(Frozen):
         if clusters is None and not members.stars.has("group"):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
         members, labels = labelled(field, members, members.stars.group if clusters is None else clusters)
-        require_dimensions(n_components, len(field), labels)  # before the hard work
+        learner = ScaledComponents(robust, pooled, top, mad_factor, clamp, floor=floor, trim=trim)
+        if not learner.is_bounded:
+            require_dimensions(n_components, len(field), labels)  # before the hard work
+        if repeats is not None:
+            repeats.stars.require_repeats(np.concatenate([field.stars.id, members.stars.id]))
+            repeats = without(repeats, removal)
         field, members = (without(part, removal) for part in (field, members))
         ppca = compress(
             field,
@@ -177,8 +190,13 @@ class RSCA(Frozen):
             start=start,
             progress=progress,
         )
-        learner = ScaledComponents(robust, pooled, top, mad_factor, clamp)
-        learner.initialise(ppca.latents(field), ppca.latents(members), labels)
+        of_field, of_members = ppca.latents(field), ppca.embed(members, covariances=learner.is_bounded)
+        if repeats is not None and len(repeats):
+            again = ppca.latents(repeats), repeats.stars.repeat_of
+            learner.repeats = Repeats.of_some(of_field, field.stars.id, *again)
+        spread = of_members.covariances
+        of_errors = None if spread is None else spread - spread @ spread
+        learner.initialise(of_field, of_members.latents, labels, noise=of_errors)
         steps = learner.weight, learner.centre, learner.sigma_r
         return cls(ppca, *steps, field.wavelength, removal, np.unique(labels))
 

@@ -69,6 +69,7 @@ class Assembly:
         progress: is told what is done.
         field: the F field stars' spectra.
         members: the M members' spectra.
+        repeats: further observations of these stars; there may be none.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
         pairs: says which pairs may be compared.
         training: how learners with a loss are trained.
@@ -80,6 +81,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
+        self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
@@ -103,8 +105,7 @@ class Assembly:
         Raises:
             InputError: where the stars cannot carry them.
         """
-        learner = learner_class(self.config.learner._target_)
-        return self.compression.numbers(len(self.field), self.members.stars.group, learner)
+        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner())
 
     @property
     def n_components(self) -> int:
@@ -125,9 +126,10 @@ class Assembly:
             larger = [number for number in self._made if number > n_components]
             start = self._made[min(larger)].ppca if larger else None
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            field, members = (without(part, self.removal) for part in (self.field, self.members))
+            parts = self.field, self.members, self.repeats
+            field, members, repeats = (without(part, self.removal) for part in parts)
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components] = represent(field, members, fit)
+            self._made[n_components] = represent(field, members, fit, repeats)
         return self._made[n_components]
 
     @property

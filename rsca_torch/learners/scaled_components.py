@@ -106,6 +106,11 @@ class ScaledComponents(Rescaled):
             raise InputError(f"trim must be at least 1, times the median squared distance, got {trim}")
         self.unspanned, self.trim = unspanned, trim
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether siblings' scatter has a floor: any two members of a cluster then carry any number of dimensions."""
+        return isinstance(self.floor, Tensor) or self.floor != "none"
+
     def initialise(
         self,
         field: Array,
