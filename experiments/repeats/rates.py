@@ -114,7 +114,7 @@ def of_floors(survey: Survey, wrong: float, trims: Sequence[float | None]) -> Ra
             if name == "repeats" and not on.repeats:
                 continue
             for trim in trims:
-                                given = {**options, "trim": trim}
+                given = {**options, "trim": trim}
                 make = partial(ScaledComponents, **given)
                 if wrong:
                     make = partial(Contaminated, wrong, survey.seed, **given)
