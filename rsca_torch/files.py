@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import math
+import re
 import shutil
 import tempfile
 import uuid
@@ -138,7 +139,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     and at the end what is in it moves to `path`.
 
     Args:
-        path: nothing, or an empty folder (`require_new_folder`).
+        path: nothing, or an empty folder (`require_new_folder`), `claimed`: what another run left beside it goes.
 
     Raises:
         InputError: where something else came to be there meanwhile; the result stays under another name, which is said.
@@ -151,6 +152,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield part
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    for left in [each for each in path.parent.iterdir() if ours.fullmatch(each.name)]:  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     folder.mkdir()  # not tempfile's, which is its maker's alone
     try:
@@ -161,7 +165,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         folder.replace(path)
     except OSError as error:
-        raise InputError(f"{path} came to be there meanwhile ({error.strerror}): the result is in {folder}") from error
+        kept = folder.replace(folder.with_name(folder.name.removeprefix(".")))  # which no later run removes
+        raise InputError(f"{path} came to be there meanwhile ({error.strerror}): the result is in {kept}") from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Source
+from rsca_torch.spectra.labels import as_labels
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.spectra.view import AnySpectra, View
 
@@ -105,7 +106,7 @@ class Grouping:
     Args:
         column: a role or else a column of the star table.
         width: stars whose values lie in the same interval of this width, from 0, are a group. None: those of one value.
-        n_components: K of the step 1 in which it is looked for.
+        n_components: K of the step 1 in which it is looked for; `components` says how many few stars can carry.
         least: share of the variance that stars of a group must have in common at least.
         shuffles: of the stars among the groups; a share no larger than the largest that comes of them is chance.
 
@@ -151,6 +152,8 @@ class Grouping:
             if values.dtype.kind not in "fiu":
                 raise InputError(f"remove by {self.column}: it holds no numbers for width={self.width} to divide")
             values = np.floor(values / self.width)
+        if values.dtype.kind in "US":
+            values = as_labels(values)
         known = values != "" if values.dtype.kind in "US" else np.isfinite(values)
         if not known.any():
             raise InputError(f"remove by {self.column}: the column has no value")
@@ -162,6 +165,26 @@ class Grouping:
                 f"give another width than {self.width}, or more stars"
             )
         return together, number[together]
+
+    def components(self, stars: Stars) -> int:
+        """`n_components`, or the most that the stars can carry.
+
+        Raises:
+            InputError: as `groups` does.
+
+        Warns:
+            NumericalWarning: where that is fewer.
+        """
+        _, groups = self.groups(stars)
+        limit = min(len(stars) - 2, len(groups) - len(np.unique(groups)))  # of step 1, of what is shared
+        if self.n_components > limit:
+            why = (
+                f"remove by {self.column}: {len(stars)} field stars, {len(groups)} of them in "
+                f"{len(np.unique(groups))} groups, carry {limit} components: looked for in so many, not in "
+                f"{self.n_components}"
+            )
+            warnings.warn(why, NumericalWarning, stacklevel=2)
+        return min(self.n_components, limit)
 
     def find(self, ppca: MaskedPPCA, field: AnySpectra) -> tuple[Removal, float]:
         """What stars of a group share, of no dimension where it is no more than chance; and the share that is chance.

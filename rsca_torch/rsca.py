@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,20 +16,21 @@ from rsca_torch.files import atomic_file
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
+from rsca_torch.ppca.graph import in_graph
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
 from rsca_torch.spectra.arrays import Array, as_floats, as_tensor
 from rsca_torch.spectra.blocks import Arrays, Noise
 from rsca_torch.spectra.labelled import labelled
-from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.spectra.view import AnySpectra, sources_of
 
 __all__ = ["RSCA"]
 
-IS_EXPORTING = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the former since torch 2.7
 CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
@@ -47,6 +49,8 @@ class RSCA(Frozen):
         ppca: step 1, which takes over where bins are censored or their noise is given.
         removal: what is taken out of every spectrum before it; None: nothing. `weight` and `bias` have it in them.
         clusters: those on whose members it was fitted; empty: not known.
+        version: of the rsca_torch that fitted it.
+        sources: what the stores say of themselves whose spectra it was fitted on; {}: in memory; empty: not known.
 
     Example:
         >>> import numpy as np
@@ -63,6 +67,7 @@ class RSCA(Frozen):
         >>> rsca
         RSCA of 20 bins: 2 features, 2 of which tell siblings apart; trained on 3 clusters
           step 1: MaskedPPCA(K=2, P=20, noise=measured+scatter, clip=5, converged in ... iterations)
+          fitted by rsca_torch ... on spectra in memory
         >>> rsca.embed(members).shape
         torch.Size([12, 2])
     """
@@ -73,7 +78,7 @@ class RSCA(Frozen):
     centre: Tensor
     sigma_r: Tensor
     wavelength: Tensor
-    told: ClassVar[tuple[str, ...]] = ("clusters",)
+    told: ClassVar[tuple[str, ...]] = ("clusters", "version", "sources")
 
     def __init__(
         self,
@@ -84,9 +89,11 @@ class RSCA(Frozen):
         wavelength: Tensor,
         removal: Removal | None = None,
         clusters: Labels = (),
+        sources: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.ppca, self.removal, self.clusters = ppca, removal, tuple(map(str, clusters))
+        self.version, self.sources = version("rsca_torch"), tuple(map(dict, sources))
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
         if removal is not None:  # eq. 12.4: x minus directions (read x + offset)
@@ -191,14 +198,10 @@ class RSCA(Frozen):
             progress=progress,
         )
         of_field, of_members = ppca.latents(field), ppca.embed(members, covariances=learner.is_bounded)
-        if repeats is not None and len(repeats):
-            again = ppca.latents(repeats), repeats.stars.repeat_of
-            learner.repeats = Repeats.of_some(of_field, field.stars.id, *again)
-        spread = of_members.covariances
-        of_errors = None if spread is None else spread - spread @ spread
-        learner.initialise(of_field, of_members.latents, labels, noise=of_errors)
+        learner.repeats = Repeats.of_spectra(ppca, of_field, field.stars.id, repeats)
+        learner.initialise(of_field, of_members.latents, labels, noise=of_members.noise)
         steps = learner.weight, learner.centre, learner.sigma_r
-        return cls(ppca, *steps, field.wavelength, removal, np.unique(labels))
+        return cls(ppca, *steps, field.wavelength, removal, np.unique(labels), sources_of(field, members))
 
     def forward(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) features, in the dtype of the flux; float64 of integers.
@@ -207,8 +210,8 @@ class RSCA(Frozen):
         censored, or with either of the two, they are marginalised and noisy ones weigh less: the posterior mean of step
         1, star by star (eq. 1.4), then steps 2 to 4. What is to be removed is read from the same bins first.
 
-        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` it is the linear
-        map, and a row with a censored bin is NaN.
+        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` and `sigma` it is
+        the linear map, and a row with a censored bin is NaN; with either it is the posterior, for any number of stars.
 
         Args:
             flux: (N, P) continuum-normalised; what is not finite, under a mask or missing is a censored bin.
@@ -222,7 +225,7 @@ class RSCA(Frozen):
         if valid is not None or sigma is not None:
             return self._marginalised(flux, valid, sigma).to(dtype)
         given = as_floats(given)
-        fixed = IS_EXPORTING() or torch._C._get_tracing_state() is not None
+        fixed = in_graph()
         parts = [given] if fixed or given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
         features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
         if not (fixed or features.isfinite().all()):  # a bin that is not finite makes every feature so
@@ -239,17 +242,18 @@ class RSCA(Frozen):
         return self.from_latents(self.ppca.latents(source))
 
     def __repr__(self) -> str:
-        """What a person wants to know, in two lines."""
+        """What a person wants to know, in three lines."""
         telling = int(self.sigma_r.isfinite().sum())
+        stores = [f"store {of['store'][:16]} ({of['survey']})" if of else "spectra in memory" for of in self.sources]
         return (
             f"RSCA of {self.weight.shape[1]} bins: {len(self.sigma_r)} features, {telling} of which tell siblings "
-            f"apart; trained on {len(self.clusters) or 'unknown'} clusters\n  step 1: {self.ppca!r}"
+            f"apart; trained on {len(self.clusters) or 'unknown'} clusters\n  step 1: {self.ppca!r}\n"
+            f"  fitted by rsca_torch {self.version} on {' and '.join(stores) or 'unknown spectra'}"
         )
 
     def from_latents(self, latents: Tensor) -> Tensor:
         """(N, K) features of the latents of step 1 (N, K)."""
-        features: Tensor = (latents - self.centre) @ self.rotation.to(latents.dtype).T
-        return features
+        return torch.matmul(latents - self.centre, self.rotation.to(latents.dtype).T)
 
     def embed(self, spectra: AnySpectra) -> Tensor:
         """(N, K) features of spectra in memory or in a store, read block by block; in the dtype of the flux.
@@ -270,7 +274,7 @@ class RSCA(Frozen):
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
         removal = None if self.removal is None else _header(self.removal.ppca)
-        header = {"clusters": list(self.clusters), **_header(self.ppca), "removal": removal}
+        header = {**_header(self), **_header(self.ppca), "removal": removal}
         with atomic_file(Path(path)) as part:
             part.write_bytes(file_of(header, dict(self.named_buffers(remove_duplicate=False))))
 
@@ -295,7 +299,7 @@ class RSCA(Frozen):
     def set_extra_state(self, state: Tensor) -> None:
         """Take what `get_extra_state` told."""
         super().set_extra_state(state)
-        self.clusters = tuple(self.clusters)
+        self.clusters, self.sources = tuple(self.clusters), tuple(self.sources)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """What is loaded says whether something is removed."""
@@ -306,6 +310,6 @@ class RSCA(Frozen):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _header(ppca: MaskedPPCA) -> dict[str, Any]:
-    """What a file says of a step 1 besides its tensors."""
-    return {name: getattr(ppca, name) for name in ppca.told}
+def _header(layer: Frozen) -> dict[str, Any]:
+    """What a file says of a layer besides its tensors."""
+    return {name: getattr(layer, name) for name in layer.told}

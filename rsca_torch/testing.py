@@ -1,6 +1,6 @@
 """What every learner must hold to, as tests that a plugin's test file inherits (docs/plugins.md).
 
-One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-one checks on
+One class of one line, `class TestMyLearner(LearnerContract): make = MyLearner`, and `pytest` runs twenty-two checks on
 a small drawn problem. pytest itself is not imported here.
 """
 
@@ -346,6 +346,19 @@ class LearnerContract:
             _initialise(given, problem, summary)
         said = "a fit with and without the summary: both must come to the same"
         _require_alike(without.eval(), given.eval(), problem, said)
+
+    def test_units_do_not_matter_where_it_says_so(self) -> None:
+        """Of depends_on_units = False: every latent in a unit of its own leaves all distances as they are."""
+        problem, learner = self._fitted()
+        if getattr(learner, "depends_on_units", True):
+            raise SkipTest("depends on the units of the latents, and is given them in units of flux")
+        units = torch.logspace(-2, 2, problem.field.shape[-1], dtype=problem.field.dtype)
+        scaled = problem._replace(field=problem.field * units, members=problem.members * units)
+        got = _distances(_initialised(self._made, scaled), scaled)
+        assert _close(got, _distances(learner, problem)), (
+            "distances change with the units of the latents, though depends_on_units is False: set it to True, or "
+            "divide by what initialise sees of the field in every latent"
+        )
 
     def _made(self) -> Learner:
         """Fresh, its recipe short enough for a test."""

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from rsca_torch import InputError
-from rsca_torch.files import atomic_file, atomic_folder, beside, claimed, is_free, require_new_folder, updated_folder
+from rsca_torch.files import (
+    atomic_file,
+    atomic_folder,
+    beside,
+    claimed,
+    is_free,
+    require_new_folder,
+    updated_folder,
+    write_json,
+)
 
 CLAIM = """
 import sys, time
@@ -107,17 +116,56 @@ def test_what_a_killed_run_or_a_new_disk_left_is_nothing(tmp_path):
     assert not is_free(tmp_path)
 
 
+def fill_folder(path):
+    with claimed(path), atomic_folder(path) as part:
+        (part / "a").touch()
+
+
+def fill_folder_that_is_there(path):
+    path.mkdir()
+    fill_folder(path)
+
+
+def update(path):
+    with updated_folder(path) as part:
+        (part / "deep").mkdir()
+        write_json(part / "a", {})
+        (part / "deep" / "b").touch()
+
+
+def write_file(path):
+    with claimed(path), atomic_file(path) as part:
+        part.touch()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_a_folder_has_the_permissions_that_the_umask_and_its_place_say(tmp_path):
+@pytest.mark.parametrize("write", [fill_folder, fill_folder_that_is_there, update, write_file])
+def test_what_is_written_has_the_permissions_that_the_umask_and_its_place_say(write, tmp_path):
+    group = 54321 if os.geteuid() == 0 else tmp_path.stat().st_gid  # who is not root cannot give it away
+    os.chown(tmp_path, -1, group)
     tmp_path.chmod(0o2775)
     before = os.umask(0o027)
     try:
-        with atomic_folder(tmp_path / "out") as part:
-            (part / "a").touch()
+        write(tmp_path / "out")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o2750
-    assert stat.S_IMODE((tmp_path / "out" / "a").stat().st_mode) == 0o640
+    for made in tmp_path.rglob("*"):
+        assert stat.S_IMODE(made.stat().st_mode) == (0o2750 if made.is_dir() else 0o640), made
+        assert made.stat().st_gid == group, made
+
+
+def test_what_a_killed_run_left_beside_its_place_goes(tmp_path):
+    code = (
+        "import os, signal; from pathlib import Path; from rsca_torch.files import atomic_folder, claimed\n"
+        "with claimed(Path('out [1]')) as place, atomic_folder(place) as part:\n"
+        "    (part / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode != 0
+    assert len(list(tmp_path.glob(".out*.*"))) == 2  # what is half done, and a lock that holds nobody up
+    (tmp_path / ".out [1].abc").mkdir()
+    (tmp_path / ".out [2].0123abcd").mkdir()
+    fill_folder(tmp_path / "out [1]")
+    assert names(tmp_path) == [".out [1].abc", ".out [2].0123abcd", "out [1]"]
 
 
 def test_a_result_whose_place_was_taken_is_not_lost(tmp_path):
@@ -129,7 +177,11 @@ def test_a_result_whose_place_was_taken_is_not_lost(tmp_path):
 
     with pytest.raises(InputError, match="the result is in") as error:
         taken()
-    assert (Path(str(error.value).rpartition(" ")[2]) / "a").read_text() == "work"
+    kept = Path(str(error.value).rpartition(" ")[2])
+    (tmp_path / "out" / "theirs").unlink()
+    (tmp_path / "out").rmdir()
+    fill_folder(tmp_path / "out")
+    assert (kept / "a").read_text() == "work"
 
 
 def test_beside_a_folder_that_is_there_is_inside(tmp_path):

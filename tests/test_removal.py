@@ -238,6 +238,14 @@ def test_bad_input(survey, step_1, settings, message):
         )
 
 
+def test_few_stars_are_looked_at_in_fewer_components(survey):
+    stars = survey[0].stars
+    assert Grouping("VHELIO_AVG", 5.0).components(stars) == 30
+    few = stars[np.abs(stars["VHELIO_AVG"]) < 5]  # two groups
+    with pytest.warns(NumericalWarning, match=f"{len(few)} of them in 2 groups, carry {len(few) - 2} components"):
+        assert Grouping("VHELIO_AVG", 5.0, n_components=len(few)).components(few) == len(few) - 2
+
+
 def test_a_column_without_values(survey, step_1):
     stars = survey[0].stars.copy()
     stars["VHELIO_AVG"] = np.nan

@@ -277,7 +277,7 @@ class TestFile:
         with pytest.raises(InputError, match="broken is no RSCA model"):
             RSCA.load(tmp_path / "broken")
 
-    @pytest.mark.parametrize("schema", [1, 2, 3, 99])
+    @pytest.mark.parametrize("schema", [1, 2, 3, 4, 99])
     def test_another_schema(self, model, tmp_path, schema):
         model.save(tmp_path / "model")
         save_file(
@@ -285,7 +285,7 @@ class TestFile:
             tmp_path / "other",
             {"rsca_torch": json.dumps({"format": "rsca_torch", "schema": schema})},
         )
-        with pytest.raises(InputError, match=f"no RSCA model of schema 4, but {schema}: fit it again"):
+        with pytest.raises(InputError, match=f"no RSCA model of schema 5, but {schema}: fit it again"):
             RSCA.load(tmp_path / "other")
 
 
@@ -440,3 +440,24 @@ def test_a_graph_serves_any_number_of_stars(model, survey, dtype):
     exported = torch.export.export(model, (flux[:10],), dynamic_shapes=sizes).module()
     for some in (flux, flux[:7]):
         close(exported(some), model(some), 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize("inputs", ["valid and sigma", "valid", "sigma"])
+@pytest.mark.parametrize("noise", ["measured+scatter", "isotropic"])
+def test_a_graph_leaves_out_censored_bins_of_any_number_of_stars(survey, noise, inputs):
+    model = RSCA.fit(*survey, n_components=3, noise=noise, clip=5.0, tolerance=1e-2)
+    spectra = survey[1]
+    flux, given = spectra.flux.clone(), {}
+    flux[0, 2] += 100 * float(spectra.sigma.nan_to_num(0).max())  # step 1 cannot explain it
+    if "valid" in inputs:
+        given["valid"] = spectra.valid
+    if "sigma" in inputs:
+        given["sigma"] = spectra.sigma
+    stars = torch.export.Dim("stars")
+    sizes = {name: {0: stars} for name in ("flux", *given)}
+    first = {name: part[:5] for name, part in given.items()}
+    exported = torch.export.export(model, (flux[:5],), first, dynamic_shapes=sizes).module()
+    assert model.ppca.set_aside(flux, **given)[0, 2]
+    for some in (slice(None), slice(7)):
+        part = {name: value[some] for name, value in given.items()}
+        close(exported(flux[some], **part), model(flux[some], **part), 1e-9, 1e-9)

@@ -21,8 +21,8 @@ KINDS = {True: "cross-validated", False: "no cross-validation"}
 def reproduce(assembly: Assembly, n_components: Sequence[int]) -> Reproduced:
     """Rates with each number of components, judged by learners that saw the cluster and by learners that did not."""
     rows = []
-    for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
-        on = assembly.compressed(number)
+    for number in sorted(n_components, reverse=True):
+        on = assembly.compressed(number, among=n_components)
         for held_out, kind in KINDS.items():
             result = assembly.judged(on, held_out=held_out)
             rows.append((number, kind, result.rate, *result.interval()))

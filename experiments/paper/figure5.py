@@ -58,8 +58,8 @@ def reproduce(
     random = np.random.default_rng(assembly.seed)
     drawn = {training: _drawn(len(names), training + 1, draws, random) for training in training_clusters}
     rows, means = [], []
-    for number in sorted(n_components, reverse=True):  # each smaller fit starts from the larger one
-        judge = Judge(assembly, assembly.compressed(number), names)
+    for number in sorted(n_components, reverse=True):
+        judge = Judge(assembly, assembly.compressed(number, among=n_components), names)
         for training, chosen in drawn.items():
             rates = judge(chosen)
             weights = np.where(np.isfinite(rates), members, 0)

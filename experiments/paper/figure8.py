@@ -104,7 +104,11 @@ def reproduce(assembly: Assembly, fewest: int, permutations: int, plates: int) -
         InputError: where the survey does not tell the visits or the abundances, or has too few pairs of a kind.
     """
     assembly = simulated_with(assembly, "plates", {"stars.cluster_plates": plates})
-    assembly.column("VISITS", members=True)
+    if "VISITS" not in assembly.members.stars.colnames:
+        raise InputError(
+            "the star table has no column VISITS, which says in which nights a star was observed: ingest the full "
+            "allStar of dr13, dr14 or dr16 (allStarLite and dr17's allStar lack it)"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)  # stars that lack an abundance are left out
         subset = assembly.abundances("abundance_subset")
@@ -118,7 +122,7 @@ def reproduce(assembly: Assembly, fewest: int, permutations: int, plates: int) -
             raise InputError(
                 f"at least {fewest} pairs of siblings observed together and {fewest} observed apart are needed in "
                 f"clusters that have both, got {pairs[TOGETHER]} and {pairs[APART]} of {on.name} in {len(telling)} "
-                f"clusters; {counted}"
+                f"clusters; {counted}; experiments.figure8.fewest=N asks for fewer"
             )
         test = tested(telling, permutations, assembly.seed)
         tests.append((on.name, *vars(test).values(), pairs[TOGETHER], pairs[APART], len(telling)))

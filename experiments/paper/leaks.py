@@ -79,6 +79,8 @@ def reproduce(
         probe = probed(field[there], abundances[there], values[known][there], fold[there], scatter, assembly.seed)
         kind = CHEMISTRY if name in chemistry else NUISANCE
         told[kind, name] = {s: probe[s] for s in ((*SOURCES, SQUARES) if kind == NUISANCE else SOURCES[:2])}
+    if nights is not None and not shared_by_some(nights[known]):
+        nights, lacking = None, [*lacking, f"{NIGHT} (of which hardly two stars have the same)"]
     if nights is not None:
         left = field - predicted(abundances, field, fold)
         parts = {DISTANCES: field, ABUNDANCES: abundances / abundances.std(0), BEYOND: left}
@@ -211,6 +213,12 @@ def spread_of(left: NDArray[np.float64], snr: NDArray[np.float64]) -> Table:
     quarters = np.array_split(np.argsort(snr, kind="stable"), 4)
     rows = [(snr[of].min(), snr[of].max(), len(of), np.sqrt(left[of].var(0).mean())) for of in quarters]
     return Table(rows=rows, names="snr_from snr_to stars spread".split())
+
+
+def shared_by_some(nights: NDArray[np.str_]) -> bool:
+    """Whether two nights at least have two stars each, without which nothing can be told of nights."""
+    _, counts = np.unique(nights[nights != ""], return_counts=True)
+    return bool((counts > 1).sum() > 1)
 
 
 def in_common(sample: NDArray[np.float64], nights: NDArray[np.str_], seed: int) -> Explained:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from astropy.table import Table
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
@@ -32,6 +35,18 @@ def run(config: DictConfig) -> None:
         _embed(config, out)
 
 
+def _provenance(model: RSCA, store: Store) -> dict[str, str]:
+    """Of a FITS header, which takes names of eight letters and ASCII alone."""
+    command = shlex.join(["rsca", "embed", *HydraConfig.get().overrides.task])
+    return {
+        "STORE": store.checksum,  # that is embedded
+        "PROGRAM": f"rsca_torch {version('rsca_torch')}",
+        "MODELVER": f"rsca_torch {model.version}",  # that fitted the model
+        "MODELSTO": ", ".join(one.get("store", "spectra in memory") for one in model.sources) or "not known",
+        "COMMAND": command.encode("ascii", "backslashreplace").decode(),
+    }
+
+
 def _embed(config: DictConfig, out: Path) -> None:
     require_new_file(out)  # now that nobody else makes it
     model = RSCA.load(config.model)
@@ -53,7 +68,7 @@ def _embed(config: DictConfig, out: Path) -> None:
         torch.cat(count).numpy().astype(np.int32) for count in (valid_bins, aside)
     )
     table["FEATURES"] = torch.cat(features).numpy()
-    table.meta = {"STORE": store.checksum[:16]}
+    table.meta = _provenance(model, store)
     blind = int((table["VALID_BINS"] == 0).sum())
     if blind:
         log.warning("warning: %d stars have no valid bin among the model's: their features are the prior's", blind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import hydra
 from omegaconf import DictConfig
@@ -31,4 +32,4 @@ def run(config: DictConfig) -> None:
         )
     print_summary(store)
     following = "compare" if store.is_member.any() else "embed model=FILE out=FILE"
-    log.info("store in %s; next: rsca %s store=%s", store.path, following, store.path)
+    log.info("store in %s; next: rsca %s %s", store.path, following, quote(f"store={store.path}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
 import os
@@ -9,6 +10,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,18 +18,23 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
-from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
+from rsca_torch.cli.at_fault import not_ours
+from rsca_torch.cli.help import asks_for_help, columns, help_of
+from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
+from rsca_torch.cli.null_options import require_values
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
-from rsca_torch.cli.sweep import Sweep
+from rsca_torch.cli.replaced import tell_replaced
+from rsca_torch.cli.sweep import JobsFailed, Sweep
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
+from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG, register
 
 __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-ORDER = "compare simulate ingest why fit embed report reproduce learners".split()  # of the help; others come after them
+ORDER = "compare simulate ingest why fit embed report reproduce learners cite".split()  # of the help; then others
 #: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
 COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
@@ -44,25 +51,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    command, *options = given or ["--help"]
+    try:
+        try:
+            return _ended(*(given or ["--help"]))
+        finally:
+            sys.stdout.flush()  # or Python does, when nobody catches what comes of it
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+            return UNHEARD
+        raise  # of Hydra's help
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
+        return UNHEARD
+
+
+def _ended(command: str, *options: str) -> int:
+    """The exit code of a command, which is run."""
     if command == "--version":
         print(f"rsca_torch {version('rsca_torch')}")
         return 0
     if command not in COMMANDS:
         return _usage(command)
     log_to_terminal()
-    overrides = options
+    overrides: Sequence[str] = options
     try:
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
+        if asks_for_help(options):
+            register()
+            print(help_of(command, overrides, columns()), flush=True)
+            return 0
         _compose_and_run(command, overrides)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
-        return UNHEARD
+        raise
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
-        return BAD_INPUT
+        return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
     except KeyboardInterrupt:
-        log.warning("interrupted; the same command goes on with what is there")
+        log.warning(interrupted(command, overrides))
         return INTERRUPTED
     except Exception as error:  # whatever nobody thought of
         print_error(this_is_a_bug(error))
@@ -82,19 +107,31 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_groups(command, config, hydra.compose(command))
         typed = HydraConfig.get().overrides.task
         require_known(command, typed, config, hydra.compose(command, exchanged_groups(added=False)))
-        require_kinds(config, hydra.compose(command, exchanged_groups()))
-        return _function(command)(config)
+        usual = hydra.compose(command, exchanged_groups())
+        require_kinds(config, usual)
+        tell_replaced(typed, config, usual)
+        require_values(config, usual)
+        try:
+            return _function(command)(config)
+        except (InputError, BrokenPipeError):
+            raise
+        except Exception as error:
+            told = not_ours(error, config)
+            if told is None:
+                raise
+            raise told from error
 
     def task(config: DictConfig) -> float | None:
         if sweep is not None:
             return sweep.job(run, config)
         try:
             return run(config)
-        except UNUSABLE as error:  # Hydra would print a line of its own
+        except Exception as error:  # Hydra would print a line of its own
             failures.append(error)
             return None
 
-    sys.argv = [f"rsca {command}", *overrides, *(sweep.out if sweep is not None else ())]
+    sweeping_first = sorted(overrides, key=lambda each: each not in ("-m", "--multirun"))  # as Hydra's parser needs it
+    sys.argv = [f"rsca {command}", *sweeping_first, *(sweep.out if sweep is not None else ())]
     hydra.main(version_base="1.3", config_path=str(CONFIG), config_name=command)(task)()
     if failures:
         raise failures[0]
@@ -107,10 +144,17 @@ def _function(command: str) -> Callable[[DictConfig], float | None]:
     return run
 
 
+def _summary(command: str) -> str:
+    """The first line of what its function says, also where Python leaves docstrings out (-OO)."""
+    source = Path(cli.__path__[0], f"{command}.py").read_text(encoding="utf-8")
+    run = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "run")
+    return str(ast.get_docstring(run)).splitlines()[0]  # type: ignore[arg-type]
+
+
 def _usage(command: str) -> int:
     asked = command in ("--help", "-h", "help")
     lines = ["rsca COMMAND key=value ...    how alike stars are, learned from open clusters", ""]
-    lines += [f"  {name:9} {str(_function(name).__doc__).splitlines()[0]}" for name in COMMANDS]
+    lines += [f"  {name:9} {_summary(name)}" for name in COMMANDS]
     lines += ["", "rsca COMMAND --help lists the options of a command; rsca --version says which version this is."]
     if not asked:
         lines.insert(0, f"there is no command {command!r}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
 import traceback
@@ -16,12 +17,35 @@ from rich.logging import RichHandler
 from rsca_torch.cli.options import nearest_options
 from rsca_torch.errors import InputError
 
-__all__ = ["UNUSABLE", "log_to_terminal", "print_error", "this_is_a_bug", "what_went_wrong"]
+__all__ = [
+    "UNUSABLE",
+    "interrupted",
+    "log_to_terminal",
+    "print_error",
+    "this_is_a_bug",
+    "traceback_file",
+    "what_went_wrong",
+]
 
 log = logging.getLogger(__name__)
 
 #: The errors that are the input's, not the program's.
 UNUSABLE = (InputError, OSError, HydraException, OmegaConfBaseException)
+#: What a command that was interrupted finds when it is given again.
+KEPT = {
+    **dict.fromkeys(("compare", "fit"), "goes on from the fits and folds that are finished in checkpoints=DIR"),
+    "ingest": "goes on from the spectra that are read",
+    "reproduce": "goes on from the items that are finished in out=DIR and the fits in checkpoints=DIR",
+}
+#: What helps where the system refuses; else another place or more room.
+CURES = {
+    errno.ENOENT: "check the name: relative ones start in the folder that you stand in",
+    errno.EACCES: "choose a place where you may read and write, or ask its owner",
+    errno.EPERM: "choose a place where you may read and write, or ask its owner",
+    errno.EMFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
+    errno.ENFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 #: How lines begin that tell programmers something about a configuration error, but no user.
 TECHNICAL = ("full_key", "object_type", "To append", "Config search", "provider")
 
@@ -44,18 +68,40 @@ def what_went_wrong(error: Exception, command: str, overrides: Sequence[str]) ->
         hints = [f"; did you mean {option}?" for option in nearest_options(command, overrides)]
         return f"{said}{''.join(hints)}\nrsca {command} --help lists every option"
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or 'a file'}; choose another place, or make room there"
+        return _of_the_system(error)
     return str(error)
+
+
+def _of_the_system(error: OSError) -> str:
+    cure = CURES.get(error.errno or 0, "choose another place, or make room there")
+    return f"{error.strerror or error}: {error.filename or 'a file'}; {cure}"
 
 
 def this_is_a_bug(error: Exception) -> str:
     """One sentence that says so, and where the traceback is."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="rsca-traceback-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write("".join(traceback.format_exception(error)))
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"this is a bug of the program ({said}): please report it with the traceback in {file.name}"
+    said = f"{type(error).__name__}: {error}".strip().splitlines()
+    short = said[0] if len(said) == 1 else f"{said[0]} ... {said[-1]}"  # of another process, all its traceback
+    return f"this is a bug of the program ({short}): please report it with the traceback in {traceback_file(error)}"
+
+
+def traceback_file(error: Exception) -> str:
+    """Where the traceback was written; where there is no room for a file, that it was not."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="rsca-traceback-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as no_room:
+        return f"no file ({no_room.strerror or no_room}; TMPDIR=DIR names another place)"
+    return file.name
+
+
+def interrupted(command: str, overrides: Sequence[str]) -> str:
+    """What Ctrl-C leaves, and how to go on."""
+    kept = KEPT.get(command, "")
+    if {"-m", "--multirun"} & {*overrides}:
+        kept = f"skips finished jobs and {kept}; give it out=DIR of this sweep where it had none"
+    return f"interrupted; nothing half done is left; the same command {kept or 'begins again'}"
 
 
 def print_error(message: str) -> None:

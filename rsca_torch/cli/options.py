@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rsca_torch.cli.replaced import CUTS, is_empty
 from rsca_torch.comparison.groups_given import without_null
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
@@ -27,18 +28,25 @@ __all__ = [
 ]
 
 #: A number, a list or auto, a path or several: the command says what it expects.
-SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue"}
+SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue", "survey.cuts"}
 
 
 def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
     """The options as Hydra's overrides.
 
     `rsca reproduce figure2 table1`: a word without = is an experiment, of `rsca why` a star.
-    `censoring=NAME` is the survey's.
+    `censoring=NAME` is the survey's. A list takes the place of the mapping of cuts, and a cut can have more keys.
+
+    Raises:
+        InputError: a group is null that is needed, or cuts are given as a list and by their names at once.
     """
     groups = {path.name for path in CONFIG.iterdir() if path.is_dir()}
     options = [without_null(option, groups) for option in options]
-    overrides = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
+    options = [re.sub("^censoring=", "censoring@survey.censoring=", option) for option in options]
+    overrides = [override for option in options for override in _of_cuts(option)]
+    named = [option for option in options if option.lstrip("+~").startswith(f"{CUTS}.")]
+    if named and f"~{CUTS}" in overrides:
+        raise InputError(f"{named[0]}: {CUTS} is a list here, whose cuts have no options: write each as it should be")
     if command == "why":  # a word is the star's, and may hold what Hydra would read
         words = [option for option in overrides if "=" not in option and not option.startswith("-")]
         star = " ".join(words).replace("'", r"\'")
@@ -48,6 +56,16 @@ def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
     words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]
     rest = [option for option in overrides if option not in words]
     return [*_further_experiments(), *([f"what=[{','.join(words)}]"] if words else []), *rest]
+
+
+def _of_cuts(option: str) -> list[str]:
+    """An option of the cuts as Hydra takes it, which merges mappings, and no list with one; others are as they are."""
+    key, _, value = option.partition("=")
+    if key.lstrip("+") == CUTS and (value.startswith("[") or is_empty(value)):
+        return [f"~{CUTS}", f"+{CUTS}={'[]' if is_empty(value) else value}"]
+    whole, part = (re.fullmatch(rf"{re.escape(CUTS)}{'[.][^.]+' * depth}", key) for depth in (1, 2))
+    new = part or (whole and value.startswith("{"))
+    return [f"++{option}" if new else option]
 
 
 def _further_experiments() -> list[str]:

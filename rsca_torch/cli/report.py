@@ -9,7 +9,9 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
 from rsca_torch.comparison.sweep import gather, groups_of
+from rsca_torch.errors import InputError
 from rsca_torch.files import claimed, updated_folder
+from rsca_torch.report.latex import latex
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 
@@ -17,9 +19,13 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
+FORMATS = ("table", "latex")
+
 
 def run(config: DictConfig) -> None:
     """One table and one picture of all runs of a sweep."""
+    if config.format not in FORMATS:
+        raise InputError(f"format={config.format}: one of {', '.join(FORMATS)} expected")
     sweep = Path(config.sweep)
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
@@ -28,8 +34,13 @@ def run(config: DictConfig) -> None:
         write_rows(part / "runs.csv", gathered)
         text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
         (part / "report.md").write_text(text, encoding="utf-8")
+        tex = latex(groups, gathered, config.baseline, sweep.resolve().name)
+        (part / "report.tex").write_text(tex, encoding="utf-8")
         save_figure(draw_groups(groups, gathered.varied), part, "rates")
-    print_groups(groups, gathered, config.baseline)
+    if config.format == "latex":
+        print(tex, end="")
+    else:
+        print_groups(groups, gathered, config.baseline)
     for folder, problem in gathered.unused:
         log.warning("not used: %s: %s", folder, problem)
-    log.info("%d runs; runs.csv, report.md and pictures in %s", gathered.results["run"].nunique(), out)
+    log.info("%d runs; runs.csv, report.md, report.tex and pictures in %s", gathered.results["run"].nunique(), out)

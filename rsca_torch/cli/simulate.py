@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from shlex import quote
 
 import hydra
 from omegaconf import DictConfig
@@ -23,4 +24,4 @@ def run(config: DictConfig) -> None:
     simulation = hydra.utils.instantiate(config.simulation)
     with claimed(root), progress() as told:
         simulation.write(root, config.seed, partial(told.step, "simulating spectra"))
-    log.info("simulated survey in %s; next: rsca ingest survey.root=%s store=DIR", root, root)
+    log.info("simulated survey in %s; next: rsca ingest %s store=DIR", root, quote(f"survey.root={root}"))

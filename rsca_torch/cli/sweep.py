@@ -14,16 +14,28 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, what_went_wrong
+from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.options import default_options
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, job_overrides, jobs_of
 from rsca_torch.errors import InputError
 
-__all__ = ["Sweep"]
+__all__ = ["JobsFailed", "Sweep"]
 
 log = logging.getLogger(__name__)
 
 COMMAND = "compare"  # the one that has sweeps
+
+
+class JobsFailed(InputError):  # noqa: N818  (what it says)
+    """Some jobs of a sweep did.
+
+    Attributes:
+        bug: whether one of them ended by a bug of the program.
+    """
+
+    def __init__(self, message: str, bug: bool) -> None:
+        super().__init__(message)
+        self.bug = bug
 
 
 class Sweep:
@@ -60,7 +72,7 @@ class Sweep:
         return cls(Path(out), [] if given else [f"out={out}"])
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
-        """One job: input that cannot be used ends this job alone, and is told again at the end.
+        """One job: input that cannot be used, or a bug, ends this job alone, and is told again at the end.
 
         Args:
             run: the command.
@@ -78,26 +90,29 @@ class Sweep:
         log.info("job %s", " ".join(overrides) or "with the defaults")
         try:
             rate = run(config)
-        except UNUSABLE as error:
-            problem = what_went_wrong(error, COMMAND, overrides)
-            job_note(folder, self._launch, overrides, problem)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            bug = not isinstance(error, UNUSABLE)
+            problem = this_is_a_bug(error) if bug else what_went_wrong(error, COMMAND, overrides)
+            job_note(folder, self._launch, overrides, problem, bug)
             log.error("this job failed: %s", problem)
             return math.inf
         job_note(folder, self._launch, overrides, None)
         return rate
 
     def require_all(self) -> None:
-        """Raises InputError where a job failed, with what its options have of their own."""
+        """Raises JobsFailed where one did, with what its options have of their own."""
         jobs = jobs_of(self._place, self._launch)
-        failed = [(overrides, problem) for overrides, problem in jobs if problem is not None]
+        failed = [job for job in jobs if job.problem is not None]
         if not failed:
             return
-        same = set.intersection(*(set(overrides) for overrides, _ in jobs)) if len(jobs) > 1 else set()
+        same = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
         lines = [f"{len(failed)} of {len(jobs)} jobs of the sweep in {self.folder} failed"]
-        for overrides, problem in failed:
-            own = " ".join(override for override in overrides if override not in same)
-            lines.append(f"{own or 'the job'}: {problem}")
-        raise InputError("\n  ".join(lines))
+        for job in failed:
+            own = " ".join(override for override in job.overrides if override not in same)
+            lines.append(f"{own or 'the job'}: {job.problem}")
+        raise JobsFailed("\n  ".join(lines), any(job.bug for job in failed))
 
 
 def _out(overrides: Sequence[str]) -> str:

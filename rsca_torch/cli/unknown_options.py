@@ -21,6 +21,10 @@ __all__ = ["require_groups", "require_known", "require_names"]
 
 #: Groups that take further entries, under names of the user's own.
 OPEN = ("hydra", "baselines", "figures_of_merit", "experiments", "abundances")
+#: Groups of which every entry is of a class or a function, and the folder of conf/ that has some.
+OF_CLASSES = {"baselines": "learner", "figures_of_merit": "figure_of_merit"}
+#: Open groups whose entries, where the command has them already, take what they have and no more.
+CLOSED_INSIDE = ("experiments", "abundances")
 MOST = 12  # names in one line
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
@@ -48,7 +52,7 @@ def require_known(command: str, given: Sequence[str], config: DictConfig, defaul
 
 
 def require_groups(command: str, config: DictConfig, default: DictConfig) -> None:
-    """Refuse to do without a group of options that the command needs.
+    """Refuse to do without a group of options that the command needs, or without the class that takes them.
 
     Args:
         command: that runs.
@@ -63,10 +67,14 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
         needed = isinstance(usual, DictConfig) and key not in ("logger", *EMPTY)
         if needed and (key not in config or config[key] is None):
             raise InputError(f"{key}=null: rsca {command} cannot do without; {_choices(key) or 'leave it as it is'}")
-        if isinstance(usual, DictConfig) or key not in config or config[key] is not None:
-            continue
-        if not OmegaConf.is_missing(default, key) and type(default[key]) in (int, float, bool):
-            raise InputError(f"{key}=null: a value like {default[key]} expected")
+        entries = (config.get(key) or {}) if key in OF_CLASSES else {}
+        inside = {f"{key}.{each}": entry for each, entry in entries.items()}
+        made = {key: config.get(key)} if isinstance(usual, DictConfig) and "_target_" in usual else inside
+        for option, given in made.items():
+            if isinstance(given, DictConfig) and "_target_" not in given:
+                group = _choices(option) or _choices(OF_CLASSES.get(key, ""))
+                choose = group or "leave them out too"
+                raise InputError(f"{option} has options and names nothing that takes them (_target_); {choose}")
 
 
 def require_names(command: str, overrides: Sequence[str]) -> None:
@@ -106,7 +114,8 @@ def _require_known(command: str, key: str, content: Any, known: Sequence[str]) -
             owner, inside = str(node["_target_"]), number
         node = node.get(part)
     if owner is None:
-        if key not in known and parts[0] not in OPEN:
+        further = parts[0] in CLOSED_INSIDE and len(parts) == 3 and ".".join(parts[:2]) in known
+        if key not in known and (further or parts[0] not in OPEN):
             close = nearest(key, known)
             hint = f"; did you mean {close}?" if close else ""
             raise InputError(f"rsca {command} has no option {key}{hint} (rsca {command} --help lists every option)")

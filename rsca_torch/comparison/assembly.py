@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Assembly:
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
-        self._made: dict[int, Representation] = {}
+        self._made: dict[tuple[int, int | None], Representation] = {}  # by number of components, and of its start
 
     @property
     def compression(self) -> Compression:
@@ -117,20 +117,20 @@ class Assembly:
         """What is taken out of all spectra before step 1."""
         return self.compression.removal(self.field)
 
-    def compressed(self, n_components: int) -> Representation:
-        """Spectra in the latents of step 1 with so many components.
+    def compressed(self, n_components: int, among: Sequence[int] = ()) -> Representation:
+        """Spectra in the latents of step 1 with so many components, whatever else was asked for before.
 
-        A fit starts from the smallest larger one that is there: ask for the largest first.
+        A fit starts from that of the smallest larger number that is configured; beyond them all of those in `among`.
         """
-        if n_components not in self._made:
-            larger = [number for number in self._made if number > n_components]
-            start = self._made[min(larger)].ppca if larger else None
+        known = self.numbers if n_components <= max(self.numbers) else among
+        larger = min((number for number in known if number > n_components), default=None)
+        if (n_components, larger) not in self._made:
+            start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            parts = self.field, self.members, self.repeats
-            field, members, repeats = (without(part, self.removal) for part in parts)
+            field, members, again = (without(part, self.removal) for part in (self.field, self.members, self.repeats))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components] = represent(field, members, fit, repeats)
-        return self._made[n_components]
+            self._made[n_components, larger] = represent(field, members, fit, again)
+        return self._made[n_components, larger]
 
     @property
     def candidates(self) -> Candidates:
@@ -192,9 +192,7 @@ class Assembly:
             InputError: where the learner is not RSCA, the only one whose dimensions are ordered so.
         """
         if not isinstance(self.make_learner(), ScaledComponents):
-            raise InputError(
-                f"RSCA's dimensions have an order of importance: learner=rsca expected, got {self.learner}"
-            )
+            raise InputError(f"only RSCA's dimensions have an order of importance: learner=rsca, got {self.learner}")
         return partial(self.make_learner, top=top)
 
     def features(self) -> tuple[Tensor, Tensor]:

@@ -131,10 +131,10 @@ class Compression:
         if self.options.remove is None:
             return None
         grouping = grouping_of(self.options.remove)
-        grouping.groups(field.stars)  # refuses before the hard work what it would refuse after
+        n_components = grouping.components(field.stars)  # refuses before the hard work what it would refuse after
         log.info("what stars of like %s share: masked PPCA of %d spectra", grouping.column, len(field))
         inductive = replace(self, options=OmegaConf.create({**self.options, "basis": "inductive"}))
-        ppca = inductive.fit(field, field, grouping.n_components)
+        ppca = inductive.fit(field, field, n_components)
         removal, chance = grouping.find(ppca, field)
         if not len(removal):
             why = (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.ppca.answers import Embedding
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
-from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.spectra.view import AnySpectra, sources_of
 
 __all__ = [
     "AllowedPairs",
@@ -146,7 +147,9 @@ class Representation:
         if not isinstance(learner, ScaledComponents) or self.ppca is None or self.spectra is None:
             return None
         steps = learner.weight, learner.centre, learner.sigma_r
-        return RSCA(self.ppca, *steps, self.spectra[0].wavelength, self.removal, np.unique(self.clusters))
+        field, members = self.spectra
+        labels, sources = np.unique(self.clusters), sources_of(field, members)
+        return RSCA(self.ppca, *steps, field.wavelength, self.removal, labels, sources)
 
     @torch.no_grad()
     def embedded(self, learner: Learner) -> tuple[Tensor, Tensor]:
@@ -158,10 +161,15 @@ class Representation:
         """(M, F) the pairs that may be compared.
 
         Raises:
-            InputError: where `pairs` compares what the survey does not know.
+            InputError: where `pairs` compares what the survey does not know, or gives something else.
         """
         members, field = (compared_values(pairs, stars) for stars in (self.member_stars, self.field_stars))
-        return np.asarray(pairs(members[0], field[0], members[1], field[1]).cpu(), dtype=bool)
+        allowed: Any = pairs(members[0], field[0], members[1], field[1])
+        shape = (len(self.member_stars), len(self.field_stars))
+        if not isinstance(allowed, Tensor) or allowed.shape != shape:
+            got = f"{type(allowed).__name__} of shape {tuple(getattr(allowed, 'shape', ()))}"
+            raise InputError(f"pairs must give a torch.Tensor of shape {shape}, one flag a pair, got {got}")
+        return np.asarray(allowed.cpu(), dtype=bool)
 
 
 Candidates = Mapping[int, Representation]  # by number of components, of the same stars
@@ -229,11 +237,8 @@ def represent(
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
     seconds = time.perf_counter() - started
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
-    covariances = of_members.covariances
-    assert covariances is not None
-    again = None
-    if repeats is not None and len(repeats):
-        again = Repeats.of_some(of_field.latents, field.stars.id, ppca.latents(repeats), repeats.stars.repeat_of)
+    assert of_members.covariances is not None
+    again = Repeats.of_spectra(ppca, of_field.latents, field.stars.id, repeats)
     return Representation(
         "spectra",
         of_field.latents,
@@ -243,8 +248,8 @@ def represent(
         (ppca,),
         seconds,
         vstack(aside, metadata_conflicts="silent"),
-        torch.linalg.cholesky(covariances),
-        covariances - covariances @ covariances,
+        torch.linalg.cholesky(of_members.covariances),
+        of_members.noise,
         () if again is None else (again,),
         (field, members),
         field.removal if isinstance(field.removal, Removal) else None,

@@ -21,14 +21,13 @@ from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import maker
 from rsca_torch.spectra.stars import Stars, abundance_column
-from rsca_torch.survey.cuts import Cut, CutFlow, select
+from rsca_torch.survey.cuts import Cut, CutFlow, cuts_of, select
 
 __all__ = ["compare_table", "members_and_field", "read_stars"]
 
 log = logging.getLogger(__name__)
 
 OF_ALL = "M_H"  # ends as the column of an element does, but is none
-NO_LABEL = ("", "nan", "none", "null", "--", "-1")
 
 
 def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
@@ -51,8 +50,7 @@ def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
         if not stars.has(role):
             raise InputError(f"stars={path} has no column in the role {role}; there are {', '.join(table.colnames)}")
     plain = {name: stars.values(name) for name in table.colnames if stars[name].ndim == 1}
-    labels = np.char.strip(stars.group)
-    plain[stars.roles["group"]] = np.where(np.isin(np.char.lower(labels), NO_LABEL), "", labels)
+    plain[stars.roles["group"]] = np.char.strip(stars.group)
     plain[stars.roles["id"]] = stars.id
     names, counts = np.unique(stars.id, return_counts=True)
     if (counts > 1).any():
@@ -63,7 +61,7 @@ def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
     return Stars.of(Table(plain), **stars.roles)
 
 
-def members_and_field(stars: Stars, cuts: list[dict[str, Any]]) -> tuple[Stars, Stars]:
+def members_and_field(stars: Stars, cuts: dict[str, Any] | list[dict[str, Any]] | None) -> tuple[Stars, Stars]:
     """(field, members): what passes the cuts whose columns are there; a star in a cluster by itself is in the field.
 
     Raises:
@@ -71,7 +69,7 @@ def members_and_field(stars: Stars, cuts: list[dict[str, Any]]) -> tuple[Stars, 
     """
     able: list[Cut] = []
     unable: list[Cut] = []
-    for cut in (Cut.of(each) for each in cuts):
+    for cut in cuts_of(cuts):
         columns = [cut.column] if cut.defined is None else [abundance_column(element) for element in cut.defined]
         (able if all(name in stars.colnames for name in columns) else unable).append(cut)
     flow = CutFlow("rows", len(stars))
@@ -102,7 +100,7 @@ def compare_table(config: DictConfig, folder: Path, progress: Progress) -> tuple
     path = Path(config.stars)
     survey = config.survey
     stars = read_stars(path, {**survey.roles, "id": config.id, "group": config.group})
-    field, members = members_and_field(stars, hydra.utils.instantiate(survey.cuts, _convert_="all"))
+    field, members = members_and_field(stars, hydra.utils.instantiate(survey.get("cuts"), _convert_="all"))
     given: list[Representation] = []
     for name, options in config.abundances.items():
         elements = list(options.elements or _elements_of(stars))

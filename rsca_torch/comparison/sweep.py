@@ -15,7 +15,7 @@ import pandas as pd
 from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
-from rsca_torch.evaluation.result import LOCOResult, widened
+from rsca_torch.evaluation.result import LOCOResult, leeway, widened
 
 __all__ = ["Gathered", "gather", "groups_of"]
 
@@ -200,8 +200,7 @@ def _difference(both: pd.DataFrame) -> tuple[float, float, float]:
     """Of the rates of the same clusters: its mean over seeds, and the ends of its interval."""
     own, there = (_pooled(both, both[f"rate{of}"], both[f"pairs{of}"]) for of in ("", "_there"))
     pooled = _pooled(both, both["rate"] - both["rate_there"], both["pairs"])
-    low, high = (0.0, 0.0) if pooled.limit_of_zero() else pooled.interval()  # no difference anywhere
-    return pooled.rate, *widened(pooled.rate, low, high, own.limit_of_zero(), there.limit_of_zero())
+    return pooled.rate, *widened(pooled.rate, *pooled.bootstrapped(), *leeway(own, there))
 
 
 def _pooled(judged: pd.DataFrame, values: pd.Series, pairs: pd.Series) -> LOCOResult:

@@ -7,18 +7,32 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from rsca_torch.files import updated_folder, write_json
 
-__all__ = ["NOTE", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
+__all__ = ["NOTE", "Job", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
 
 NOTE = "job.json"
 UNFINISHED = "did not come to its end"
 LONGEST = 100  # characters of a folder's name before its hash
+
+
+class Job(NamedTuple):
+    """What became of a job.
+
+    Attributes:
+        overrides: its options.
+        problem: why there is no result; None: there is one.
+        bug: whether that is a bug of the program.
+    """
+
+    overrides: list[str]
+    problem: str | None
+    bug: bool = False
 
 
 def job_overrides() -> list[str] | None:
@@ -38,30 +52,34 @@ def job_folder(sweep: Path, overrides: Sequence[str]) -> Path:
     return sweep / (name if name == text else f"{name}-{hashed}")
 
 
-def job_note(folder: Path, launch: str, overrides: Sequence[str], problem: str | None = UNFINISHED) -> None:
+def job_note(
+    folder: Path, launch: str, overrides: Sequence[str], problem: str | None = UNFINISHED, bug: bool = False
+) -> None:
     """Keep in the folder of a job what became of it: the process that started the sweep may be another one.
 
     Args:
         folder: of the job; made if it is not there.
         launch: of which start of the sweep it is.
         overrides: its options.
-        problem: why there is no result; None: there is one.
+        problem: as in `Job`.
+        bug: as in `Job`.
     """
-    content = {"launch": launch, "overrides": list(overrides), "problem": problem}
+    content = {"launch": launch, "overrides": list(overrides), "problem": problem, "bug": bug}
     with updated_folder(folder) as part:
         write_json(part / NOTE, content)
 
 
-def jobs_of(sweep: Path, launch: str) -> list[tuple[list[str], str | None]]:
-    """The options of every job of one start of the sweep, and why it has no result (None: it has one)."""
+def jobs_of(sweep: Path, launch: str) -> list[Job]:
+    """Every job of one start of the sweep."""
     notes = [read_note(path) for path in sorted(sweep.glob(f"*/{NOTE}"))]
-    return [(note["overrides"], note["problem"]) for note in notes if note.get("launch") == launch]
+    return [Job(note["overrides"], note["problem"], note["bug"]) for note in notes if note.get("launch") == launch]
 
 
 def read_note(path: Path) -> dict[str, Any]:
     """What `job_note` kept; {} where it is somebody else's file."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return {"overrides": list(note["overrides"]), "problem": note["problem"], "launch": note["launch"]}
+        told = {"overrides": list(note["overrides"]), "problem": note["problem"], "launch": note["launch"]}
+        return {**told, "bug": bool(note.get("bug"))}
     except (OSError, ValueError, KeyError, TypeError):  # somebody else's: no job of ours
         return {}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.reduction import ForkingPickler
-from pickle import PicklingError
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -87,7 +92,7 @@ class Task:
             )
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
-        merits = {name: _value(merit, siblings, strangers) for name, merit in self.merits.items() if alone}
+        merits = {name: _value(name, merit, siblings, strangers) for name, merit in self.merits.items() if alone}
         kept = (siblings, strangers) if alone and self.keep_distances else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
@@ -106,9 +111,15 @@ class Task:
         return learner, notes[0] if notes else ""
 
 
-def _value(merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
+def _value(name: str, merit: FigureOfMerit, siblings: Tensor, strangers: Tensor) -> float:
     """NaN where no pair is allowed, as the rate."""
-    return float(merit(siblings, strangers)) if len(strangers) else math.nan
+    if not len(strangers):
+        return math.nan
+    value: Any = merit(siblings, strangers)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the figure of merit {name} must give one number a cluster, got {value!r}") from error
 
 
 def folds_of(
@@ -139,37 +150,80 @@ def _each_first(left_out: LeftOut) -> list[LeftOut]:
 
 def _in_processes(task: Task, jobs: Sequence[LeftOut], processes: int) -> Iterator[tuple[LeftOut, list[Fold]]]:
     """Side by side; every process is given the task once."""
+    # Stars are shared as they are; what a script or a notebook defines goes as code, as no process runs these again.
+    own: dict[str, Any] = {name: getattr(task, name) for name in ("make_learner", "logger", "merits")}
+    without: dict[str, Any] = dict.fromkeys(own)
     try:
-        ForkingPickler.dumps((task.make_learner, task.logger))
-    except (PicklingError, AttributeError, TypeError) as error:
+        code = cloudpickle.dumps(own)
+    except Exception as error:  # whatever somebody's class raises
         raise InputError(
-            f"processes={processes} sends make_learner to other processes, which takes a class, a function of a module "
-            f"or a functools.partial of one: {error}; give one of these, or processes=1"
+            f"processes={processes} sends make_learner, logger and merits to other processes, which these cannot be: "
+            f"{type(error).__name__}: {error}; let them hold no open file, lock or generator, or give processes=1"
         ) from error
+    stars = replace(task, **without)
     threads = max(1, torch.get_num_threads() // processes)
+    others = set(active_children())
     with ProcessPoolExecutor(
-        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (task, threads)
+        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (stars, code, threads)
     ) as pool:
-        running = {pool.submit(_work, left_out): left_out for left_out in jobs}
         try:
+            with _nothing_to_run_again(), _interrupts_held():
+                running = {pool.submit(_work, left_out): left_out for left_out in jobs}
             for done in as_completed(running):
                 yield running[done], done.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of processes={processes} was ended from outside, for want of memory as a rule: give fewer; "
+                "finished folds are not lost where they are kept"
+            ) from error
+        except BaseException:  # nobody waits for the folds that are under way
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _nothing_to_run_again() -> Iterator[None]:
+    """While processes start: each would run the script that is running, and start processes in turn without a guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that start here leave Ctrl-C to the one that starts them, which hears of it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: Task | None = None  # of this process
 
 
-def _start_worker(task: Task, threads: int) -> None:
+def _start_worker(stars: Task, code: bytes, threads: int) -> None:
     global _worker
     torch.set_num_threads(threads)
-    _worker = task
+    _worker = replace(stars, **cloudpickle.loads(code))
 
 
 def _work(left_out: LeftOut) -> list[Fold]:
-    assert _worker is not None
-    return _worker(left_out)
+    assert _worker is not None, "the process was started with a task"
+    try:
+        return _worker(left_out)
+    except Exception as error:
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+        except Exception:  # then the process that waits would be told that this one came to a sudden end
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 @torch.no_grad()
@@ -191,6 +245,8 @@ def _distances(
 
 def _embedded(learner: Learner, z: Tensor) -> Tensor:
     embedded: Tensor = learner(z)
+    if not isinstance(embedded, Tensor):
+        raise InputError(f"{type(learner).__name__} must map to a torch.Tensor, got {type(embedded).__name__}")
     if embedded.ndim != 2 or len(embedded) != len(z) or not embedded.is_floating_point():
         raise InputError(
             f"{type(learner).__name__} must map ({', '.join(map(str, z.shape))}) to ({len(z)}, D) numbers, got "

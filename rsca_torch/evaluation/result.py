@@ -15,7 +15,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.training.members import Trained
 
-__all__ = ["Difference", "LOCOResult", "paired_difference", "upper_limit", "widened"]
+__all__ = ["Difference", "LOCOResult", "exact_limits", "leeway", "paired_difference", "upper_limit", "widened"]
 
 LEVEL = 0.68
 RESAMPLES = 10_000
@@ -33,6 +33,18 @@ def upper_limit(pairs: float, level: float = LEVEL) -> float:
         0.059, 0.00006
     """
     return float(beta.ppf((1 + level) / 2, 1, pairs)) if pairs > 0 else 1.0
+
+
+def exact_limits(rate: float, pairs: float, level: float = LEVEL) -> tuple[float, float] | None:
+    """The rates that so many pairs allow where none of them is close, or all are; None of any other rate.
+
+    Examples:
+        >>> exact_limits(0.5, 30)
+        >>> print("{:.3f} to {:.0f}".format(*exact_limits(1.0, 30)))
+        0.941 to 1
+    """
+    limit = upper_limit(pairs, level)
+    return (0.0, limit) if rate == 0 else (1 - limit, 1.0) if rate == 1 else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,8 +101,10 @@ class LOCOResult:
     ) -> tuple[float, float]:
         """Percentile interval of the global rate from a bootstrap over clusters.
 
-        Which clusters happened to be observed is the largest uncertainty by far (22 of them in DR16). A rate of 0 has
-        nothing to resample: its interval ends at the `upper_limit` of all its clusters' pairs.
+        Which clusters happened to be observed is the largest uncertainty by far (22 of them in DR16). A rate of 0 or 1
+        has nothing to resample: its interval is what all its clusters' pairs allow (`exact_limits`). What pairs allow a
+        further figure of merit to be is not known, since it may be any function: its interval is the bootstrap's alone,
+        and has no width where all clusters have the same value.
 
         Args:
             level: share of the resampled rates inside, 0 to 1.
@@ -107,29 +121,34 @@ class LOCOResult:
             >>> print(f"{low:.3f} to {high:.3f}")
             0.007 to 0.024
         """
-        limit = self.limit_of_zero(level) if merit is None else 0.0
-        if limit:
-            return 0.0, limit
+        limits = self.exact_limits(level) if merit is None else None
+        return limits or self.bootstrapped(level, resamples, seed, merit)
+
+    def bootstrapped(
+        self, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0, merit: str | None = None
+    ) -> tuple[float, float]:
+        """`interval` as the bootstrap has it, of no width where all clusters have the same rate."""
         low, high = np.quantile(self._resampled(resamples, seed, merit), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
     def spread(self, resamples: int = RESAMPLES, seed: int = 0) -> float:
-        """Standard deviation of the global rate in that bootstrap; of a rate of 0 its upper limit."""
-        return self.limit_of_zero() or float(self._resampled(resamples, seed, None).std(ddof=1))
+        """Standard deviation of the global rate in that bootstrap; of a rate of 0 or 1 the width of its limits."""
+        limits = self.exact_limits()
+        return limits[1] - limits[0] if limits else float(self._resampled(resamples, seed, None).std(ddof=1))
 
-    def limit_of_zero(self, level: float = LEVEL) -> float:
-        """The `upper_limit` of the pairs of all clusters, where the rate of every one is 0; else 0.
+    def exact_limits(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """The `exact_limits` of the pairs of all clusters, where the rate of every one is 0, or of all 1; else None.
 
         Examples:
             >>> members, pairs = {"M 67": 3, "M 92": 2}, {"M 67": 20, "M 92": 10}
             >>> result = LOCOResult({"M 67": 0.0, "M 92": 0.0}, members, pairs, {})
-            >>> print(f"{result.limit_of_zero():.3f}")
-            0.059
+            >>> print("{:.0f} to {:.3f}".format(*result.exact_limits()))
+            0 to 0.059
         """
-        known = [cluster for cluster, rate in self.cluster_rates.items() if np.isfinite(rate)]
-        if not known or any(self.cluster_rates[cluster] for cluster in known):
-            return 0.0
-        return upper_limit(sum(self.pairs.get(cluster, 0) for cluster in known), level)
+        known = {cluster: rate for cluster, rate in self.cluster_rates.items() if np.isfinite(rate)}
+        if len({*known.values()}) != 1:
+            return None
+        return exact_limits(next(iter(known.values())), sum(self.pairs.get(cluster, 0) for cluster in known), level)
 
     def _values(self, merit: str | None) -> Mapping[str, float]:
         if merit is None:
@@ -176,7 +195,7 @@ def paired_difference(
 ) -> Difference:
     """The global rate of `a` minus that of `b`, over the clusters whose same members both judged, resampled alike.
 
-    Where all rates of the one or of the other are 0, the interval is `widened` by what the pairs allow it to be.
+    Where all rates of the one or of the other are 0, or 1, the interval is `widened` by what the pairs allow it to be.
 
     Members are the same where their ids are; of results that do not know them (made by hand) where there are as many.
 
@@ -209,24 +228,36 @@ def paired_difference(
             "two results can be paired only if they judge some clusters with the same members; members are told apart "
             "by the `ids` that leave_one_cluster_out was given, else by their place among the members"
         )
-    low, high = np.quantile(both._resampled(resamples, seed, None), [(1 - level) / 2, (1 + level) / 2])
     judged = [cluster for cluster, difference in differences.items() if np.isfinite(difference)]
-    above, below = (
-        replace(one, cluster_rates={cluster: one.cluster_rates[cluster] for cluster in judged}).limit_of_zero(level)
+    one, other = (replace(each, cluster_rates={name: each.cluster_rates[name] for name in judged}) for each in (a, b))
+    ends = both.bootstrapped(level, resamples, seed)
+    return Difference(both.rate, *widened(both.rate, *ends, *leeway(one, other, level)))
+
+
+def leeway(a: LOCOResult, b: LOCOResult, level: float = LEVEL) -> tuple[float, float]:
+    """How far the rate of `a` minus that of `b` may lie above and below what it is, as one of them is 0 or 1.
+
+    Examples:
+        >>> zero, one = (LOCOResult({"M 67": rate}, {"M 67": 3}, {"M 67": 30}, {}) for rate in (0.0, 1.0))
+        >>> print("{:.3f}, {:.3f}".format(*leeway(one, zero)))
+        0.000, 0.084
+    """
+    (above_a, below_a), (above_b, below_b) = (
+        (limits[1] - one.rate, one.rate - limits[0]) if (limits := one.exact_limits(level)) else (0.0, 0.0)
         for one in (a, b)
     )
-    return Difference(both.rate, *widened(both.rate, float(low), float(high), above, below))
+    return math.hypot(above_a, below_b), math.hypot(below_a, above_b)
 
 
 def widened(value: float, low: float, high: float, above: float, below: float) -> tuple[float, float]:
-    """The interval of a difference of two rates one or both of which may be 0, their errors added in quadrature.
+    """The interval of a difference of two rates one or both of which may be 0 or 1, their errors added in quadrature.
 
     Args:
         value: of the difference.
         low: end of its interval as the bootstrap has it.
         high: likewise.
-        above: how far the first rate may lie above 0, where it is 0; else 0.
-        below: likewise of the second, which is subtracted.
+        above: how far it may lie above its value for the `leeway` of the two; 0 where neither is 0 or 1.
+        below: likewise below.
 
     Examples:
         >>> widened(0.0, 0.0, 0.0, above=0.02, below=0.01)

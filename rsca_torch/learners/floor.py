@@ -15,8 +15,10 @@ from rsca_torch.errors import InputError
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.wrong_members import farthest
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.labels import as_labels
+from rsca_torch.spectra.view import AnySpectra
 
 __all__ = ["Repeats", "bounded_scatter", "repeat_scatter", "require_floor", "whitening"]
 
@@ -74,8 +76,13 @@ class Repeats:
         return cls(scatter, n_stars, freedom, int((weight < 1).sum()))
 
     @classmethod
+    def of_spectra(cls, ppca: MaskedPPCA, latents: Tensor, ids: Labels, again: AnySpectra | None) -> Repeats | None:
+        """Of stars (N, K) and further spectra, by id; those of other stars are left out. None: none is of these."""
+        return None if not again else cls.of_some(latents, ids, ppca.latents(again), again.stars.repeat_of)
+
+    @classmethod
     def of_some(cls, latents: Tensor, ids: Labels, again: Tensor, repeat_of: Labels) -> Repeats | None:
-        """Of further observations (R, K) of stars (N, K), by id; others are left out. None: none is of these."""
+        """As `of_spectra`, of further latents (R, K)."""
         ids, repeat_of = np.asarray(ids), np.asarray(repeat_of)
         known = np.isin(repeat_of, ids)
         if not known.any():

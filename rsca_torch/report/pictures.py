@@ -18,7 +18,7 @@ from torch import Tensor
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.nested_choice import NestedResult
-from rsca_torch.evaluation.result import upper_limit
+from rsca_torch.evaluation.result import exact_limits
 
 __all__ = [
     "COLOURS",
@@ -147,11 +147,11 @@ def _histograms(panel: Axes, result: Result, cluster: str) -> None:
             panel.hist(sample.clip(max=top), edges, density=True, color=colour, alpha=0.5, label=label)
     median = result.loco.median_sibling_distance[cluster]
     panel.axvline(median, color="0.2", ls="--", lw=1, label="median sibling pair")
-    rate = f"{result.loco.cluster_rates[cluster]:.4f}"
-    if result.loco.cluster_rates[cluster] == 0:
-        pairs = result.loco.pairs[cluster]
-        rate = f"0 of {pairs:,} pairs: < {upper_limit(pairs):.2g}"
-    panel.text(0.97, 0.93, rate, transform=panel.transAxes, ha="right", va="top", fontsize=8)
+    rate, pairs = result.loco.cluster_rates[cluster], result.loco.pairs[cluster]
+    told = f"{rate:.4f}"
+    if limits := exact_limits(rate, pairs):
+        told = f"{rate * pairs:,.0f} of {pairs:,} pairs: " + (f"> {limits[0]:.2g}" if rate else f"< {limits[1]:.2g}")
+    panel.text(0.97, 0.93, told, transform=panel.transAxes, ha="right", va="top", fontsize=8)
 
 
 def draw_features(on: Representation, field: Tensor, members: Tensor) -> Figure:

@@ -22,6 +22,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
+from rsca_torch.evaluation.fold_files import code_of
 from rsca_torch.files import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import save_figure
@@ -175,7 +176,7 @@ def _settings(assembly: Assembly, name: str) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(OmegaConf.create(used), resolve=True)
     experiment = OmegaConf.to_container(assembly.config.experiments[name], resolve=True)
     script = hashlib.sha256(_path(name).read_bytes()).hexdigest()
-    code = {"version": version("rsca_torch"), "script": script}
+    code = {"version": version("rsca_torch"), "package": code_of(assembly.make_learner()), "script": script}
     return {**settings, "experiment": experiment, "store": assembly.store.checksum, **code}
 
 
@@ -184,10 +185,10 @@ def _path(name: str) -> Path:
 
 
 def published() -> pd.DataFrame:
-    """What the paper prints: members, value, uncertainty (0 where none is given), source; by item, setting, cluster."""
+    """What the paper prints: members, value, uncertainty (NaN: not given), source; by item, setting, cluster."""
     texts = dict.fromkeys(("item", "setting", "cluster", "source"), str)
     table = pd.read_csv(EXPERIMENTS / "published.csv", comment="#", dtype=texts)
-    table = table.fillna({"cluster": "", "uncertainty": 0.0})
+    table = table.fillna({"cluster": ""})
     return table.set_index(["item", "setting", "cluster"]).sort_index()
 
 
@@ -227,7 +228,8 @@ def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:
 def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
     """One row for each number: what was published, what was obtained, and whether that is the same.
 
-    It is where the intervals overlap; a number without one is an interval of no width.
+    It is where the intervals overlap; an obtained number without one is an interval of no width. Of a number that was
+    published without its uncertainty nobody can say.
     """
     names = "experiment item setting obtained low high cluster why".split()
     obtained = [(outcome.name, *astuple(value)) for outcome in outcomes for value in outcome.values]
@@ -235,10 +237,9 @@ def _summary(outcomes: Sequence[Outcome], simulated: bool) -> pd.DataFrame:
     table = pd.DataFrame(obtained, columns=names).join(there, on=["item", "setting", "cluster"])
     low, high = (table[end].fillna(table["obtained"]) for end in ("low", "high"))
     first, last = table["published"] - table["uncertainty"], table["published"] + table["uncertainty"]
-    known = table["published"].notna()
-    table["same"] = np.select([~known, (low <= last) & (first <= high)], ["", "yes"], "no")
+    table["same"] = np.select([table["uncertainty"].isna(), (low <= last) & (first <= high)], ["", "yes"], "no")
     if simulated:
-        table["why"] = table["why"].mask(known & (table["why"] == ""), SIMULATED)
+        table["why"] = table["why"].mask(table["published"].notna() & (table["why"] == ""), SIMULATED)
     return table["experiment item setting cluster published uncertainty obtained low high same why".split()]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.finished_run import SCHEMA
-from rsca_torch.evaluation.result import LOCOResult, upper_limit
+from rsca_torch.evaluation.result import LOCOResult, exact_limits
 from rsca_torch.files import write_json
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.terminal import percent, plain_table
@@ -67,7 +67,7 @@ def _result(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
         "clusters": [
             {
                 **each,
-                **({"upper_limit": upper_limit(each["pairs"])} if each["doppelganger_rate"] == 0 else {}),
+                **_limit(each),
                 "stars": list(loco.stars.get(each["cluster"], ())),
             }
             for each in _clusters(loco)
@@ -86,6 +86,13 @@ def _clusters(loco: LOCOResult) -> list[dict[str, Any]]:
         }
         for cluster, rate in loco.cluster_rates.items()
     ]
+
+
+def _limit(cluster: Mapping[str, Any]) -> dict[str, float]:
+    """What its pairs allow a rate of 0 or 1 to be."""
+    rate = cluster["doppelganger_rate"]
+    limits = exact_limits(rate, cluster["pairs"])
+    return {} if limits is None else {"lower_limit": limits[0]} if rate else {"upper_limit": limits[1]}
 
 
 def _merits(loco: LOCOResult) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def _step_1(result: Result, compressor: Mapping[str, Any]) -> dict[str, Any]:
 def write_csv(path: Path, comparison: Comparison) -> None:
     """One row a cluster of every result, and one row `(all)` with the global rate and its 68 % interval.
 
-    A cluster has an interval where its rate is 0: up to what its number of pairs allows.
+    A cluster has an interval where its rate is 0 or 1: what its number of pairs allows.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, CSV_COLUMNS)
@@ -141,9 +148,8 @@ def write_csv(path: Path, comparison: Comparison) -> None:
             ends = dict(zip(("low", "high"), loco.interval(), strict=True))
             rows.writerow({**start, "cluster": "(all)", **total, "doppelganger_rate": loco.rate, **ends})
             for cluster in _clusters(loco):
-                zero = cluster["doppelganger_rate"] == 0
-                limits = {"low": 0.0, "high": upper_limit(cluster["pairs"])} if zero else {}
-                rows.writerow({**start, **cluster, **limits})
+                limits = exact_limits(cluster["doppelganger_rate"], cluster["pairs"]) or ()
+                rows.writerow({**start, **cluster, **dict(zip(("low", "high"), limits, strict=False))})
 
 
 def summary_table(comparison: Comparison) -> RichTable:
@@ -151,8 +157,9 @@ def summary_table(comparison: Comparison) -> RichTable:
     judged = comparison.results[0]
     minus = f"minus {judged.learner} on {judged.representation.name}"
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
-    if any(result.loco.rate == 0 for result in comparison.results):
-        title += "\nof a rate of 0 up to what its pairs allow"
+    for rate, said in {0: "0 up", 1: "100 down"}.items():
+        if any(result.loco.rate == rate for result in comparison.results):
+            title += f"\nof a rate of {said} to what its pairs allow"
     table = plain_table(("representation", "learner"), ("pairs", "rate", "68 %", minus), title=title)
     for result in comparison.results:
         low, high = result.loco.interval()

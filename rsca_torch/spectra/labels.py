@@ -11,23 +11,33 @@ from torch import Tensor
 
 from rsca_torch.spectra.arrays import missing_among
 
-__all__ = ["as_labels", "as_text"]
+__all__ = ["as_labels", "as_text", "has_name"]
 
 #: What stands for no label in tables, in lower case: pandas' list, and what masked entries are printed as.
 NO_LABEL = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "--", "masked"}
-NEGATIVE = re.compile(r"-\d+(\.0*)?")  # clustering programs number what is in no cluster -1, -2 or -3
+#: Clustering programs number what is in no cluster -1, -2 or -3, surveys -9999 or -9999.99.
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
+PADDING = "\0 \t"
 
 
 def as_labels(labels: Any) -> NDArray[np.str_]:  # noqa: ANN401  (whatever holds labels)
-    """(M,) text; '' where there is no label: masked, missing, NaN, None, blank, the word nan or a negative number.
+    """(M,) text; '' where there is no label: masked, missing, or no name by `has_name`.
 
     >>> as_labels(["M 67", None, "nan", " "]).tolist(), as_labels(np.array([3, -1])).tolist()
     (['M 67', '', '', ''], ['3', ''])
     """
-    text = as_text(labels)
-    names, number = np.unique(text, return_inverse=True)
-    none = [name.strip().lower() in NO_LABEL or NEGATIVE.fullmatch(name.strip()) is not None for name in names.tolist()]
-    return np.where(np.array(none, dtype=bool)[number], "", text) if any(none) else text
+    names, number = np.unique(as_text(labels), return_inverse=True)
+    return np.array([name if has_name(name) else "" for name in names.tolist()], dtype=str)[number]
+
+
+def has_name(text: str) -> bool:
+    """Whether a text names something: it is not blank, NaN, None, masked or a negative number.
+
+    >>> [has_name(text) for text in ("M 67", "0", "nan", "-1", "-1.0", " ", "-9999.99")]
+    [True, True, False, False, False, False, False]
+    """
+    bare = text.strip(PADDING).lower()
+    return bare not in NO_LABEL and NEGATIVE.fullmatch(bare) is None
 
 
 def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401

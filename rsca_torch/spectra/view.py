@@ -16,7 +16,7 @@ from rsca_torch.spectra.blocks import Rows, Some, Source
 from rsca_torch.spectra.spectra import Spectra, as_angstrom, same_bins
 from rsca_torch.spectra.stars import Stars
 
-__all__ = ["AnySpectra", "Removable", "RowSource", "View"]
+__all__ = ["AnySpectra", "Removable", "RowSource", "View", "sources_of"]
 
 
 class RowSource(Protocol):
@@ -94,6 +94,11 @@ class View:
         """P."""
         return len(self.wavelength)
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a store says of itself: its checksum as `store`, and its survey; {} of spectra in memory."""
+        return dict(getattr(self._source, "origin", {}))
+
     def take(self, rows: Any) -> View:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice."""
         other, chosen = copy.copy(self), np.arange(len(self))[rows]
@@ -136,3 +141,13 @@ class View:
 
 
 AnySpectra = Spectra | View
+
+
+def sources_of(*parts: AnySpectra) -> tuple[dict[str, Any], ...]:
+    """The origins of spectra, each once; {} stands for spectra in memory.
+
+    >>> sources_of(Spectra([[1.0, 2.0]]), Spectra([[3.0, 4.0]]))
+    ({},)
+    """
+    told = [dict(getattr(part, "origin", {})) for part in parts]
+    return tuple(one for place, one in enumerate(told) if one not in told[:place])

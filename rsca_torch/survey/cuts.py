@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column
 
-__all__ = ["Cut", "CutFlow", "main_rows", "select"]
+__all__ = ["Cut", "CutFlow", "cuts_of", "main_rows", "select"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Cut:
     """One named condition on one column; a star is kept where all that is given holds. Missing values never pass.
 
     Attributes:
-        name: what the cut flow calls it.
+        name: what the cut flow calls it; in a survey's YAML its key, as in ``survey.cuts.NAME``.
         column: the catalogue's column.
         above: kept where the value is strictly larger.
         below: kept where the value is strictly smaller.
@@ -31,7 +32,7 @@ class Cut:
         any_of: kept where the text is one of these.
 
     Raises:
-        InputError: no condition, or two of different kinds.
+        InputError: no condition, two of different kinds, or one that is no number, or no list of texts.
 
     Example:
         >>> Cut("giants", "LOGG", above=1.5, below=3.0).mask(Table({"LOGG": [2.0, 4.4, 1.5]})).tolist()
@@ -55,15 +56,27 @@ class Cut:
                 f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined, none_of or any_of"
             )
 
+        for key in ("above", "below", "without_bit"):
+            value, number = getattr(self, key), Integral if key == "without_bit" else Real
+            if value is not None and (not isinstance(value, number) or isinstance(value, bool)):
+                kind = "a whole number" if key == "without_bit" else "a number"
+                raise InputError(f"cut {self.name!r}: {key} must be {kind}, got {value!r}")
+        for key in ("defined", "none_of", "any_of"):
+            value = getattr(self, key)
+            if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
+                raise InputError(f"cut {self.name!r}: {key} must be a list like [{value}], got {value!r}")
+
     @classmethod
     def of(cls, options: Cut | Mapping[str, Any]) -> Cut:
         """A cut from its YAML mapping (a cut is returned as it is).
 
         Raises:
-            InputError: an unknown or missing key.
+            InputError: no mapping, or one with an unknown or missing key.
         """
         if isinstance(options, Cut):
             return options
+        if not isinstance(options, Mapping):
+            raise InputError(f"a cut must be a mapping like {{name: snr, column: SNR, above: 100}}, got {options!r}")
         known = cls.__dataclass_fields__
         if unknown := set(options) - set(known):
             raise InputError(f"a cut has keys {', '.join(known)}, got {', '.join(sorted(unknown))} in {dict(options)}")
@@ -124,6 +137,49 @@ class Cut:
         return np.asarray((flags >> bit) & 1 == 0)  # by bit, never by sign: bit 31 makes an int32 negative
 
 
+def cuts_of(given: Mapping[str, Any] | Iterable[Cut | Mapping[str, Any]] | None) -> tuple[Cut, ...]:
+    """The cuts of a survey, in order.
+
+    Args:
+        given: name -> the other keys of the `Cut`, or None for a cut that is left out; or a list of cuts, or of the
+            mappings of them with their names. None: no cut.
+
+    Raises:
+        InputError: it is neither, two cuts have one name, or a cut cannot be made of what is given.
+
+    Example:
+        >>> dwarfs = {"logg": {"column": "LOGG", "above": 3.5}, "snr": None}
+        >>> cuts_of(dwarfs) == (Cut("logg", "LOGG", above=3.5),)
+        True
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"survey.cuts must be a mapping of names to cuts, or a list of cuts, got {given!r}")
+    if not isinstance(given, Mapping):
+        cuts = tuple(Cut.of(each) for each in given)
+        names = [cut.name for cut in cuts]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"several cuts are called {', '.join(sorted(twice))}: give each a name of its own")
+        return cuts
+    return tuple(_named(str(name), options) for name, options in given.items() if options is not None)
+
+
+def _named(name: str, options: Cut | Mapping[str, Any]) -> Cut:
+    if isinstance(options, Cut):
+        return replace(options, name=name)
+    if not isinstance(options, Mapping):
+        example = "{column: SNR, above: 100}"
+        raise InputError(f"survey.cuts.{name} must be a mapping like {example}, or null for no such cut, got {options}")
+    if "name" in options:
+        raise InputError(f"survey.cuts.{name} has that name already: leave name={options['name']} out")
+    if "column" not in options:
+        raise InputError(
+            f"there is no cut {name!r} that could be changed, and a new one needs a column: survey.cuts.{name}.column"
+        )
+    return Cut.of({"name": name, **options})
+
+
 class CutFlow:
     """What each step removed and kept, in order.
 
@@ -137,7 +193,9 @@ class CutFlow:
         self.steps: list[dict[str, Any]] = [{"cut": first, "removed": 0, "kept": total}]
         self.removed: list[tuple[str, str, str]] = []
 
-    def record(self, cut: str, kept: int, removed: Iterable[tuple[str, str]] = (), hint: str = "") -> None:
+    def record(
+        self, cut: str, kept: int, removed: Iterable[tuple[str, str]] = (), hint: str = "", option: str = ""
+    ) -> None:
         """Note a step.
 
         Args:
@@ -145,6 +203,7 @@ class CutFlow:
             kept: how many rows.
             removed: (id, value looked at) of the others.
             hint: what else to say where none is kept.
+            option: that can loosen it; '': it is not known.
 
         Raises:
             InputError: it leaves no star.
@@ -153,8 +212,9 @@ class CutFlow:
         self.steps.append({"cut": cut, "removed": before - kept, "kept": kept})
         self.removed += [(star, cut, value) for star, value in removed]
         if kept == 0:
+            loosen = f"loosen it ({option})" if option else "loosen it"
             raise InputError(
-                f"no star is left after {cut!r}, which removed the last {before}{hint}; loosen it, or give other data"
+                f"no star is left after {cut!r}, which removed the last {before}{hint}; {loosen}, or give other data"
             )
 
 
@@ -189,7 +249,7 @@ def select(
         kept &= passed
         names = [] if id is None else [str(star) for star in left[id]]
         removed = list(zip(names, cut.looked_at(left), strict=True)) if names else []
-        flow.record(cut.name, int(kept.sum()), removed, hint)
+        flow.record(cut.name, int(kept.sum()), removed, hint, "survey.cuts")
     return np.flatnonzero(kept)
 
 

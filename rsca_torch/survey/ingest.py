@@ -44,7 +44,8 @@ def ingest(
     """Build a store from a survey's files: select and censor, then read, block by block.
 
     An interrupted call, repeated, goes on after the last finished block; a file that cannot be used is noted and left
-    out. What the cuts removed is in the store's `selection`, what is in it in its manifest.
+    out. What the cuts removed is in the store's `selection`, what is in it in its manifest. Stars are read first, then
+    further observations of them, the store's `repeats`.
 
     With `FoundCensoring` the spectra are read once, into a store `<store>.uncensored`, and copied from there without
     the bins that were found.

@@ -16,16 +16,15 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import has_name
 from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table, whole_file
 
-__all__ = ["Memberships", "has_name", "lone_members", "read_memberships"]
+__all__ = ["Memberships", "lone_members", "read_memberships"]
 
 log = logging.getLogger(__name__)
 
 GROUP = "CLUSTER"
-#: How lists say that there is no name: pandas, astropy, databases.
-NAMELESS = {"", "--", "none", "null", "nan", "nat", "na", "n/a", "<na>", "masked"}
 EXACT = 2**53  # beyond it a float is not every whole number
 #: Columns that tell of membership, whatever they are called.
 TELLING = re.compile(r"PROB|MEMB|^P$|^PM$")
@@ -96,22 +95,6 @@ def read_memberships(path: Path, membership: Cut | None, id: str, id_length: int
         {star: next(iter(names)) for star, names in clusters.items() if len(names) == 1},
         {star: sorted(names) for star, names in clusters.items() if len(names) > 1},
     )
-
-
-def has_name(text: str) -> bool:
-    """Whether a text names something: it is not blank, NaN, None, masked, -1 (as clustering programs have it) or -9999.
-
-    Example:
-        >>> [has_name(text) for text in ("M 67", "0", "nan", "-1", "-1.0", " ", "-9999.99")]
-        [True, True, False, False, False, False, False]
-    """
-    bare = text.strip(" \0\t").casefold()
-    if bare in NAMELESS:
-        return False
-    try:
-        return not (float(bare) == -1 or float(bare) < -900)
-    except ValueError:
-        return True
 
 
 def lone_members(clusters: NDArray[np.str_]) -> list[str]:

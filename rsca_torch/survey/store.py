@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ class Store:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
+        >>> from astropy.table import Table
         >>> from rsca_torch.survey.grid import Grid
         >>> from rsca_torch.survey.ingest import ingest
         >>> from rsca_torch.survey.reader import Listing, Measured, Reader
@@ -98,7 +101,8 @@ class Store:
         ...     grid = Grid([5000.0, 5001.0, 5002.0])
         ...
         ...     def list_stars(self, columns):
-        ...         table = Table({"name": ["a", "b", "c"], "cluster": ["", "M 67", "M 67"], "FILE": ["a", "b", "c"]})
+        ...         clusters = ["", "M 67", "M 67", "M 67"]
+        ...         table = Table({"name": ["a", "b", "c", "c"], "cluster": clusters, "FILE": ["a", "b", "c", "again"]})
         ...         return Listing(table)
         ...
         ...     def read(self, star):
@@ -108,8 +112,10 @@ class Store:
         ...     store = Store.open(path)
         ...     print(store)  # doctest: +ELLIPSIS
         ...     print(store.spectra(store.is_member))
-        Store: 1 field stars and 2 members of 1 clusters, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, in ...
+        ...     print(store.repeats.stars.id.tolist(), store.repeats.stars.repeat_of.tolist())
+        Store: 1 field stars and 2 members of 1 clusters, 1 repeats, 2 bins from 5000.00 to 5001.00 Angstrom, ...
         Spectra: 2 stars, 2 bins from 5000.00 to 5001.00 Angstrom, 100.0 % valid, errors known
+        ['c#2'] ['c']
     """
 
     has_sigma = True
@@ -187,6 +193,14 @@ class Store:
         return self.stars.group != "" if self.stars.has("group") else np.zeros(len(self), dtype=bool)
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What a model that is fitted on it says of it: checksum, survey, release, members, whether it is simulated."""
+        survey = self.manifest["survey"]
+        told = {name: survey[name] for name in ("release", "members") if survey.get(name)}
+        simulated = (self.path.parent / "simulation.json").is_file()
+        return {"store": self.checksum, "survey": survey["name"], **told, "simulated": simulated}
+
+    @property
     def field(self) -> View:
         """The stars that are in no cluster."""
         return self.select(~self.is_member)
@@ -249,7 +263,7 @@ def _no_store(path: Path) -> str:
             f"store {path} is not finished: only {partial_path(path).name} is there; "
             "run rsca ingest again with the same settings to finish it"
         )
-    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest store={path}"
+    return f"{path} is not a store: it has no manifest.json; make one with rsca ingest {quote(f'store={path}')}"
 
 
 def _check_size(file: Path, expected: int) -> None:

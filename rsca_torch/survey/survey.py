@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
+from rsca_torch.survey.cuts import Cut, CutFlow, cuts_of, main_rows, select
 from rsca_torch.survey.member_ids import Wanted, found_in
 from rsca_torch.survey.members import Memberships, read_memberships
 from rsca_torch.survey.reader import Listing, Reader
@@ -57,7 +58,7 @@ class Survey:
         membership: who on that list is a member, ``{column, above}``; None: everyone.
         most_missing: the largest share of the list's ids, 0 to 1, that may be missing in the survey; a larger one is
             refused, since ids that are not found leave their stars in the field.
-        cuts: which stars are used, in order; each a `Cut` or the mapping of one.
+        cuts: which stars are used, in order: name -> the mapping of a `Cut`, or a list of cuts (`cuts_of`).
         censoring: which bins are used. None: all on a detector with an error of at most 0.05.
         roles: role -> column of the star table, None to do without; added to the reader's own.
         member_duplicates: what becomes of further observations of a member: "leave" the field, or "stay" in it as the
@@ -79,7 +80,7 @@ class Survey:
         members: str | None = None,
         membership: Mapping[str, Any] | None = None,
         most_missing: float = 0.5,
-        cuts: Sequence[Cut | Mapping[str, Any]] = (),
+        cuts: Mapping[str, Any] | Sequence[Cut | Mapping[str, Any]] | None = (),
         censoring: Censoring | None = None,
         roles: Mapping[str, str | None] | None = None,
         member_duplicates: str = "leave",
@@ -92,7 +93,7 @@ class Survey:
         if not 0 <= most_missing <= 1:
             raise InputError(f"survey.most_missing must be a share, 0 to 1, got {most_missing}")
         self.most_missing = most_missing
-        self.cuts = tuple(Cut.of(cut) for cut in cuts)
+        self.cuts = cuts_of(cuts)
         self.censoring = Censoring() if censoring is None else censoring
         given: dict[str, str | None] = {**self.reader.roles, **(roles or {})}
         if unknown := set(given) - set(ROLES):
@@ -187,6 +188,7 @@ def choose_stars(survey: Survey) -> Chosen:
     stars = _described(survey, listing, kept)
     if survey.members is not None:
         stars[roles["group"]] = memberships.of(stars.id)
+    stars = _labelled(stars)
     if memberships.ambiguous:
         unclear = np.isin(stars.id, list(memberships.ambiguous))
         claims = [(star, " and in ".join(memberships.ambiguous[star])) for star in stars.id[unclear].tolist()]
@@ -235,6 +237,17 @@ def _repeats(
     repeats = _described(survey, listing, rows)
     chosen = rule.chosen(repeats, np.asarray(stars["FILE"], dtype=str))
     return rows[chosen], numbered(repeats[chosen], observed[rows[chosen]], set(stars.id.tolist()))
+
+
+def _labelled(stars: Stars) -> Stars:
+    """Groups without blanks around them, '' for every one that is none: -1, NaN, a mask. A file would keep these."""
+    if stars.has("group"):
+        column, labels = stars.roles["group"], np.char.strip(stars.group)
+        nameless = (as_text(stars[column]) != "") & (labels == "")
+        if nameless.any():
+            log.info("%d of %d stars have no name in %s: of the field", int(nameless.sum()), len(stars), column)
+        stars[column] = labels
+    return stars
 
 
 def _require_field(stars: Stars, members: str) -> None:

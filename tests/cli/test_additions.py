@@ -157,12 +157,12 @@ def test_the_command_is_in_the_help_and_its_options_are_looked_at(said):
     code, text = said["help"]
     assert code == 0
     commands = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
-    assert commands == "compare simulate ingest why fit embed report reproduce learners brightest".split()
+    assert commands == "compare simulate ingest why fit embed report reproduce learners cite brightest".split()
     assert "  brightest The stars of a store with the highest signal-to-noise ratio.\n" in text
     assert "No part of the help" not in text
     code, text = said["help of the command"]
     assert code == 0
-    assert "stars: 3" in text
+    assert "  stars=3" in text
     code, text = said["text for a whole number"]
     assert code == 2
     assert "stars=many is text, expected a whole number like 3" in text
@@ -173,7 +173,7 @@ def test_the_command_is_in_the_help_and_its_options_are_looked_at(said):
 
 @pytest.mark.usefixtures("said")  # the simulated survey
 def test_the_command_runs(python):
-    done = python([sys.executable, "-m", "rsca_torch.cli", "brightest", "store=rsca_simulated/seed-0/store", "stars=2"])
+    done = python([sys.executable, "-m", "rsca_torch", "brightest", "store=rsca_simulated/seed-0/store", "stars=2"])
     assert done.returncode == 0, done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("brightest: ")]
     assert len(line.split()) == 1 + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from typing import ClassVar
 
 import hydra
@@ -15,6 +16,7 @@ from rsca_torch.cli.main import main
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.learners import NCA, Recipe
 from rsca_torch.learners.registry import CONFIG
+from rsca_torch.spectra.view import View
 from rsca_torch.survey.simulated.store import simulated_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
@@ -46,6 +48,20 @@ def test_each_smaller_fit_starts_from_the_larger_one(folder):
     assert [(number, start and start.n_components) for number, start in asked] == [(4, None), (3, 4), (2, 3)]
     assert [ppca.n_components for ppca in on.ppcas] == [2, 4, 3]
     assert assembly.compressed(3) is assembly.candidates[3]
+
+
+def test_a_fit_is_the_same_whatever_was_fitted_before(folder):
+    """One number is configured: smaller fits start from it, larger ones from the next of their own list."""
+    made = {}
+    for asked in ([2, 4, 3, 6, 5], [6, 5, 4, 3, 2], [3, 5, 6, 2, 4]):
+        assembly = assembly_of(folder, "compressor.n_components=4")
+        for number in asked:
+            for among in ((), (2, 5, 6)):
+                latents = assembly.compressed(number, among).members
+                torch.testing.assert_close(latents, made.setdefault((number, among), latents), rtol=0, atol=0)
+    for number in (2, 3, 4):
+        assert torch.equal(made[number, ()], made[number, (2, 5, 6)])
+    assert not torch.equal(made[5, ()], made[5, (2, 5, 6)])
 
 
 class Drawing(NCA):
@@ -108,7 +124,10 @@ def test_rsca_in_python_is_what_rsca_fit_saves(folder, tmp_path, monkeypatch):
         torch.testing.assert_close(model.weight, saved.weight, rtol=1e-9, atol=1e-12)
         assert model.clusters == saved.clusters
         assert len(model.clusters) == store.manifest["counts"]["clusters"]
-        assert repr(model) == repr(saved)
+        assert repr(model).splitlines()[:2] == repr(saved).splitlines()[:2]
+        assert model.version == saved.version == version("rsca_torch")
+        assert saved.sources == (store.origin,)
+        assert model.sources == ((store.origin,) if isinstance(field, View) else ({},))
         torch.testing.assert_close(model.embed(store.select()), saved.embed(store.spectra()), rtol=1e-5, atol=1e-6)
 
 
@@ -162,3 +181,12 @@ def test_a_figure_of_merit_costs_one_file_and_one_yaml(folder, tmp_path, monkeyp
         assert told["value"] == pytest.approx(mean)
         low, high = told["interval"]
         assert low <= told["value"] <= high
+
+
+def test_abundances_that_the_table_lacks_leave_the_rest(folder, tmp_path, caplog):
+    assembly = assembly_of(folder, "compressor.n_components=3", "abundances.abundance_subset.elements=[Fe,Uue]")
+    assembly.config.baselines = {}
+    judged = {result.representation.name for result in assembly.compare(tmp_path).results}
+    assert judged == {"spectra", "abundances"}
+    assert "abundance subset are left out: " in caplog.text
+    assert "Uue" in caplog.text

@@ -59,12 +59,25 @@ def test_an_element_that_most_lack_is_left_out_and_then_stars_are(tables):
     field["CE_H"][:21] = np.nan
     field["MG_H"][3] = np.nan
     members["CE_H"] = np.nan
-    with pytest.warns(NumericalWarning, match="most field stars lack Ce: left out"):
+    with pytest.warns(
+        NumericalWarning, match=r"of 47 stars too many lack Ce \(28\): elements left out; abundances.x.elements"
+    ):
         given = abundances("x", field, members, ["Mg", "Fe", "Ce"])
     assert given.field.shape == (39, 2)
     assert "f3" not in given.field_stars["APOGEE_ID"]
-    with pytest.warns(NumericalWarning, match="1 of 40 stars lack an abundance"):
+    with pytest.warns(NumericalWarning, match=r"1 of 40 field stars lack an abundance .*: Mg \(1\); "):
         abundances("x", field, members, ["Mg", "Fe"])
+
+
+def test_elements_that_only_members_lack_or_that_few_stars_have_together_are_left_out(tables):
+    field, members = tables
+    members["CE_H"] = np.nan
+    field["MG_H"][:16], field["NI_H"] = np.nan, np.where(np.arange(40) < 26, 0.0, np.nan)  # 10 stars have both
+    members["NI_H"] = 0.0
+    with pytest.warns(NumericalWarning, match=r"too many lack Mg \(16\), Ce \(7\): elements") as said:
+        given = abundances("x", field, members, ["Mg", "Fe", "Ni", "Ce"])
+    assert (given.field.shape, given.members.shape) == ((26, 2), (7, 2))
+    assert "14 of 40 field stars lack an abundance and are left out: Ni (14); " in str(said[1].message)
 
 
 def test_abundances_that_cannot_be_judged(tables):

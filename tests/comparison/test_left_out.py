@@ -105,7 +105,7 @@ def test_masked_abundances_are_missing():
     field, members = table(np.asarray(problem.field), [""] * 300), table(problem.members, problem.clusters)
     field = Stars.of(Table(field, masked=True))
     field["A_H"].mask[:3] = True
-    with pytest.warns(NumericalWarning, match="3 of 300 stars lack an abundance"):
+    with pytest.warns(NumericalWarning, match="3 of 300 field stars lack an abundance"):
         assert abundances("x", field, members, ELEMENTS).field.shape == (297, 6)
 
 

@@ -254,7 +254,7 @@ def test_notes_are_those_of_one_start(tmp_path):
     job_note(tmp_path / "c", "second", ["seed=2"], None)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "job.json").write_text("[]")  # somebody else's
-    assert jobs_of(tmp_path, "second") == [(["seed=1"], "did not come to its end"), (["seed=2"], None)]
+    assert jobs_of(tmp_path, "second") == [(["seed=1"], "did not come to its end", False), (["seed=2"], None, False)]
 
 
 SETTINGS = {

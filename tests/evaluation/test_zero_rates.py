@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -47,6 +48,41 @@ def test_a_rate_of_zero_has_the_limit_of_all_pairs():
     low, high = result([0.0, 0.1], [20, 10]).interval()  # as ever where not all are 0
     assert (low, high) == (0.0, 0.1)
     assert all(math.isnan(end) for end in result([math.nan], [0]).interval())
+
+
+def test_a_rate_of_one_has_the_limit_of_all_pairs():
+    one = result([1.0, 1.0, math.nan], [20, 10, 0])
+    assert one.interval() == (pytest.approx(1 - LIMIT, rel=1e-9), 1.0)
+    assert one.interval()[0] == pytest.approx(binomtest(30, 30).proportion_ci(0.68, method="exact").low, rel=1e-9)
+    assert one.spread() == pytest.approx(LIMIT, rel=1e-9)
+    assert result([1.0, 0.0], [20, 10]).interval() == (0.0, 1.0)  # as ever where not all are 1
+    zero = result([0.0, 0.0, math.nan], [20, 10, 0])
+    both = paired_difference(one, zero)
+    assert (both.value, both.high) == (1.0, 1.0)
+    assert both.low == pytest.approx(1 - LIMIT * 2**0.5, rel=1e-9)
+    assert paired_difference(zero, one).high == pytest.approx(-both.low, rel=1e-9)
+    same = paired_difference(one, one)
+    assert (same.low, same.high) == (pytest.approx(-LIMIT), pytest.approx(LIMIT))
+
+
+def test_tables_files_and_pictures_of_a_rate_of_one(comparison, tmp_path):
+    on, zero = comparison.results[0].representation, comparison.results[0].loco
+    one = Result(on, "rsca", dataclasses.replace(zero, cluster_rates={"c0": 1.0, "c1": 1.0}), 1.0)
+    console = Console(width=200)
+    with console.capture() as told:
+        console.print(summary_table(Comparison([one])))
+    assert "of a rate of 100 down to what its pairs allow" in told.get()
+    assert " ".join(told.get().splitlines()[3].split()) == "spectra rsca 30 100.00 94.07-100.00"
+    write_results(tmp_path / "r.json", Comparison([one]), {}, 0, {"compressor": {}})
+    (content,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert [each["lower_limit"] for each in content["clusters"]] == [1 - upper_limit(20), 1 - upper_limit(10)]
+    write_csv(tmp_path / "r.csv", Comparison([one]))
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["low"], row["high"]) for row in rows[1:]] == [(str(1 - upper_limit(n)), "1.0") for n in (20, 10)]
+    figure = draw_histograms([one], ["c0", "c1"])
+    shown = [text.get_text() for panel in figure.axes for text in panel.texts]
+    assert shown == ["20 of 20 pairs: > 0.91", "10 of 10 pairs: > 0.83"]
 
 
 def test_differences_do_not_inherit_it():

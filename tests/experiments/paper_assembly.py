@@ -43,7 +43,7 @@ def with_columns(assembly, name, of_field, of_members):
         if values is not None:
             part.stars[name] = values
     stars = {"field_stars": other.field.stars, "member_stars": other.members.stars}
-    other._made = {number: replace(on, **stars) for number, on in assembly._made.items()}
+    other._made = {key: replace(on, **stars) for key, on in assembly._made.items()}
     return other
 
 
@@ -57,8 +57,7 @@ def with_clusters_of_field_stars(assembly):
     members["CLUSTER"] = labels
     stars = {"field_stars": assembly.field.stars[~chosen], "member_stars": members}
     other._made = {
-        number: replace(on, field=on.field[~rows], members=on.field[rows], **stars)
-        for number, on in assembly._made.items()
+        key: replace(on, field=on.field[~rows], members=on.field[rows], **stars) for key, on in assembly._made.items()
     }
     return other
 
@@ -69,7 +68,7 @@ def with_random_latents(assembly):
     field, members = (
         torch.randn(z.shape, generator=random) for z in (assembly.spectra.field, assembly.spectra.members)
     )
-    other._made = {assembly.n_components: replace(assembly.spectra, field=field, members=members)}
+    other._made = {(assembly.n_components, None): replace(assembly.spectra, field=field, members=members)}
     return other
 
 
@@ -100,7 +99,8 @@ def with_pca(assembly, numbers):
     axes = np.linalg.svd(field, full_matrices=False)[2].T
     latents = [torch.from_numpy(flux @ axes) for flux in (field, members)]
     other._made = {
-        number: Representation("spectra", *(z[:, :number] for z in latents), *(part.stars for part in parts))
+        (number, start): Representation("spectra", *(z[:, :number] for z in latents), *(part.stars for part in parts))
         for number in numbers
+        for start in (*numbers, assembly.n_components, None)
     }
     return other

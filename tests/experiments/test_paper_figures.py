@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from paper_assembly import (
     Shuffled,
     assembly_of,
@@ -19,6 +22,7 @@ from scipy import stats
 from scripts import script
 
 from rsca_torch import InputError, doppelganger_rate
+from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.learners import LDA, Identity, Scaled, ScaledComponents
 from rsca_torch.report.pictures import draw_features, draw_histograms
 from rsca_torch.report.reproduction import published, reproduce
@@ -381,3 +385,19 @@ def test_what_needs_a_column_that_is_not_there_is_skipped_and_the_rest_runs(asse
     assert [path.name for path in tmp_path.iterdir()] == ["table1"]
     with pytest.raises(InputError, match="no column ALPHA_M"):
         script("figure3").reproduce(without_column(assembly, "ALPHA_M"), 4, LABELS, BETWEEN)
+
+
+def test_an_item_is_the_same_in_whatever_company_and_order(assembly, tmp_path, monkeypatch):
+    monkeypatch.setattr("rsca_torch.report.reproduction.save_figure", lambda *_: None)  # takes a second each
+    few = {"figure2.n_components": [4, 14], "figure5.n_components": [4, 12], "figure5.training_clusters": [15]}
+    few |= {"figure5.draws": 2, "memberships.draws": 1, "memberships.shares": [0.2], "table1.dimensions": [1, 2]}
+    names = ["figure2", "table1", "figure5", "memberships"]
+    found = {}
+    for place, order in enumerate((names, names[::-1])):
+        anew = Assembly(copy.deepcopy(assembly.config), assembly.store)
+        for option, value in few.items():
+            OmegaConf.update(anew.config.experiments, option, value)
+        for outcome in reproduce(anew, order, tmp_path / str(place)):
+            assert not outcome.skipped
+            assert outcome.values == found.setdefault(outcome.name, outcome.values), (outcome.name, order)
+    assert [*found] == names

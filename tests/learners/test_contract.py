@@ -391,7 +391,19 @@ ONE = Closed()
 LABELS = "test_names_of_clusters_and_order_of_members_do_not_matter"
 ROUND_TRIP = "test_the_state_goes_into_a_fresh_learner"
 GRADIENTS = "test_gradients_reach_every_parameter"
+
+
+class Unitless(Closed):
+    """It says that units do not matter, and its distances are those of the latents."""
+
+    depends_on_units = False
+
+    def forward(self, z):
+        return z
+
+
 BROKEN = [
+    ("test_units_do_not_matter_where_it_says_so", Unitless, "distances change with the units"),
     ("test_it_is_a_learner", NoLearner, "subclass rsca_torch.Learner"),
     ("test_it_is_a_learner", Mapless, "define forward"),
     ("test_it_is_a_learner", one_for_all, "give a fresh one each time"),
@@ -520,6 +532,8 @@ def test_checks_without_an_object_are_skipped():
             run(check, Closed)
     with pytest.raises(SkipTest, match="sees latents"):
         run("test_censored_bins_do_not_matter", Closed)
+    with pytest.raises(SkipTest, match="depends on the units"):
+        run("test_units_do_not_matter_where_it_says_so", Diagonal)
     with pytest.raises(SkipTest, match="has a loss"):
         run(LABELS, Diagonal)
     with pytest.raises(SkipTest, match="does not ask for a summary"):
@@ -535,7 +549,7 @@ def test_recipes_are_short_in_the_contract_and_nowhere_else():
 def test_every_check_is_documented_and_has_a_learner_that_it_catches():
     caught = {check for check, _, _ in BROKEN} | {"test_no_fold_leaks"}
     assert caught == set(CHECKS)
-    assert len(CHECKS) == 21
+    assert len(CHECKS) == 22
     for check in CHECKS:
         assert len(getattr(LearnerContract, check).__doc__.splitlines()) == 1
 

@@ -142,7 +142,7 @@ def test_a_learner_of_one_file_and_one_configuration(tmp_path, monkeypatch, capf
     given = ["compare", *SMALL, *SPECTRA_ALONE, "learner=halves", "learner.share=0.125"]
     wrong = [*given[:-1], "learner.share=half", "out=none"]
     for number, place in enumerate((["--config-dir", "."], [f"hydra.searchpath=[file://{tmp_path}]"])):
-        done = run((None, tmp_path), "rsca_torch.cli", *given, f"out=out{number}", *place, cwd=tmp_path)
+        done = run((None, tmp_path), "rsca_torch", *given, f"out=out{number}", *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         results = json.loads((tmp_path / f"out{number}" / "results.json").read_text())
         assert results["config"]["learner"] == {"_target_": "somebodys.Halves", "share": 0.125}
@@ -318,7 +318,7 @@ def test_the_page_s_learner_is_logistic_regression_on_pairs(diagonal):
 
 
 def test_a_package_from_scratch_is_listed(package, tmp_path):
-    done = run(package, "rsca_torch.cli", "learners", cwd=tmp_path)
+    done = run(package, "rsca_torch", "learners", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [re.split(r" {2,}", line.strip()) for line in done.stdout.splitlines()]
     assert [
@@ -339,7 +339,7 @@ def test_a_package_from_scratch_passes_the_contract(package):
 
 def test_a_package_from_scratch_stands_in_the_table(package, tmp_path):
     chosen = ["learner=diagonal", "learner.epochs=2"]
-    done = run(package, "rsca_torch.cli", "compare", *SMALL, *SPECTRA_ALONE, *chosen, "out=out", cwd=tmp_path)
+    done = run(package, "rsca_torch", "compare", *SMALL, *SPECTRA_ALONE, *chosen, "out=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^spectra +diagonal +\d+ +\d+\.\d\d ", done.stdout, re.MULTILINE), done.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -91,6 +92,20 @@ def test_a_layer_of_its_state_alone(models, name):
         removal = Removal.from_state_dict(models[name].removal.state_dict())
         flux = MEMBERS.flux.nan_to_num(1)
         assert torch.equal(removal(flux, MEMBERS.valid), models[name].removal(flux, MEMBERS.valid))
+
+
+def test_a_model_says_what_made_it(models, tmp_path):
+    """In its file and in its state: the program's version, and spectra in memory or the stores' own words."""
+    model = copy.deepcopy(models["removing"])
+    assert model.sources == ({},)
+    assert repr(model).endswith(f"fitted by rsca_torch {version('rsca_torch')} on spectra in memory")
+    model.version, model.sources = "0.0.7", ({"store": "0123456789abcdef01", "survey": "toy"}, {})
+    model.save(tmp_path / "model")
+    for other in (RSCA.load(tmp_path / "model"), RSCA.from_state_dict(model.state_dict())):
+        assert (other.version, other.sources) == (model.version, model.sources)
+        assert repr(other).endswith("by rsca_torch 0.0.7 on store 0123456789abcdef (toy) and spectra in memory")
+    by_hand = RSCA(model.ppca, model.rotation, model.centre, model.sigma_r, model.wavelength)
+    assert repr(by_hand).endswith("on unknown spectra")
 
 
 def test_a_state_without_the_noise_is_refused(models):

@@ -69,8 +69,15 @@ def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):
     assert rows(work / "first" / "summary.csv")
 
 
+def test_what_another_source_gave_is_not_taken_for_this_one(work, monkeypatch, capfd):
+    monkeypatch.setattr("rsca_torch.report.reproduction.code_of", lambda _: "of the day after")
+    assert main(["reproduce", "figure2", *SMALL, "out=first"]) == 2
+    assert "with other settings, data or code" in " ".join(capfd.readouterr().err.split())
+    assert rows(work / "first" / "summary.csv")
+
+
 def test_what_cannot_be_done_is_skipped_and_said(work, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise InputError("no column VISITS")
 
     monkeypatch.setattr("rsca_torch.comparison.assembly.Assembly.compressed", refuse)
@@ -101,7 +108,9 @@ def test_the_published_numbers_are_those_of_the_reference(shared):
     assert (EXPERIMENTS / "published.csv").read_text() == (shared / "reference" / "published.csv").read_text()
     numbers = published()[["value", "uncertainty"]]
     assert numbers.loc["top_n", "1", ""].tolist() == [0.0962, 0.0212]
-    assert numbers.loc["per_cluster", "spectra", "NGC 188"].tolist() == [0.0067, 0]
+    value, uncertainty = numbers.loc["per_cluster", "spectra", "NGC 188"]
+    assert value == 0.0067
+    assert math.isnan(uncertainty)  # no number is known, and 0 would be one
 
 
 def test_same_where_the_intervals_overlap(tmp_path):
@@ -122,3 +131,21 @@ def test_same_where_the_intervals_overlap(tmp_path):
     text = (tmp_path / "summary.md").read_text()
     assert "Skipped: no column" in text
     assert "| top_n | 3 |  | 0.0198 | 0.0028 | 0.03 |  |  | no | simulated survey |" in text
+
+
+def test_of_a_number_published_without_its_uncertainty_same_is_not_said(tmp_path):
+    values = [
+        Value("ablation", "spectra raw", 0.091, 0.08, 0.1),
+        Value("per_cluster", "spectra", 0.0067, cluster="NGC 188"),
+        Value("ablation", "spectra transformed", 0.02, 0.019, 0.021),
+    ]
+    write_summary(tmp_path, [Outcome("figure4", "Figure 4", values, "found")], simulated=True)
+    told = rows(tmp_path / "summary.csv")
+    assert [(row["published"], row["uncertainty"], row["same"]) for row in told] == [
+        ("0.091", "", ""),
+        ("0.0067", "", ""),
+        ("0.02", "0.0015", "yes"),
+    ]
+    assert {row["why"] for row in told} == {"simulated survey"}
+    text = (tmp_path / "summary.md").read_text()
+    assert "| ablation | spectra raw |  | 0.091 |  | 0.091 | 0.08 | 0.1 |  | simulated survey |" in text

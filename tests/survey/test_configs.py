@@ -17,6 +17,7 @@ from rsca_torch.survey.survey import Survey
 
 CONF = Path(__file__).parents[2] / "conf"
 RELEASES = ("dr13", "dr14", "dr16", "dr17")
+NAMES = ["extinction", "teff", "logg", "star_bad", "abundances", "authors_list"]
 
 
 def composed(name, *overrides):
@@ -39,14 +40,14 @@ def test_every_survey_instantiates(name):
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_paper_s_cuts_with_the_elements_that_the_release_has(release):
     survey = instantiate(composed(f"apogee_{release}", "survey.root=x"))
-    cuts = {cut.column: cut for cut in survey.cuts if cut.column != "ASPCAPFLAG"}
-    assert (cuts["TEFF"].above, cuts["TEFF"].below) == (4000, 5000)
-    assert (cuts["LOGG"].above, cuts["LOGG"].below) == (1.5, 3.0)
-    assert len(cuts["APOGEE_ID"].none_of) == 4
-    defined = set(cuts["X_H"].defined)
+    cuts = {cut.name: cut for cut in survey.cuts}
+    assert [name for name in cuts if name not in ("chi2_bad", "snr")] == NAMES
+    assert (cuts["teff"].above, cuts["teff"].below) == (4000, 5000)
+    assert (cuts["logg"].above, cuts["logg"].below) == (1.5, 3.0)
+    assert len(cuts["authors_list"].none_of) == 4
+    defined = set(cuts["abundances"].defined)
     assert defined <= set(ELEMENTS[release])
     assert set(PAPER) - defined == {"dr13": {"Ce", "Cu"}, "dr14": {"Ce", "Cu"}, "dr16": set(), "dr17": {"Cu"}}[release]
-    assert f"{len(defined)} abundances" == cuts["X_H"].name
     assert all(release in path for path in (*survey.reader.catalogue, survey.reader.spectrum))
 
 
@@ -70,3 +71,11 @@ def test_membership_by_flags_can_be_given_as_an_option():
         survey = instantiate(composed(name, "survey.root=x", given))
         assert (survey.membership.column, survey.membership.above) == ("MEMBER_FLAG", None)
         assert list(survey.membership.any_of) == ["GM", "DM"]
+
+
+def test_a_cut_is_changed_left_out_and_added_by_its_name():
+    given = ("survey.cuts.logg.below=3.2", "survey.cuts.teff=null", "+survey.cuts.snr={column: SNR, above: 100}")
+    survey = instantiate(composed("apogee_dr16", "survey.root=x", *given))
+    cuts = {cut.name: cut for cut in survey.cuts}
+    assert list(cuts) == ["extinction", "logg", "star_bad", "abundances", "authors_list", "snr"]
+    assert (cuts["logg"].above, cuts["logg"].below, cuts["snr"].above) == (1.5, 3.2, 100)

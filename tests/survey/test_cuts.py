@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.cuts import Cut, CutFlow, main_rows, select
+from rsca_torch.survey.cuts import Cut, CutFlow, cuts_of, main_rows, select
 
 STARS = Table(
     {
@@ -66,11 +66,42 @@ def test_cut_that_cannot_be_made(condition, message):
         ({"name": "x", "column": "TEFF", "above": 1, "without_bit": 2}, "needs one kind of condition"),
         ({"name": "x", "column": "TEFF", "over": 1}, "got over in"),
         ({"column": "TEFF", "above": 1}, "name not in"),
+        ("teff", "a cut must be a mapping like"),
+        ({"name": "x", "column": "TEFF", "above": "hot"}, "above must be a number, got 'hot'"),
+        ({"name": "x", "column": "TEFF", "below": True}, "below must be a number"),
+        ({"name": "x", "column": "FLAG", "without_bit": 2.5}, "without_bit must be a whole number"),
+        ({"name": "x", "column": "APOGEE_ID", "none_of": "abc"}, r"none_of must be a list like \[abc\]"),
     ],
 )
 def test_malformed_cut(options, message):
     with pytest.raises(InputError, match=message):
         Cut.of(options)
+
+
+def test_cuts_are_a_mapping_of_names_or_a_list():
+    named = {"hot": {"column": "TEFF", "above": 4000}, "cool": None, "good": Cut("flag", "FLAG", without_bit=23)}
+    cuts = (Cut("hot", "TEFF", above=4000), Cut("good", "FLAG", without_bit=23))
+    assert cuts_of(named) == cuts  # in order
+    assert cuts_of([{"name": "hot", "column": "TEFF", "above": 4000}, cuts[1]]) == cuts
+    assert cuts_of(None) == cuts_of([]) == cuts_of({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"hot": {"below": 3}}, "there is no cut 'hot' that could be changed, and a new one needs a column"),
+        ({"hot": {"column": "TEFF", "bellow": 3}}, "got bellow"),
+        ({"hot": {"name": "warm", "column": "TEFF", "below": 3}}, "leave name=warm out"),
+        ({"hot": 4000}, "survey.cuts.hot must be a mapping like .* or null for no such cut, got 4000"),
+        ("hot", "a mapping of names to cuts, or a list of cuts, got 'hot'"),
+        (5, "a mapping of names to cuts, or a list of cuts, got 5"),
+        ([Cut("a", "TEFF", above=1), Cut("a", "TEFF", below=2)], "several cuts are called a"),
+    ],
+    ids=["no column", "misspelt", "two names", "a number", "text", "number", "one name twice"],
+)
+def test_what_is_no_cut(given, message):
+    with pytest.raises(InputError, match=message):
+        cuts_of(given)
 
 
 def test_flow_adds_up_and_names_the_cut_that_leaves_nothing():

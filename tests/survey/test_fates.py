@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 
 import pytest
-from mini_archive import SPECTRUM, star, star_id, survey
+from mini_archive import AUTHORS, SPECTRUM, good_spectrum, star, star_id, survey, write_spectrum
 
 from rsca_torch.cli.main import main
 from rsca_torch.errors import InputError
+from rsca_torch.survey.aspcapstar_folder import AspcapstarFolder
 from rsca_torch.survey.fates import fates
 from rsca_torch.survey.ingest import censor, ingest
+from rsca_torch.survey.survey import Survey
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra")
 
@@ -51,6 +53,19 @@ def test_fates_in_words(store):
     assert "X_H is no Ce; kept: defined C CI N" in fates(store, star_id(33))[0]
     with pytest.raises(InputError, match=r"HD 1 is neither in the store .* ids there are APOGEE_ID \(2M"):
         fates(store, "HD 1")
+
+
+def test_a_file_that_names_no_star_is_found_by_its_name(tmp_path):
+    for name, number in (("1", 1), ("2", 2), ("again", 1)):
+        write_spectrum(tmp_path / f"aspcapStar-r12-{name}.fits", *good_spectrum(number), row=star(number))
+    (tmp_path / "aspcapStar-r12-page.fits").write_text("<html>", encoding="utf-8")
+    folder = Survey(tmp_path, AspcapstarFolder, spectrum="aspcapStar-*.fits", censoring=AUTHORS)
+    made = ingest(folder, tmp_path / "store")
+    step = "star table unusable or double"
+    assert fates(made, "r12-page") == [
+        f"a file was removed by {step!r}: aspcapStar-r12-page.fits: web page saved as FITS"
+    ]
+    assert "duplicate of star" in fates(made, "aspcapStar-r12-again.fits")[0]
 
 
 def test_a_stricter_rule_keeps_the_account(store, tmp_path):

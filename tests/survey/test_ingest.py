@@ -503,3 +503,10 @@ def test_columns_of_every_kind_come_back(archive, tmp_path):
     assert store.stars["YES"].tolist()[:3] == [False, True, False]  # the first row is a repeat and left out
     assert np.isnan(store.stars["GONE"]).sum() == 1
     assert store.stars["OBJECT"].tolist()[:2] == ["ω", "x"]
+
+
+def test_commands_in_messages_can_be_pasted_into_a_shell(tmp_path):
+    with pytest.raises(InputError, match=r"make one with rsca ingest 'store=.*/store \(1\)'$"):
+        Store.open(tmp_path / "store (1)")
+    with pytest.raises(InputError, match=r"make one with rsca ingest store=\S+/store$"):
+        Store.open(tmp_path / "store")

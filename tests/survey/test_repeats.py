@@ -271,7 +271,7 @@ def test_a_simulated_survey_s_repeats_reach_the_store(tmp_path):
 class Lines(Reader):
     """Four stars in memory, whose own column says which repeats which."""
 
-    roles: ClassVar = {"id": "name", "repeat_of": "parent"}
+    roles: ClassVar = {"id": "name", "repeat_of": "parent", "group": "family"}
     grid = Grid([5000.0, 5001.0, 5002.0])
 
     def __init__(self, root, parents):
@@ -282,6 +282,7 @@ class Lines(Reader):
         assert columns[:2] == ["name", "parent"]
         names = list("abcd")
         table = Table({"name": names, "parent": list(self.parents), "teff": [1.0, 2.0, 3.0, 4.0], "FILE": names})
+        table["family"] = "M 67"
         return Listing(table)
 
     def read(self, star):
@@ -291,6 +292,8 @@ class Lines(Reader):
 def test_a_survey_may_say_itself_what_repeats_what(tmp_path):
     store = ingest(Survey(tmp_path, Lines, parents=["", "a", "", "c"]), tmp_path / "store")
     assert store.stars.id.tolist() == ["a", "c"]
+    assert store.stars.group.tolist() == ["M 67", "M 67"]
+    assert store.repeats.stars.group.tolist() == ["", ""]  # whoever asks for members gets none
     assert store.repeats.stars.id.tolist() == ["b", "d"]
     assert store.repeats.stars.repeat_of.tolist() == ["a", "c"]
     np.testing.assert_allclose(store.repeats.read(slice(None))[0][:, 0], [0.98, 1.0])

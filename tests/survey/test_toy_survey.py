@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
+from astropy.table import MaskedColumn, Table
 
 from rsca_torch import InputError, Spectra
 from rsca_torch.cli.main import main
+from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.grid import Grid
+from rsca_torch.survey.ingest import ingest as ingest_survey
+from rsca_torch.survey.reader import Listing, Measured, Reader
 from rsca_torch.survey.store import Store
+from rsca_torch.survey.survey import Survey
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),  # a small survey drops dimensions
@@ -134,6 +141,44 @@ def test_compare_asks_only_for_what_it_compares(toy, capfd):
 def test_bad_input(capfd, options, message):
     assert ingest("store=other", *options) == 2
     assert message in " ".join(capfd.readouterr().err.split())
+
+
+class Labelled(Reader):
+    """Eight stars whose group is in the reader's own table."""
+
+    roles = MappingProxyType({"id": "star", "group": "family"})
+    grid = Grid(np.linspace(5000.0, 5010.0, 4), {"only": (0, 4)})
+
+    def __init__(self, root, family):
+        super().__init__(root)
+        self.family = family
+
+    def list_stars(self, _):
+        names = [f"s{n}" for n in range(8)]
+        return Listing(Table({"star": names, "family": self.family, "FILE": names}))
+
+    def read(self, _):
+        return Measured(np.ones(4), np.full(4, 0.01))
+
+
+NAMELESS = {
+    "minus 1": [3, 3, 4, 4, -1, -1, -1, -1],
+    "NaN": [3.0, 3.0, 4.0, 4.0, *[np.nan] * 4],
+    "masked numbers": MaskedColumn([3, 3, 4, 4, 9, 9, 9, 9], mask=[0, 0, 0, 0, 1, 1, 1, 1]),
+    "words": ["3", "3 ", "4", "4", "nan", "None", "", " "],
+    "masked words": MaskedColumn(["3", "3", "4", "4", "a", "a", "a", "a"], mask=[0, 0, 0, 0, 1, 1, 1, 1]),
+    "other numbers": ["3", "3", "4", "4", "-2", "-9999", "-9999.99", "-1.0"],
+}
+
+
+@pytest.mark.parametrize("family", NAMELESS.values(), ids=NAMELESS)
+def test_stars_without_a_name_in_the_reader_s_own_groups_are_of_the_field(tmp_path, caplog, family):
+    survey = Survey(tmp_path, Labelled, family=family, censoring=Censoring(interstellar_pixels=()))
+    with caplog.at_level("INFO"):
+        store = Store.open(ingest_survey(survey, tmp_path / "store").path)
+    labels = np.asarray(store.stars["family"], dtype=str)  # what the file says, not how it is read
+    assert [name.removesuffix(".0") for name in labels] == ["3", "3", "4", "4", "", "", "", ""]
+    assert len(store.select(store.is_member)) == 4
 
 
 def test_a_survey_without_a_role_that_it_has(toy):
