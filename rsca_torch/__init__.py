@@ -19,6 +19,7 @@ from rsca_torch.learners import (
     Scaled,
     ScaledComponents,
     Siamese,
+    repeat_scatter,
 )
 from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.model import MaskedPPCA
@@ -56,4 +57,5 @@ __all__ = [
     "fit_ppca",
     "leave_one_cluster_out",
     "paired_difference",
+    "repeat_scatter",
 ]

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
+from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
 from rsca_torch.ppca.graph import in_graph
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
-from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
 from rsca_torch.spectra.arrays import Array, as_floats, as_tensor
 from rsca_torch.spectra.blocks import Arrays, Noise
@@ -128,6 +130,9 @@ class RSCA(Frozen):
         top: int | None = None,
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
+        floor: Array | str | None = None,
+        trim: float | None = None,
+        repeats: AnySpectra | None = None,
         removal: Removal | None = None,
         progress: Callable[[int, float], None] | None = None,
     ) -> RSCA:
@@ -153,6 +158,10 @@ class RSCA(Frozen):
             top: see there.
             mad_factor: see there.
             clamp: see there.
+            floor: see there; of "repeats" and "auto" that of `repeats`.
+            trim: see there.
+            repeats: further observations of field stars, whose stars say in their role repeat_of of which; those of
+                other stars, of members above all, are left out, as where stars are judged. None: there are none.
             removal: what is taken out of all spectra first, as `Grouping.find` finds it in the field. None: nothing.
             progress: called with (iteration, mean log-likelihood per valid bin) after each iteration of step 1.
 
@@ -166,7 +175,12 @@ class RSCA(Frozen):
         if clusters is None and not members.stars.has("group"):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
         members, labels = labelled(field, members, members.stars.group if clusters is None else clusters)
-        require_dimensions(n_components, len(field), labels)  # before the hard work
+        learner = ScaledComponents(robust, pooled, top, mad_factor, clamp, floor=floor, trim=trim)
+        if not learner.is_bounded:
+            require_dimensions(n_components, len(field), labels)  # before the hard work
+        if repeats is not None:
+            repeats.stars.require_repeats(np.concatenate([field.stars.id, members.stars.id]))
+            repeats = without(repeats, removal)
         field, members = (without(part, removal) for part in (field, members))
         ppca = compress(
             field,
@@ -183,8 +197,9 @@ class RSCA(Frozen):
             start=start,
             progress=progress,
         )
-        learner = ScaledComponents(robust, pooled, top, mad_factor, clamp)
-        learner.initialise(ppca.latents(field), ppca.latents(members), labels)
+        of_field, of_members = ppca.latents(field), ppca.embed(members, covariances=learner.is_bounded)
+        learner.repeats = Repeats.of_spectra(ppca, of_field, field.stars.id, repeats)
+        learner.initialise(of_field, of_members.latents, labels, noise=of_members.noise)
         steps = learner.weight, learner.centre, learner.sigma_r
         return cls(ppca, *steps, field.wavelength, removal, np.unique(labels), sources_of(field, members))
 

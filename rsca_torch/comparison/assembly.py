@@ -70,6 +70,7 @@ class Assembly:
         progress: is told what is done.
         field: the F field stars' spectra.
         members: the M members' spectra.
+        repeats: further observations of these stars; there may be none.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
         pairs: says which pairs may be compared.
         training: how learners with a loss are trained.
@@ -81,6 +82,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
+        self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
@@ -104,8 +106,7 @@ class Assembly:
         Raises:
             InputError: where the stars cannot carry them.
         """
-        learner = learner_class(self.config.learner._target_)
-        return self.compression.numbers(len(self.field), self.members.stars.group, learner)
+        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner())
 
     @property
     def n_components(self) -> int:
@@ -127,9 +128,9 @@ class Assembly:
         if (n_components, larger) not in self._made:
             start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            field, members = (without(part, self.removal) for part in (self.field, self.members))
+            field, members, again = (without(part, self.removal) for part in (self.field, self.members, self.repeats))
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components, larger] = represent(field, members, fit)
+            self._made[n_components, larger] = represent(field, members, fit, again)
         return self._made[n_components, larger]
 
     @property
@@ -168,7 +169,7 @@ class Assembly:
         """
         seen = on.seen_by(make_learner or self.make_learner)
         allowed = on.allowed(self.pairs) if allowed is None else allowed
-        options = {"seed": self.seed, "roots": seen.roots, "ids": on.member_stars.id, **options}
+        options = {"seed": self.seed, "roots": seen.roots, "noise": seen.noise, "ids": on.member_stars.id, **options}
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # dimensions that tell nothing
             return leave_one_cluster_out(seen.make_learner, seen.field, seen.members, on.clusters, allowed, **options)
 
@@ -176,7 +177,8 @@ class Assembly:
         """A learner fitted on all clusters."""
         seen = on.seen_by(make_learner or self.make_learner)
         trained = recipe_of(seen.make_learner()) is not None  # for closed forms no pair is compared
-        members = Members(seen.members, on.clusters, on.allowed(self.pairs) if trained else None, seen.roots)
+        allowed = on.allowed(self.pairs) if trained else None
+        members = Members(seen.members, on.clusters, allowed, seen.roots, seen.noise)
         with warnings.catch_warnings(action="ignore", category=NumericalWarning):  # the in-sample result said it
             return fitted(seen.make_learner, seen.field, members, on.clusters, self.seed)
 
@@ -191,9 +193,7 @@ class Assembly:
             InputError: where the learner is not RSCA, the only one whose dimensions are ordered so.
         """
         if not isinstance(self.make_learner(), ScaledComponents):
-            raise InputError(
-                f"RSCA's dimensions have an order of importance: learner=rsca expected, got {self.learner}"
-            )
+            raise InputError(f"only RSCA's dimensions have an order of importance: learner=rsca, got {self.learner}")
         return partial(self.make_learner, top=top)
 
     def features(self) -> tuple[Tensor, Tensor]:

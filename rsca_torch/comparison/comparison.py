@@ -262,12 +262,13 @@ class _Judge:
         def candidate(on: Representation) -> Candidate:
             seen = on.seen_by(make_learner)
             kept = self.training.kept(learner, on, seen, self.allowed, held_out, self.seed)
-            return Candidate(seen.field, seen.members, seen.roots, kept)
+            return Candidate(seen.field, seen.members, seen.roots, kept, seen.noise)
 
         if isinstance(given, Representation):
-            field, members, roots, kept = candidate(on)
+            field, members, roots, kept, noise = candidate(on)
+            shared |= {"roots": roots, "kept": kept, "noise": noise}
             loco = leave_one_cluster_out(
-                one.make_learner, field, members, on.clusters, self.allowed, held_out, roots=roots, kept=kept, **shared
+                one.make_learner, field, members, on.clusters, self.allowed, held_out, **shared
             )
             return loco, None, on
         candidates = {number: candidate(each) for number, each in given.items()}

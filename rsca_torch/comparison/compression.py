@@ -57,7 +57,7 @@ class Compression:
         """Whether the number of components is to be chosen."""
         return bool(self.options.n_components == "auto")
 
-    def numbers(self, n_field: int, clusters: NDArray[np.str_], learner: type[Learner]) -> list[int]:
+    def numbers(self, n_field: int, clusters: NDArray[np.str_], learner: Learner) -> list[int]:
         """The numbers of components that are to be fitted, refused before the hard work where they cannot be judged.
 
         Args:
@@ -67,14 +67,15 @@ class Compression:
         """
         given = self.options.candidates if self.is_auto else self.options.n_components
         numbers: list[int] = list(given) if OmegaConf.is_list(given) else [given]
+        bounded = isinstance(learner, ScaledComponents) and learner.is_bounded  # then members carry any number
         if self.is_auto:
-            return carried(numbers, n_field, clusters)
+            return numbers if bounded else carried(numbers, n_field, clusters)
         if not different_numbers(numbers):
             raise InputError(
                 f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as "
                 "[20, 30] to average over, or auto"
             )
-        if learner is ScaledComponents:
+        if type(learner) is ScaledComponents and not bounded:
             for left_out in np.unique(clusters):  # what the smallest fold could not carry
                 for number in numbers:
                     require_dimensions(number, n_field, clusters[clusters != left_out])

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.learners.averaged import Averaged
+from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.ppca.model import Embedding, MaskedPPCA
+from rsca_torch.ppca.answers import Embedding
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
@@ -54,6 +56,7 @@ class Seen(NamedTuple):
     field: Tensor  # (F, K) or (F, 2, P)
     members: Tensor  # (M, K) or (M, 2, P)
     roots: Tensor | None = None  # (M, K, K), as in `training.members.Members`
+    noise: Tensor | None = None  # likewise
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Representation:
         seconds: that step 1 took.
         aside: the bins that step 1 set aside, one row each (`_set_aside`).
         roots: (M, K, K) R with R R^T the covariance of each member's latents, eq. 1.3; None: not known.
+        noise: (M, K, K) covariance that its errors give each member's latents as they are, eq. 13.3; None: not known.
+        repeats: of each model (or of the abundances, one), what repeated observations of one field star say; empty:
+            there are none.
         spectra: of field and members, for learners that see spectra.
         removal: what was taken out of the spectra before step 1.
         fewer: how a user lowers the number of dimensions, for messages.
@@ -86,6 +92,8 @@ class Representation:
     seconds: float = 0.0
     aside: Table | None = None
     roots: Tensor | None = None
+    noise: Tensor | None = None
+    repeats: tuple[Repeats, ...] = ()
     spectra: tuple[AnySpectra, AnySpectra] | None = None
     removal: Removal | None = None
     fewer: str = "lower n_components"
@@ -116,8 +124,10 @@ class Representation:
             make_learner = partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
         if not self.ppcas:
             make_learner = partial(_as_many_as_there_are, make_learner)
+        if self.repeats:
+            make_learner = partial(_told_of, make_learner, self.repeats)
         in_flux = bool(self.ppcas) and getattr(make_learner(), "depends_on_units", True)
-        return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots)))
+        return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots, self.noise)))
 
     @cached_property
     def _packed(self) -> tuple[Tensor, Tensor]:
@@ -126,10 +136,11 @@ class Representation:
         return field, members
 
     @cached_property
-    def _in_flux(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _in_flux(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         scales = torch.cat([ppca.scales for ppca in self.ppcas])
         roots = None if self.roots is None else scales[:, None] * self.roots
-        return self.field * scales, self.members * scales, roots
+        noise = None if self.noise is None else scales[:, None] * self.noise * scales
+        return self.field * scales, self.members * scales, roots, noise
 
     def layer(self, learner: Learner) -> RSCA | None:
         """Step 1 and the steps 2 to 4 of a learner fitted on this as one layer; None for learners of another kind."""
@@ -197,20 +208,37 @@ def _as_many_as_there_are(make_learner: MakeLearner) -> Learner:
     return learner
 
 
+def _told_of(make_learner: MakeLearner, repeats: tuple[Repeats, ...]) -> Learner:
+    """RSCA that knows what repeated observations say, of each model its own."""
+    learner = make_learner()
+    parts = list(learner.parts) if isinstance(learner, Averaged) else [learner]
+    for part, of_it in zip(parts, repeats, strict=True):
+        if isinstance(part, ScaledComponents):
+            part.repeats = of_it
+    return learner
+
+
 def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
     learner = make_learner()
     learner.start_from(ppca)
     return learner
 
 
-def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) -> Representation:
-    """Spectra in the latents of masked PPCA (step 1)."""
+def represent(
+    field: AnySpectra, members: AnySpectra, compressor: Compressor, repeats: AnySpectra | None = None
+) -> Representation:
+    """Spectra in the latents of masked PPCA (step 1).
+
+    `repeats` are further observations of stars, of which those of field stars are used: no observation of a member has
+    a part in what judges it.
+    """
     started = time.perf_counter()
     ppca = compressor(field, members)
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
     seconds = time.perf_counter() - started
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     assert of_members.covariances is not None
+    again = Repeats.of_spectra(ppca, of_field.latents, field.stars.id, repeats)
     return Representation(
         "spectra",
         of_field.latents,
@@ -221,6 +249,8 @@ def represent(field: AnySpectra, members: AnySpectra, compressor: Compressor) ->
         seconds,
         vstack(aside, metadata_conflicts="silent"),
         torch.linalg.cholesky(of_members.covariances),
+        of_members.noise,
+        () if again is None else (again,),
         (field, members),
         field.removal if isinstance(field.removal, Removal) else None,
     )
@@ -246,14 +276,22 @@ def side_by_side(parts: Sequence[Representation]) -> Representation:
     """One representation (N, K1 + K2 + ...) of the same stars by several models; of one its own."""
     if len(parts) == 1:
         return parts[0]
-    roots = [part.roots for part in parts if part.roots is not None]
-    blocks = [torch.block_diag(*each) for each in zip(*roots, strict=True)]  # type: ignore[no-untyped-call]  # torch's
     return replace(
         parts[0],
         field=torch.cat([part.field for part in parts], dim=1),
         members=torch.cat([part.members for part in parts], dim=1),
         ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
         seconds=sum(part.seconds for part in parts),
-        roots=torch.stack(blocks) if blocks else None,
+        roots=_blocks([part.roots for part in parts]),
+        noise=_blocks([part.noise for part in parts]),
+        repeats=tuple(repeats for part in parts for repeats in part.repeats),
         aside=vstack([part.aside for part in parts]),
     )
+
+
+def _blocks(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """(M, K1 + K2 + ..., the same) with the parts (M, K1, K1), ... along the diagonal; None: not all are known."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return torch.stack([torch.block_diag(*each) for each in zip(*known, strict=True)])  # type: ignore[no-untyped-call]

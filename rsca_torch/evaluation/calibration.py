@@ -1,4 +1,4 @@
-"""Scores into likelihood ratios that mean what they say, and how far they do (docs/maths.md, section 14)."""
+"""Scores into likelihood ratios that mean what they say, and how far they do (docs/maths.md, section 15)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """ln r = slope x score + offset, with the two numbers that cost least on some clusters (eq. 14.2).
+    """ln r = slope x score + offset, with the two numbers that cost least on some clusters (eq. 15.2).
 
     Attributes:
         slope: far below 1, of scores that are log likelihood ratios: they were too sure.
@@ -91,7 +91,7 @@ class Calibration:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest log likelihood ratio that so many clusters and strangers can show (eq. 14.3)."""
+        """The lowest and the highest log likelihood ratio that so many clusters and strangers can show (eq. 15.3)."""
         return -math.log(self.clusters + 1), math.log(self.strangers + 1)
 
     def probability(self, scores: Array, prior: float) -> Tensor:

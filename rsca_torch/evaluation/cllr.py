@@ -1,4 +1,4 @@
-"""What log likelihood ratios cost, and what the best map of scores to them would (docs/maths.md, section 14)."""
+"""What log likelihood ratios cost, and what the best map of scores to them would (docs/maths.md, section 15)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Scores = Mapping[str, tuple[Tensor, Tensor]]  # by cluster: of its sibling pairs
 
 
 def cllr(siblings: Array, strangers: Array) -> float:
-    """The cost of log likelihood ratios, in bits: 0 for what is sure and right, 1 for what says nothing (eq. 14.1).
+    """The cost of log likelihood ratios, in bits: 0 for what is sure and right, 1 for what says nothing (eq. 15.1).
 
     Args:
         siblings: (S,) natural log likelihood ratios of sibling pairs.
@@ -70,7 +70,7 @@ def able_of(scores: Scores) -> list[str]:
 
 
 def minimum_cllr(scores: Scores, members: Mapping[str, int]) -> float:
-    """The Cllr of the best map of these scores that keeps their order, found by PAV on the very same pairs (eq. 14.4).
+    """The Cllr of the best map of these scores that keeps their order, found by PAV on the very same pairs (eq. 15.4).
 
     No calibration can do better; what is above it is what calibrating loses.
 

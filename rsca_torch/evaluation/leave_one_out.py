@@ -46,6 +46,7 @@ def leave_one_cluster_out(
     strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
     ids: Labels | None = None,
+    noise: Array | None = None,
     alike: Array | None = None,
     calibrate: bool = False,
 ) -> LOCOResult:
@@ -73,6 +74,7 @@ def leave_one_cluster_out(
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
         ids: M names of the members, by which `paired_difference` knows them. None: their places among those
             that have a sibling.
+        noise: (M, K, K) as in `Members`, for learners whose `initialise` asks for it (floor="noise").
         alike: (M, F) bool, e.g. the pairs of like [Fe/H]: the rate and the merits are told among those of the allowed
             pairs too, as the merits "rate_alike", "overlap_alike" and so on.
         calibrate: fit learners without every two clusters too, so that each cluster is judged by a likelihood ratio
@@ -94,7 +96,7 @@ def leave_one_cluster_out(
         >>> leave_one_cluster_out(ScaledComponents, problem.field, problem.members, problem.clusters)
         LOCOResult(5 clusters, rate 0.001, 68% interval 0.0003333 to 0.001667)
     """
-    field, given = as_stars(field, members, clusters, allowed, roots)
+    field, given = as_stars(field, members, clusters, allowed, roots, noise)
     if calibrate and not held_out:
         raise InputError("clusters that are not held out would calibrate themselves: held_out=True, or calibrate=False")
     task = Task(make_learner, field, given, held_out, seed, keep_distances or calibrate, logger, strict, merits or {})
@@ -172,7 +174,12 @@ def as_alike(alike: Array | None, given: Members) -> NDArray[np.bool_] | None:
 
 
 def as_stars(
-    field: Array, members: Array, clusters: Labels, allowed: Array | None, roots: Array | None
+    field: Array,
+    members: Array,
+    clusters: Labels,
+    allowed: Array | None,
+    roots: Array | None,
+    noise: Array | None = None,
 ) -> tuple[Tensor, Members]:
     """The field and the members that have a sibling, as folds take them; arguments as in `leave_one_cluster_out`.
 
@@ -199,7 +206,8 @@ def as_stars(
         )
     _warn_named("with one member (left out: no sibling pair)", names[sizes == 1])
     flags = np.broadcast_to(True, (len(members), len(field))) if allowed is None else as_flags(allowed)
-    given = Members(as_tensor(members).double(), labels, flags, None if roots is None else as_tensor(roots).double())
+    roots, noise = (None if known is None else as_tensor(known).double() for known in (roots, noise))
+    given = Members(as_tensor(members).double(), labels, flags, roots, noise)
     return as_tensor(field).double(), given[np.isin(labels, several)]
 
 

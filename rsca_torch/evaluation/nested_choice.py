@@ -33,12 +33,14 @@ class Candidate(NamedTuple):
         members: (M, K) latents of the cluster members.
         roots: (M, K, K) as in `Members`, for learners whose recipe draws noise.
         kept: where finished folds are looked for first and kept. None: nowhere.
+        noise: (M, K, K) as in `Members`, for learners whose `initialise` asks for it.
     """
 
     field: Array
     members: Array
     roots: Array | None = None
     kept: FoldFiles | None = None
+    noise: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def nested_leave_one_cluster_out(
     curve: dict[int, LOCOResult] = {}
     inner: dict[int, dict[LeftOut, Fold]] = {}
     for done, number in enumerate(numbers, start=1):
-        field, members, roots, kept = each[number]
-        field, given = as_stars(field, members, labels, flags, roots)
+        field, members, roots, kept, noise = each[number]
+        field, given = as_stars(field, members, labels, flags, roots, noise)
         log = None if logger is None else partial(_logger_of, logger, number)
         task = Task(make_learner, field, given, True, seed, keep_distances or calibrate, log, merits=merits or {})
         task.keep_inner, task.alike = calibrate, as_alike(alike, given)

@@ -2,12 +2,14 @@
 
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.classical import KISSME, LDA, RCA, PCAWhitening
+from rsca_torch.learners.floor import bounded_scatter, repeat_scatter
 from rsca_torch.learners.gradient import GradientLearner
 from rsca_torch.learners.large_margin import LargeMargin
 from rsca_torch.learners.learner import Identity, Labels, Learner, Recipe
 from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.nca import NCA
-from rsca_torch.learners.scaled_components import Scaled, ScaledComponents, require_dimensions
+from rsca_torch.learners.rescaled import Scaled
+from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.learners.siamese import Siamese
 from rsca_torch.learners.spectral import SpectralSiamese
 
@@ -29,5 +31,7 @@ __all__ = [
     "ScaledComponents",
     "Siamese",
     "SpectralSiamese",
+    "bounded_scatter",
+    "repeat_scatter",
     "require_dimensions",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,10 +54,15 @@ class Averaged(Learner):
         self.depends_on_units = getattr(first, "depends_on_units", True)
         self.gives_scores = getattr(first, "gives_scores", False)
 
-    def initialise(self, field: Array, members: Array, clusters: Labels) -> None:
+    def initialise(self, field: Array, members: Array, clusters: Labels, noise: Array | None = None) -> None:
         """Fit every part on its columns; shapes as in Learner.initialise, K the sum of the widths."""
-        for (part, own_field), (_, own_members) in zip(self._shares(field), self._shares(members), strict=True):
-            part.initialise(own_field, own_members, clusters)
+        ends = np.cumsum(self.widths).tolist()
+        for (part, own_field), (_, own_members), end in zip(
+            self._shares(field), self._shares(members), ends, strict=True
+        ):
+            here = slice(end - own_field.shape[1], end)
+            own = {} if noise is None or not isinstance(part, ScaledComponents) else {"noise": noise[:, here, here]}
+            part.initialise(own_field, own_members, clusters, **own)
 
     def forward(self, z: Array) -> Tensor:
         """(N, K) -> (N, sum of the parts' D)."""

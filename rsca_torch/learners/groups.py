@@ -37,6 +37,10 @@ class Groups:
     def __len__(self) -> int:
         return len(self.names)
 
+    def some(self, chosen: Tensor) -> Groups:
+        """Of those stars alone (M,) bool; a cluster without any of them is not there."""
+        return Groups(np.asarray(self.labels, dtype=str)[chosen.cpu().numpy()], chosen.device)
+
     def sums(self, sample: Tensor) -> Tensor:
         """(M, D) -> (C, D)."""
         none = torch.zeros(len(self), sample.shape[1], dtype=sample.dtype, device=sample.device)

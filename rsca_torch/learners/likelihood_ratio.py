@@ -1,4 +1,4 @@
-"""The log likelihood ratio of siblings to strangers, from RSCA embeddings (docs/maths.md, section 13).
+"""The log likelihood ratio of siblings to strangers, from RSCA embeddings (docs/maths.md, section 14).
 
 Two-covariance PLDA (Ioffe 2006): a star is its cluster's centre plus what siblings differ by, both Gaussian. Along a
 sphered axis u the field has variance 1, siblings about their centre s^2 and centres rho = 1 - s^2. RSCA multiplies the
@@ -17,7 +17,7 @@ __all__ = ["log_likelihood_ratio", "log_likelihood_ratio_of_cluster"]
 
 
 def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor:
-    """The log of p(both | siblings) / p(both | strangers) of every pair, eq. 13.3.
+    """The log of p(both | siblings) / p(both | strangers) of every pair, eq. 14.3.
 
     Of direct differences, as distances are: near-identical stars are the point. Nothing of size m x n x D is made.
 
@@ -52,7 +52,7 @@ def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor
 
 
 def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Array) -> Tensor:
-    """The log of p(star | sibling of these) / p(star | stranger), eq. 13.5; of one sibling that of the pair.
+    """The log of p(star | sibling of these) / p(star | stranger), eq. 14.5; of one sibling that of the pair.
 
     Args:
         siblings: (n, D) RSCA embeddings of the known members of one cluster, n >= 1.

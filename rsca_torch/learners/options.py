@@ -32,11 +32,12 @@ def require_number(name: str, value: float, at_least: float = 0.0, below: float 
         raise InputError(f"{name} must be a number {lower} and {upper}, got {value!r}")
 
 
-def require_choice(name: str, value: str, one: str, other: str) -> None:
-    """Refuse what is neither of two words.
+def require_choice(name: str, value: str, *words: str) -> None:
+    """Refuse what is none of some words.
 
     Raises:
-        InputError: says both.
+        InputError: says them all.
     """
-    if value not in (one, other):
-        raise InputError(f'{name} must be "{one}" or "{other}", got {value!r}')
+    if value not in words:
+        *most, last = (f'"{word}"' for word in words)
+        raise InputError(f"{name} must be {', '.join(most)} or {last}, got {value!r}")

@@ -2,125 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.errors import InputError
+from rsca_torch.learners.floor import Repeats, require_floor, whitening
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.likelihood_ratio import log_likelihood_ratio
-from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_choice, require_whole
+from rsca_torch.learners.rescaled import Rescaled
+from rsca_torch.learners.wrong_members import farthest, squared_distances
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["Scaled", "ScaledComponents", "require_dimensions", "within_cluster_spread"]
+__all__ = ["ScaledComponents", "require_dimensions"]
+
+ENOUGH = 2  # degrees of freedom a dimension, from which on floor="auto" takes the repeats
 
 
-class _Rescaled(Linear):
-    """What step 4 weighs, its dimensions ordered by importance.
-
-    Attributes:
-        sigma_r: (D,) float64 rising, the paper's eq. 4 with sigma_pop = 1; inf where a dimension tells nothing.
-        dropped: how many of the K dimensions tell nothing (weight exactly 0, or that of `clamp`).
-    """
-
-    paper = "de Mijolla & Ness 2022"
-    depends_on_units = False
-    sigma_r: Tensor
-
-    def __init__(
-        self,
-        robust: bool = True,
-        pooled: bool = True,
-        top: int | None = None,
-        mad_factor: float = MAD_TO_SIGMA,
-        clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        if top is not None and top < 1:
-            raise InputError(f"top must be at least 1 dimension, got {top}")
-        if not mad_factor > 0:
-            raise InputError(f"mad_factor must be positive, got {mad_factor}")
-        if clamp is not None and not 0 < clamp < 1:
-            raise InputError(f"clamp must lie between 0 and 1, the spread of the field, got {clamp}")
-        self.robust, self.pooled, self.top = robust, pooled, top
-        self.mad_factor, self.clamp = mad_factor, clamp
-        self.dropped = 0
-        self.register_buffer("sigma_r", torch.empty(0, dtype=torch.float64))
-
-    def _weighed(self, basis: Tensor, centred: Tensor, groups: Groups, unspanned: int = 0) -> Tensor:
-        """Step 4 of the rows of `basis` (D, K), along which the field has unit variance; members minus their mean.
-
-        So many of its first rows, along which no siblings can differ, get the weight 0.
-        """
-        nowhere, basis = basis[:unspanned], basis[unspanned:]
-        sigma_c = within_cluster_spread(centred @ basis.T, groups, self.robust, self.mad_factor, self.pooled)
-        if not (sigma_c > 0).all():
-            raise InputError(
-                f"{int((sigma_c == 0).sum())} of {len(sigma_c)} dimensions have no spread inside clusters, so their "
-                "weight would be infinite: give more members, or lower n_components"
-            )
-        tells = sigma_c < 1
-        self.dropped = int((~tells).sum())
-        nothing = 0.0 if self.clamp is None else math.sqrt(1 / self.clamp**2 - 1)
-        said = []
-        if unspanned:
-            said.append(
-                f"{unspanned} of {basis.shape[1]} dimensions are not spanned by {len(centred)} members of "
-                f"{len(groups)} clusters (members minus clusters): weight 0"
-            )
-        if self.dropped:
-            said.append(
-                f"{self.dropped} of {len(tells)} dimensions spread as much inside clusters as in the field: "
-                f"weight {nothing:.3g}"
-            )
-        if said:
-            warnings.warn("; ".join(said), NumericalWarning, stacklevel=4)
-        self.dropped += unspanned
-        inverse = torch.where(tells, (1 / sigma_c.square() - 1).clamp(min=0).sqrt(), nothing)
-        inverse, basis = torch.cat([inverse, inverse.new_zeros(unspanned)]), torch.cat([basis, nowhere])
-        order = inverse.argsort(descending=True, stable=True)[: self.top]
-        self.sigma_r = 1 / inverse[order]
-        return inverse[order, None] * basis[order]
-
-
-class Scaled(_Rescaled):
-    """Step 4 alone: each dimension divided by the field's spread and rescaled, without sphering or rotation.
-
-    "On scaled" of the paper's Figure 4. Its options are those of `ScaledComponents`.
-
-    Raises:
-        InputError: for options out of range; from `initialise`, where the field has no spread along a dimension, or
-            siblings have none.
-
-    Examples:
-        The dimension that tells siblings best comes first; `sigma_r` is large where one tells little:
-
-        >>> from rsca_torch import Scaled
-        >>> from rsca_torch.testing import drawn_problem
-        >>> stars = drawn_problem()  # 300 field stars, 30 members of 5 clusters, 6 latents
-        >>> learner = Scaled()
-        >>> learner.initialise(stars.field, stars.members, stars.clusters)
-        >>> learner.sigma_r
-        tensor([0.1481, 0.1576, 0.2681, 0.4830, 0.5703, 0.6726], dtype=torch.float64)
-    """
-
-    name = "scaled"
-
-    def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
-        spread = moments.covariance.diagonal().sqrt()
-        if not (spread > 0).all():
-            raise InputError(f"{int((spread == 0).sum())} of {len(spread)} dimensions do not vary in the field")
-        return self._weighed(torch.diag(1 / spread), groups.centred(members), groups)
-
-
-class ScaledComponents(_Rescaled):
+class ScaledComponents(Rescaled):
     """Steps 2 to 4: the squared distance is d^T (S_c^-1 - S_pop^-1) d with robust diagonals, a log likelihood ratio.
 
     Args:
@@ -134,13 +37,28 @@ class ScaledComponents(_Rescaled):
             dimension has the weight 0.
         unspanned: "refuse" members that span fewer than K dimensions, M - C of M members in C clusters; or "drop" the
             directions in which siblings cannot differ: they get the weight 0, and a warning has their number. For what
-            comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better.
+            comes with the dimensions that it has, as abundances do; of step 1 a lower n_components is better. With a
+            floor siblings differ in every direction, and it has no part.
+        floor: what siblings cannot scatter less than (docs/maths.md, 13): (K, K) covariance of these latents, as of
+            `repeat_scatter`; "noise": that of the members' own errors, which `initialise` is given then; "repeats":
+            that of repeated observations (`repeats`); "auto": repeats where they have twice as many degrees of freedom
+            as there are dimensions, else noise where it is known; None, "none": nothing.
+        trim: leave out members whose squared distance from the median of their cluster is more than so many times the
+            median of those kept, until nothing changes (docs/maths.md, 13.4). None: all members are taken as listed.
         score: "distance", by which stars are told apart; or "likelihood", the log likelihood ratio of siblings to
-            strangers, which also says that alike stars in a rare place are better evidence (docs/maths.md, 13).
+            strangers, which also says that alike stars in a rare place are better evidence (docs/maths.md, 14).
+
+    Attributes:
+        repeats: what repeated observations say, for floor="repeats" and "auto"; to be set before `initialise`.
+        bound: (K, K) the floor that was used; None: none.
+        bounded_by: "given", "noise", "repeats" or "none".
+        kept: (M,) bool, which members say how siblings scatter; after a fit with trim.
+        far: (M,) float64 squared distance of each member from its cluster, about K of a right one.
+        limit: the largest of one that is kept.
 
     Raises:
         InputError: for options out of range; from `initialise`, where the field or (unspanned="refuse") the members
-            span fewer than K dimensions (says how many).
+            span fewer than K dimensions (says how many), or for a floor that is no covariance or cannot be had.
 
     Warns:
         NumericalWarning: from `initialise`, with the number of dimensions that have no weight.
@@ -164,6 +82,12 @@ class ScaledComponents(_Rescaled):
     """
 
     name = "rsca"
+    repeats: Repeats | None = None
+    bound: Tensor | None = None
+    bounded_by: str = "none"
+    kept: Tensor | None = None
+    far: Tensor | None = None
+    limit: Tensor | None = None
 
     def __init__(
         self,
@@ -173,12 +97,19 @@ class ScaledComponents(_Rescaled):
         mad_factor: float = MAD_TO_SIGMA,
         clamp: float | None = None,
         unspanned: str = "refuse",
+        floor: Array | str | None = None,
+        trim: float | None = None,
         score: str = "distance",
     ) -> None:
         super().__init__(robust, pooled, top, mad_factor, clamp)
         require_choice("unspanned", unspanned, "refuse", "drop")
+        self.floor: Tensor | str = "none" if floor is None else floor if isinstance(floor, str) else as_tensor(floor)
+        if isinstance(self.floor, str):
+            require_choice("floor", self.floor, "none", "noise", "repeats", "auto")
+        if trim is not None and not trim >= 1:
+            raise InputError(f"trim must be at least 1, times the median squared distance, got {trim}")
+        self.unspanned, self.trim = unspanned, trim
         require_choice("score", score, "distance", "likelihood")
-        self.unspanned = unspanned
         self.gives_scores = score == "likelihood"
         if self.gives_scores:  # so that both stand in one table
             self.name = "rsca by likelihood"
@@ -189,14 +120,82 @@ class ScaledComponents(_Rescaled):
             return super().score(as_tensor(members), as_tensor(stars))
         return log_likelihood_ratio(self(members), self(stars), self.sigma_r)
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether siblings' scatter has a floor: any two members of a cluster then carry any number of dimensions."""
+        return isinstance(self.floor, Tensor) or self.floor != "none"
+
+    def initialise(
+        self,
+        field: Array,
+        members: Array,
+        clusters: Labels,
+        summary: FieldMoments | None = None,
+        noise: Array | None = None,
+    ) -> None:
+        """Fit; shapes as in Learner.initialise. `summary`: that of the field, where it is known.
+
+        `noise` (M, K, K): the covariance that the members' own errors give their latents, for floor="noise".
+
+        Raises:
+            InputError: for what the class says of itself, and where a floor is wanted that cannot be had.
+        """
+        self.bound, self.bounded_by = self._bound(as_tensor(members).shape[-1], noise)
+        super().initialise(field, members, clusters, summary)
+
+    def _bound(self, n_dimensions: int, noise: Array | None) -> tuple[Tensor | None, str]:
+        """The floor, and what it is of."""
+        if isinstance(self.floor, Tensor):
+            return require_floor(self.floor, n_dimensions), "given"
+        kind = self.floor
+        if kind == "auto":
+            enough = self.repeats is not None and self.repeats.freedom >= ENOUGH * n_dimensions
+            kind = "repeats" if enough else "none" if noise is None else "noise"
+        if kind == "repeats":
+            if self.repeats is None:
+                raise InputError(
+                    "floor=repeats needs repeated observations of stars, and there are none: give them, or take "
+                    "floor=noise or floor=auto"
+                )
+            return require_floor(self.repeats.bound(), n_dimensions), kind
+        if kind == "noise":
+            if noise is None:
+                raise InputError("floor=noise needs the errors of the members, which are not known: take floor=none")
+            return require_floor(as_tensor(noise).double().mean(0), n_dimensions), kind
+        return None, "none"
+
     def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
-        if self.unspanned == "refuse":
+        if self.bound is None and self.unspanned == "refuse":
             require_dimensions(members.shape[1], moments.n_stars, groups.labels)
-        unspanned = max(0, members.shape[1] - (len(members) - len(groups)))
-        centred = groups.centred(members)
-        sphered = centred @ moments.sphere.T
-        _, axes = torch.linalg.eigh(sphered.T @ sphered)
-        return self._weighed(axes.T @ moments.sphere, centred, groups, unspanned)
+        kept = torch.ones(len(members), dtype=torch.bool, device=members.device)
+        tried: set[bytes] = set()
+        while True:
+            here = groups if kept.all() else groups.some(kept)
+            unspanned = 0 if self.bound is not None else max(0, members.shape[1] - (len(here.number) - len(here)))
+            axes, spread = self._axes(moments, here.centred(members[kept]), here)
+            if self.trim is None or not (spread[unspanned:] > 0).all():
+                break
+            self.far, counted = squared_distances((members @ axes.T / spread)[:, unspanned:], groups, kept)
+            self.limit = self.far[counted & kept].median() * farthest(self.trim, len(spread) - unspanned)
+            tried.add(kept.cpu().numpy().tobytes())
+            kept = self.far <= self.limit
+            if kept.cpu().numpy().tobytes() in tried:
+                break
+        self.kept = kept
+        return self._weighed(axes, spread, here, unspanned)
+
+    def _axes(self, moments: FieldMoments, centred: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
+        """(K, K) rows along which the field has unit variance and siblings are uncorrelated, and (K,) their spread."""
+        white = moments.sphere if self.bound is None else whitening(self.bound)
+        whitened = centred @ white.T
+        _, axes = torch.linalg.eigh(whitened.T @ whitened)
+        rows = axes.T @ white
+        spread = self._spread(centred @ rows.T, groups)
+        if self.bound is None:
+            return rows, spread
+        half = moments.sphere @ torch.linalg.solve(white, axes * spread.clamp(min=1))  # W = half half^T in the sphere
+        axes, spread, _ = torch.linalg.svd(half)
+        return axes.T @ moments.sphere, spread
 
 
 def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> None:
@@ -220,30 +219,3 @@ def require_dimensions(n_components: int, n_field: int, clusters: Labels) -> Non
             f"{n_components} dimensions, but {n_field} field stars and {len(clusters)} members of {n_clusters} "
             f"clusters can carry at most {limit} (members minus clusters): lower n_components"
         )
-
-
-def within_cluster_spread(
-    centred: Tensor, groups: Groups, robust: bool = True, mad_factor: float = MAD_TO_SIGMA, pooled: bool = True
-) -> Tensor:
-    """(D,) sigma_c, eq. 6 of the paper: the spread of siblings along each dimension, pooled by n_j - 1 over clusters.
-
-    C means were subtracted, so that the standard deviation of all members has M - C in its denominator, not M - 1.
-
-    Args:
-        centred: (M, D) members minus the mean of their cluster.
-        groups: the M members by cluster.
-        robust: by MAD times mad_factor; False: by the sample standard deviation.
-        mad_factor: as in `ScaledComponents`.
-        pooled: as in `ScaledComponents`.
-    """
-    freedom = (groups.size - 1).to(centred.dtype)
-    if not (pooled or robust):
-        return (centred.square().sum(0) / freedom.sum()).sqrt()
-    if not pooled:
-        return within_cluster_spread(centred, Groups([""] * len(centred), centred.device), mad_factor=mad_factor)
-    if robust:
-        deviation = (centred - groups.medians(centred)[groups.number]).abs()
-        spread = mad_factor * groups.medians(deviation)  # (C, D), as below; 0 of one star alone
-    else:
-        spread = (groups.sums(groups.centred(centred).square()) / freedom.clamp(min=1)[:, None]).sqrt()
-    return (freedom @ spread.square() / freedom.sum()).sqrt()

@@ -5,48 +5,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
+from rsca_torch.ppca.answers import Embedding, Misfit
 from rsca_torch.ppca.e_step import ROUNDS, Model, Parameters, Posterior
 from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.graph import graph_latents, in_graph
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.blocks import Arrays, Blocks, Noise, Source
 
-__all__ = ["Embedding", "MaskedPPCA", "Misfit"]
-
-
-class Embedding(NamedTuple):
-    """N stars in latents, and what was set aside for it: m bins. Made by `MaskedPPCA.embed`.
-
-    >>> model = MaskedPPCA(torch.tensor([[0.3], [0.4]]), torch.ones(2), torch.ones(2), 1.0, clip=5.0)
-    >>> found = model.embed(Arrays(torch.tensor([[1.0, 1.0], [1.0, 99.0]])))
-    >>> found.stars, found.bins, found.deviations  # the second star's second bin
-    (tensor([1]), tensor([1]), tensor([98.], dtype=torch.float64))
-    """
-
-    latents: Tensor  # (N, K) float64
-    stars: Tensor  # (m,) rows
-    bins: Tensor  # (m,)
-    deviations: Tensor  # (m,) float64, flux minus the model's, in standard deviations
-    covariances: Tensor | None = None  # (N, K, K) float64, of each star's latents; None: not asked for
-
-
-class Misfit(NamedTuple):
-    """What the model leaves of n stars, float64. Made by `MaskedPPCA.misfits`.
-
-    >>> model = MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0)
-    >>> [misfit.sigma for misfit in model.misfits(Arrays(torch.tensor([[4.0, torch.nan]])))]
-    [tensor([[1., inf]], dtype=torch.float64)]
-    """
-
-    residual: Tensor  # (n, P) flux minus the model's, 0 where not valid
-    valid: Tensor  # (n, P) bool; bins that were only set aside are valid
-    sigma: Tensor  # (n, P) standard deviation of the noise; inf where not valid
+__all__ = ["MaskedPPCA"]
 
 
 class MaskedPPCA(Frozen):

@@ -114,13 +114,18 @@ def _initialised(
     if takes_summary(learner) and not summary:
         with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
             summary["summary"] = learner.summarise(field)
-    learner.initialise(field, members.z, members.labels, **(summary if takes_summary(learner) else {}))
+    asked = {"noise": members.noise} if _takes(learner, "noise") else {}
+    learner.initialise(field, members.z, members.labels, **(summary if takes_summary(learner) else {}), **asked)
     return learner
 
 
 def takes_summary(learner: Learner) -> bool:
     """Whether `initialise` asks for what the learner says of the field alone."""
-    return "summary" in _signature(type(learner).initialise).parameters
+    return _takes(learner, "summary")
+
+
+def _takes(learner: Learner, name: str) -> bool:
+    return name in _signature(type(learner).initialise).parameters
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Members:
         labels: M.
         flags: (M, F) bool, the pairs that may be compared; None: not known.
         roots: (M, K, K) R with R R^T the covariance of each star's latents given its errors; None: not known.
+        noise: (M, K, K) covariance that the errors of each star give its latents, as they are; None: not known.
         rows: (M,) each star's row of `flags`, which then may have more. None: as they come.
 
     Examples:
@@ -40,6 +41,7 @@ class Members:
     labels: np.ndarray
     flags: np.ndarray | None = None
     roots: Tensor | None = None
+    noise: Tensor | None = None
     rows: np.ndarray | None = None
 
     def compared(self) -> tuple[Tensor, Tensor]:
@@ -60,10 +62,9 @@ class Members:
     def __getitem__(self, chosen: np.ndarray) -> Members:
         rows = np.flatnonzero(chosen)
         here = torch.from_numpy(rows)
-        roots = None if self.roots is None else self.roots[here]
-        return Members(
-            self.z[here], self.labels[chosen], self.flags, roots, rows if self.rows is None else self.rows[rows]
-        )
+        roots, noise = (None if given is None else given[here] for given in (self.roots, self.noise))
+        rows = rows if self.rows is None else self.rows[rows]
+        return Members(self.z[here], self.labels[chosen], self.flags, roots, noise, rows)
 
     def clusters(self) -> list[str]:
         """Their names, sorted."""

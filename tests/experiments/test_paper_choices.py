@@ -30,7 +30,7 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import NOT_OF_A_FIT
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.registry import builtin, maker
-from rsca_torch.learners.scaled_components import within_cluster_spread
+from rsca_torch.learners.rescaled import within_cluster_spread
 from rsca_torch.ppca.fit import compress
 from rsca_torch.survey.simulated.store import simulated_store
 

@@ -11,7 +11,7 @@ from rsca_torch import InputError, ScaledComponents, leave_one_cluster_out
 from rsca_torch.learners import Averaged
 from rsca_torch.learners.likelihood_ratio import log_likelihood_ratio, log_likelihood_ratio_of_cluster
 
-WITHIN = np.array([0.2, 0.5, 0.8])  # s of eq. 13.1, standard deviations of siblings about their centre
+WITHIN = np.array([0.2, 0.5, 0.8])  # s of eq. 14.1, standard deviations of siblings about their centre
 SIGMA_R = 1 / np.sqrt(1 / WITHIN**2 - 1)
 
 

@@ -30,8 +30,9 @@ class FaintLines:
     Attributes:
         number: of lines, of like shares of three hidden species; 0: none.
         depth: mean optical depth of a line at 4500 K and solar abundance.
-        spread: of each hidden abundance over stars and clusters, dex.
-        intra_cluster: of each inside a cluster, dex.
+        spread: of each hidden abundance at birth, over stars and clusters, dex.
+        intra_cluster: of each at birth inside a cluster, dex.
+        mixing: spread from star to star of how far two of them are mixed up, dex; siblings do not share it.
 
     Raises:
         InputError: a negative number of lines.
@@ -39,8 +40,9 @@ class FaintLines:
 
     number: int = 0
     depth: float = 0.01
-    spread: float = 0.10
+    spread: float = 0.03
     intra_cluster: float = 0.018
+    mixing: float = 0.08
 
     def __post_init__(self) -> None:
         if self.number < 0:
@@ -56,7 +58,8 @@ class FaintLines:
         _, family = np.unique(born, return_inverse=True)
         at_birth = rng.normal(0, self.spread, (int(family.max()) + 1, 3))[family]
         own = rng.normal(0, self.intra_cluster, (int(star.max()) + 1, 3))[star]
-        mixed = (np.asarray(stars["LOGG"]) - 2.4)[:, None] * np.array(_MIXING)
+        by_chance = rng.normal(0, self.mixing, (int(star.max()) + 1, 3))[star] * (np.array(_MIXING) != 0)
+        mixed = (np.asarray(stars["LOGG"]) - 2.4)[:, None] * np.array(_MIXING) + by_chance
         stars[HIDDEN] = at_birth + own + mixed
 
     def absorb(self, flux: Flux, stars: Table) -> Flux:
