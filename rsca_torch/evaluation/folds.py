@@ -12,10 +12,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import cached_property
 from multiprocessing import active_children, get_context
 from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 import cloudpickle
 import numpy as np
@@ -28,13 +29,21 @@ from rsca_torch.evaluation.doppelganger import median_distance, rate_below
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.judged_pairs import distances_of, in_order
-from rsca_torch.learners.learner import Learner
+from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
-__all__ = ["ALIKE", "Task", "folds_of"]
+__all__ = ["ALIKE", "WITHOUT_SUSPECTS", "Task", "folds_of"]
 
 ALIKE = "_alike"  # ends the name of a figure among alike pairs alone
+WITHOUT_SUSPECTS = "rate_without_suspects"  # of members that the learner takes for none
+
+
+class SetsApart(Protocol):
+    """A learner that says who is no sibling of the others."""
+
+    def set_apart(self, members: Tensor, clusters: Labels, /) -> tuple[Tensor, Tensor]:
+        """Of (M, K) members: (M,) squared distances, (M,) bool who is kept."""
 
 
 @dataclass
@@ -91,6 +100,8 @@ class Task:
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
         merits = self._merits(members, siblings, strangers, *compared) if alone else {}
+        if alone and self.trims:
+            merits[WITHOUT_SUSPECTS] = self._rate_without_suspects(learner, members, rate)
         kept = (siblings, strangers) if self.keeps(alone) else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
         return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
@@ -101,8 +112,26 @@ class Task:
 
     def merit_names(self, alone: bool) -> set[str]:
         """What is told of such clusters beside the rate, which alone makes a choice."""
-        names = {*self.merits} if alone else set()
-        return names | {name + ALIKE for name in (*names, "rate")} if alone and self.alike is not None else names
+        if not alone:
+            return set()
+        names = {*self.merits}
+        if self.alike is not None:
+            names |= {name + ALIKE for name in (*names, "rate")}
+        return names | ({WITHOUT_SUSPECTS} if self.trims else set())
+
+    @cached_property
+    def trims(self) -> bool:
+        """Whether the learner says which members are suspects."""
+        return getattr(self.make_learner(), "trim", None) is not None
+
+    def _rate_without_suspects(self, learner: Learner, members: Members, rate: float) -> float:
+        """Of the cluster minus those that the learner, which never saw it, finds too far from it."""
+        _, kept = cast("SetsApart", learner).set_apart(members.z, members.labels)
+        if kept.all() or kept.sum() < 2:
+            return rate
+        some = members[kept.cpu().numpy()]
+        siblings, strangers, _ = distances_of(learner, self.field, some.z, *some.compared())
+        return rate_below(strangers, median_distance(siblings), self.strict)
 
     def _merits(
         self, members: Members, siblings: Tensor, strangers: Tensor, compared: Tensor, allowed: Tensor

@@ -55,6 +55,7 @@ class ScaledComponents(Rescaled):
         kept: (M,) bool, which members say how siblings scatter; after a fit with trim.
         far: (M,) float64 squared distance of each member from its cluster, about K of a right one.
         limit: the largest of one that is kept.
+        axes: (D, K) rows along which siblings have unit variance; after a fit with trim.
 
     Raises:
         InputError: for options out of range; from `initialise`, where the field or (unspanned="refuse") the members
@@ -88,6 +89,7 @@ class ScaledComponents(Rescaled):
     kept: Tensor | None = None
     far: Tensor | None = None
     limit: Tensor | None = None
+    axes: Tensor | None = None
 
     def __init__(
         self,
@@ -167,22 +169,41 @@ class ScaledComponents(Rescaled):
     def _closed_form(self, moments: FieldMoments, members: Tensor, groups: Groups) -> Tensor:
         if self.bound is None and self.unspanned == "refuse":
             require_dimensions(members.shape[1], moments.n_stars, groups.labels)
-        kept = torch.ones(len(members), dtype=torch.bool, device=members.device)
+        near = torch.ones(len(members), dtype=torch.bool, device=members.device)
         tried: set[bytes] = set()
-        while True:
-            here = groups if kept.all() else groups.some(kept)
+        while near.cpu().numpy().tobytes() not in tried:
+            kept, here = near, groups if near.all() else groups.some(near)
             unspanned = 0 if self.bound is not None else max(0, members.shape[1] - (len(here.number) - len(here)))
             axes, spread = self._axes(moments, here.centred(members[kept]), here)
             if self.trim is None or not (spread[unspanned:] > 0).all():
                 break
-            self.far, counted = squared_distances((members @ axes.T / spread)[:, unspanned:], groups, kept)
-            self.limit = self.far[counted & kept].median() * farthest(self.trim, len(spread) - unspanned)
+            self.axes = (axes / spread[:, None])[unspanned:]
+            self.far, counted = squared_distances(members @ self.axes.T, groups, kept)
+            self.kept, self.limit = kept, self.far[counted & kept].median() * farthest(self.trim, len(self.axes))
             tried.add(kept.cpu().numpy().tobytes())
-            kept = self.far <= self.limit
-            if kept.cpu().numpy().tobytes() in tried:
-                break
-        self.kept = kept
+            near = self.far <= self.limit
+            if not (groups.some(near).size > 1).any():
+                raise InputError(f"trim={self.trim} leaves no cluster with two members: give a larger one, or None")
         return self._weighed(axes, spread, here, unspanned)
+
+    def set_apart(self, members: Array, clusters: Labels) -> tuple[Tensor, Tensor]:
+        """Members (M, K) of any clusters that are too far from theirs to be siblings, by the scatter that was fitted.
+
+        Returns:
+            (M,) float64 squared distance from the cluster's kept members, about K of a right one; (M,) bool, kept.
+
+        Raises:
+            InputError: where it was fitted without trim.
+        """
+        if self.axes is None or self.limit is None:
+            raise InputError("what is too far from a cluster is known after a fit with trim: give trim, e.g. 2")
+        along, groups = as_tensor(members).double() @ self.axes.T, Groups(clusters, self.axes.device)
+        near, tried = torch.ones(len(along), dtype=torch.bool, device=self.axes.device), set()
+        while near.cpu().numpy().tobytes() not in tried:
+            tried.add(near.cpu().numpy().tobytes())
+            far, _ = squared_distances(along, groups, near)
+            near = far <= self.limit
+        return far, near
 
     def _axes(self, moments: FieldMoments, centred: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
         """(K, K) rows along which the field has unit variance and siblings are uncorrelated, and (K,) their spread."""

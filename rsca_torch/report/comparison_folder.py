@@ -17,6 +17,7 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.representation import sees_spectra
+from rsca_torch.comparison.suspects import suspects
 from rsca_torch.learners import Learner
 from rsca_torch.report import pictures
 from rsca_torch.report.results import write_csv, write_merits, write_results
@@ -37,6 +38,8 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     learner = assembly.fitted(on)
     model = on.layer(learner)
     _write_learner(folder, learner, model)
+    if (found := suspects(on, learner)) is not None:
+        _write_suspects(folder / "suspects.csv", found)
     if assembly.config.figures:
         log.info("drawing")
         _draw(folder, comparison, learner, model, assembly)
@@ -73,6 +76,15 @@ def _write_set_aside(path: Path, aside: Table) -> None:
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
     said = "%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)"
     log.info(said, len(aside), len(counted["STARS"]))
+
+
+def _write_suspects(path: Path, found: Table) -> None:
+    """As CSV, and on the terminal how many there are and of which clusters."""
+    found.write(path, format="ascii.csv")
+    if len(found):
+        names, counts = np.unique(np.asarray(found[found.colnames[1]]), return_counts=True)
+        of = ", ".join(f"{count} of {name}" for name, count in zip(names, counts, strict=True))
+        log.info("%d listed members are suspects and left out of the fit: %s (suspects.csv)", len(found), of)
 
 
 def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:

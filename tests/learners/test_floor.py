@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsca_torch import InputError, NumericalWarning, ScaledComponents, leave_one_cluster_out, repeat_scatter
+from rsca_torch import (
+    InputError,
+    NumericalWarning,
+    ScaledComponents,
+    doppelganger_rate,
+    leave_one_cluster_out,
+    repeat_scatter,
+)
 from rsca_torch.learners.floor import Repeats, bounded_scatter, require_floor
 from rsca_torch.learners.wrong_members import farthest
 
@@ -341,3 +349,37 @@ def test_no_bit_changes_with_what_the_judged_cluster_holds(floor):
 
 def test_a_floor_is_asked_for_once():
     assert torch.equal(require_floor(np.eye(2), 2), torch.eye(2, dtype=torch.float64))
+
+
+def test_a_cluster_that_was_not_seen_is_judged_by_the_scatter_of_the_others():
+    problem = drawn(11, [9] * 12, 10, 0.12, wrong=0.1)
+    unseen = problem[2] == "c03"
+    field, members, labels, wrong = problem
+    learner = fitted(ScaledComponents(floor=0.01 * np.eye(10), trim=2.0), (field, members[~unseen], labels[~unseen]))
+    far, kept = learner.set_apart(members[unseen], labels[unseen])
+    assert ((far <= learner.limit) == kept).all()
+    assert (~kept.numpy() == wrong[unseen]).mean() > 0.85
+    seen_far, seen_kept = learner.set_apart(members[~unseen], labels[~unseen])
+    close(seen_far, learner.far)
+    assert torch.equal(seen_kept, learner.kept)
+    with pytest.raises(InputError, match="after a fit with trim"):
+        fitted(ScaledComponents(), problem[:3]).set_apart(members, labels)
+
+
+def test_the_rate_without_suspects_stands_beside_the_rate():
+    field, members, labels, wrong = drawn(15, [9] * 8, 5, 0.3, wrong=0.12)
+    make = partial(ScaledComponents, floor=0.09 * np.eye(5), trim=2.0)
+    result = leave_one_cluster_out(make, field, members, labels)
+    spoilt = sorted({*labels[wrong].tolist()})
+    assert spoilt
+    for name in result.cluster_rates:
+        training = labels != name
+        learner = fitted(make(), (field, members[training], labels[training]))
+        _, kept = learner.set_apart(members[~training], labels[~training])
+        right = learner(members[~training][kept.numpy()])
+        expected = doppelganger_rate(right, learner(field))
+        assert result.merits["rate_without_suspects"][name] == expected
+        if name not in spoilt and kept.all():
+            assert expected == result.cluster_rates[name]
+    assert result.merit("rate_without_suspects") < result.rate
+    assert "rate_without_suspects" not in leave_one_cluster_out(ScaledComponents, field, members, labels).merits
