@@ -39,6 +39,7 @@ class Fold:
     note: str = ""  # the first warning of the fit
     trained: Trained | None = None
     merits: dict[str, float] = field(default_factory=dict)  # NaN where no pair is allowed, as the rate
+    floor: str = "none"  # what bounded the scatter of siblings
 
 
 class FoldFiles:

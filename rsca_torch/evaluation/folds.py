@@ -104,7 +104,8 @@ class Task:
             merits[WITHOUT_SUSPECTS] = self._rate_without_suspects(learner, members, rate)
         kept = (siblings, strangers) if self.keeps(alone) else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
-        return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits)
+        floor = getattr(learner, "bounded_by", "none")
+        return Fold(rate, len(members.z), len(strangers), median, *kept, note, trained, merits, floor)
 
     def keeps(self, alone: bool) -> bool:
         """Whether the distances of clusters that are left out alone, or with others, are kept."""

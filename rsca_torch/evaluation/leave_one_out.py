@@ -260,6 +260,7 @@ def result_of(
         {cluster: fold.trained for cluster, fold in folds.items() if fold.trained is not None},
         {name: {cluster: fold.merits[name] for cluster, fold in folds.items()} for name in names},
         {cluster: stars[cluster] for cluster in folds},
+        floor=next(iter(folds.values())).floor,
     )
 
 

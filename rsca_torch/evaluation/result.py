@@ -64,6 +64,7 @@ class LOCOResult:
         merits: of each further figure of merit its value for every cluster; NaN where no pair is allowed.
         calibrated: its scores as calibrated likelihood ratios; None: not asked for, or of too few clusters.
         stars: which members each has, their ids in order; empty where they are not known.
+        floor: what bounded the scatter of siblings: "repeats", "noise", "given" or "none".
 
     Examples:
         >>> LOCOResult({"M 67": 0.01, "NGC 188": 0.04}, {"M 67": 6, "NGC 188": 3}, {}, {}).rate
@@ -80,6 +81,7 @@ class LOCOResult:
     merits: dict[str, dict[str, float]] = dataclass_field(default_factory=dict)
     stars: dict[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
     calibrated: Calibrated | None = None
+    floor: str = "none"
 
     def __repr__(self) -> str:
         low, high = self.interval()

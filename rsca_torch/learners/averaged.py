@@ -64,6 +64,11 @@ class Averaged(Learner):
             own = {} if noise is None or not isinstance(part, ScaledComponents) else {"noise": noise[:, here, here]}
             part.initialise(own_field, own_members, clusters, **own)
 
+    @property
+    def bounded_by(self) -> str:
+        """What the floor under the scatter of siblings is of, where the parts know one."""
+        return getattr(self.parts[0], "bounded_by", "none")
+
     def forward(self, z: Array) -> Tensor:
         """(N, K) -> (N, sum of the parts' D)."""
         embedded = [part(own) for part, own in self._shares(z)]

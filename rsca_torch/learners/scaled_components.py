@@ -145,14 +145,21 @@ class ScaledComponents(Rescaled):
         self.bound, self.bounded_by = self._bound(as_tensor(members).shape[-1], noise)
         super().initialise(field, members, clusters, summary)
 
+    def _kind_of_floor(self, n_dimensions: int, noise_is_known: bool) -> str:
+        """What the floor under the scatter of K latents is of: "given", or as `floor` names it."""
+        if isinstance(self.floor, Tensor):
+            return "given"
+        if self.floor != "auto":
+            return self.floor
+        if self.repeats is not None and self.repeats.freedom >= ENOUGH * n_dimensions:
+            return "repeats"
+        return "noise" if noise_is_known else "none"
+
     def _bound(self, n_dimensions: int, noise: Array | None) -> tuple[Tensor | None, str]:
         """The floor, and what it is of."""
+        kind = self._kind_of_floor(n_dimensions, noise is not None)
         if isinstance(self.floor, Tensor):
-            return require_floor(self.floor, n_dimensions), "given"
-        kind = self.floor
-        if kind == "auto":
-            enough = self.repeats is not None and self.repeats.freedom >= ENOUGH * n_dimensions
-            kind = "repeats" if enough else "none" if noise is None else "noise"
+            return require_floor(self.floor, n_dimensions), kind
         if kind == "repeats":
             if self.repeats is None:
                 raise InputError(

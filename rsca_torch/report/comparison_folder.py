@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.representation import sees_spectra
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.learners import Learner
+from rsca_torch.learners.floor import Repeats
 from rsca_torch.report import pictures
 from rsca_torch.report.results import write_csv, write_merits, write_results
 from rsca_torch.rsca import RSCA
@@ -36,6 +37,8 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
         _write_set_aside(folder / "set_aside.fits", on.aside)
     learner = assembly.fitted(on)
+    if (floor := comparison.results[0].loco.floor) != "none":
+        log.info("siblings scatter at least as much as the floor of %s", _floor_said(floor, on.repeats))
     model = on.layer(learner)
     _write_learner(folder, learner, model)
     if (found := suspects(on, learner)) is not None:
@@ -76,6 +79,15 @@ def _write_set_aside(path: Path, aside: Table) -> None:
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
     said = "%d bins of %d stars are set aside: step 1 cannot explain them (set_aside.fits)"
     log.info(said, len(aside), len(counted["STARS"]))
+
+
+def _floor_said(floor: str, repeats: Sequence[Repeats]) -> str:
+    """In words, with the numbers of repeats."""
+    if floor != "repeats":
+        return f"the members' {floor}" if floor == "noise" else f"{floor} values"
+    first = repeats[0]
+    of = f"repeats: {first.stars} field stars, {first.freedom} degrees of freedom"
+    return of + (f", {first.weighed_down} stars weigh less" if first.weighed_down else "")
 
 
 def _write_suspects(path: Path, found: Table) -> None:
