@@ -92,9 +92,11 @@ def fitted(problem, mapping=None, **options):
 def test_no_invertible_map_of_the_latents_matters(small):
     rng = np.random.default_rng(5)
     mapping = rng.normal(size=(4, 4)) + 2 * np.eye(4)
-    _, plain = fitted(small)
-    _, mapped = fitted(small, mapping)
-    torch.testing.assert_close(mapped, plain, rtol=1e-8, atol=1e-8)
+    floor = np.cov(rng.normal(size=(4, 50))) / 20
+    for plain, mapped in (({}, {}), ({"floor": floor}, {"floor": mapping @ floor @ mapping.T})):
+        _, expected = fitted(small, **plain)
+        _, got = fitted(small, mapping, **mapped)
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_rsca_scores_by_distance_or_by_likelihood(small):
