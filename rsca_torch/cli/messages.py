@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
@@ -110,6 +112,15 @@ def print_error(message: str) -> None:
     Console(stderr=True).print(f"[red]error:[/red] {escaped}", highlight=False, soft_wrap=True)
 
 
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """To what stderr is when something is said, which somebody who calls `main` twice may have exchanged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As StreamHandler, which keeps the stream that there was at first."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def log_to_terminal(start: str = "") -> None:
     """Plain lines for what the package logs and warns of.
 
@@ -117,7 +128,7 @@ def log_to_terminal(start: str = "") -> None:
         start: of each line; says whose it is, where several processes write to one terminal.
     """
     console = Console(stderr=True)
-    handler: logging.Handler = logging.StreamHandler()
+    handler: logging.Handler = _ToStderr()
     if console.is_terminal:  # a progress bar may be in the way
         handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     again = bool(start)  # a worker has had another job before
