@@ -95,8 +95,9 @@ class Judge:
 
     def __init__(self, assembly: Assembly, on: Representation, names: NDArray[np.str_]) -> None:
         self.assembly, self.names, self.note = assembly, names, ""
-        self.make_learner, self.field, members, roots = on.seen_by(assembly.make_learner)
-        self.members = Members(members, on.clusters, on.allowed(assembly.pairs), roots)
+        seen = on.seen_by(assembly.make_learner)
+        self.make_learner, self.field = seen.make_learner, seen.field
+        self.members = Members(seen.members, on.clusters, on.allowed(assembly.pairs), seen.roots, seen.noise)
         self.summary: dict[str, Any] = {}
 
     def __call__(self, draws: NDArray[np.bool_]) -> NDArray[np.float64]:

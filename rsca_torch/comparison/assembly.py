@@ -193,7 +193,7 @@ class Assembly:
             InputError: where the learner is not RSCA, the only one whose dimensions are ordered so.
         """
         if not isinstance(self.make_learner(), ScaledComponents):
-            raise InputError(f"only RSCA's dimensions have an order of importance: learner=rsca, got {self.learner}")
+            raise InputError(f"RSCA's dimensions alone are ordered: learner=rsca expected, got {self.learner}")
         return partial(self.make_learner, top=top)
 
     def features(self) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ from rsca_torch.learners.large_margin import LargeMargin
 from rsca_torch.learners.learner import Identity, Labels, Learner, Recipe
 from rsca_torch.learners.linear import Linear
 from rsca_torch.learners.nca import NCA
-from rsca_torch.learners.rescaled import Scaled
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.learners.siamese import Siamese
 from rsca_torch.learners.spectral import SpectralSiamese
+from rsca_torch.learners.weighing import Scaled
 
 __all__ = [
     "KISSME",

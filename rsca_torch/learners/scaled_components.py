@@ -13,14 +13,14 @@ from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.likelihood_ratio import log_likelihood_ratio
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.options import require_choice, require_whole
-from rsca_torch.learners.rescaled import Rescaled
+from rsca_torch.learners.weighing import Rescaled
 from rsca_torch.learners.wrong_members import farthest, squared_distances
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.spectra.arrays import Array, as_tensor
 
 __all__ = ["ScaledComponents", "require_dimensions"]
 
-ENOUGH = 2  # degrees of freedom a dimension, from which on floor="auto" takes the repeats
+ENOUGH = 1.5  # degrees of freedom a dimension, from which on floor="auto" takes the repeats
 
 
 class ScaledComponents(Rescaled):
@@ -41,8 +41,8 @@ class ScaledComponents(Rescaled):
             floor siblings differ in every direction, and it has no part.
         floor: what siblings cannot scatter less than (docs/maths.md, 13): (K, K) covariance of these latents, as of
             `repeat_scatter`; "noise": that of the members' own errors, which `initialise` is given then; "repeats":
-            that of repeated observations (`repeats`); "auto": repeats where they have twice as many degrees of freedom
-            as there are dimensions, else noise where it is known; None, "none": nothing.
+            that of repeated observations (`repeats`); "auto": repeats where they have 1.5 times as many degrees of
+            freedom as there are dimensions, else noise where it is known; None, "none": nothing.
         trim: leave out members whose squared distance from the median of their cluster is more than so many times the
             median of those kept, until nothing changes (docs/maths.md, 13.4). None: all members are taken as listed.
         score: "distance", by which stars are told apart; or "likelihood", the log likelihood ratio of siblings to

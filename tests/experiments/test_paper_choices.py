@@ -30,7 +30,7 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import NOT_OF_A_FIT
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.registry import builtin, maker
-from rsca_torch.learners.rescaled import within_cluster_spread
+from rsca_torch.learners.weighing import within_cluster_spread
 from rsca_torch.ppca.fit import compress
 from rsca_torch.survey.simulated.store import simulated_store
 
@@ -226,7 +226,7 @@ def test_the_paper_s_learner_is_listed_and_makes_a_layer():
     labels = np.repeat(["a", "b"], 15)
     settings = {key: value for key, value in configured("learner=paper").learner.items() if key != "_target_"}
     learner = ScaledComponents(**settings)
-    del settings["unspanned"]  # `fit` refuses what it does: fewer members than dimensions
+    del settings["unspanned"], settings["score"]  # `fit` refuses fewer members than dimensions; a layer gives no score
     layer = RSCA.fit(field, members, labels, 4, "isotropic", **settings)
     learner.initialise(layer.ppca.latents(field), layer.ppca.latents(members), labels)
     torch.testing.assert_close(layer.sigma_r, learner.sigma_r)

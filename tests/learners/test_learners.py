@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rsca_torch import Identity, InputError, Learner, NumericalWarning, Scaled, ScaledComponents
 from rsca_torch.learners.groups import Groups
-from rsca_torch.learners.rescaled import within_cluster_spread
+from rsca_torch.learners.weighing import within_cluster_spread
 
 FITTED = {Scaled: reference.scaled, ScaledComponents: reference.scaled_components}
 KINDS = pytest.mark.parametrize("kind", FITTED, ids=lambda kind: kind.__name__)
