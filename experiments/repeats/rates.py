@@ -35,12 +35,15 @@ from rsca_torch.survey.simulated.store import simulated_store
 sys.path.insert(0, str(Path(__file__).parents[1] / "noise"))
 from rates import ratio
 
-#: name: options of RSCA
+#: name: options of RSCA; sd: standard deviations in place of MADs
 FLOORS = {
     "none": {},
     "noise": {"floor": "noise"},
     "repeats": {"floor": "repeats"},
-    "auto": {"floor": "auto"},
+    "none sd": {"robust": False},
+    "noise sd": {"floor": "noise", "robust": False},
+    "repeats sd": {"floor": "repeats", "robust": False},
+    "auto sd": {"floor": "auto", "robust": False},
 }
 PAPER = 30  # K that all are compared with
 
@@ -111,7 +114,7 @@ def of_floors(survey: Survey, wrong: float, trims: Sequence[float | None]) -> Ra
     results = {}
     for number, on in sorted(survey.on.items()):
         for name, options in FLOORS.items():
-            if name == "repeats" and not on.repeats:
+            if options.get("floor") == "repeats" and not on.repeats:
                 continue
             for trim in trims:
                 given = {**options, "trim": trim}
@@ -134,7 +137,7 @@ def of_fewer_repeats(survey: Survey, numbers: Sequence[int], repeats: Sequence[i
             for floor in ("repeats", "auto"):
                 if floor == "auto" or (on.repeats and on.repeats[0].freedom >= number):
                     said = f"floor={floor}, {stars} repeats, K = {number}"
-                    results[said] = survey.judged(on, partial(ScaledComponents, floor=floor))
+                    results[said] = survey.judged(on, partial(ScaledComponents, floor=floor, robust=False, trim=2.0))
     return results
 
 
@@ -145,8 +148,9 @@ def of_fewer_clusters(survey: Survey, numbers: Sequence[int], clusters: int) -> 
     for number in numbers:
         for name, options in FLOORS.items():
             said = f"floor={name}, {clusters} clusters, K = {number}"
-            unspanned = {"unspanned": "drop"} if name == "none" else {}
-            results[said] = survey.judged(survey.on[number], partial(ScaledComponents, **options, **unspanned), names)
+            unspanned = {} if "floor" in options else {"unspanned": "drop"}
+            make = partial(ScaledComponents, **{"trim": 2.0, **options, **unspanned})
+            results[said] = survey.judged(survey.on[number], make, names)
     return results
 
 

@@ -49,3 +49,13 @@ def test_all_learners_side_by_side(small, tmp_path):
     rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
     assert list(rates) == names
     assert (tmp_path / "learners.png").stat().st_size > 1000
+
+
+def test_what_repeats_are_worth(surveys, tmp_path):
+    small = ["simulation.n_field=100", "simulation.repeats=60", f"simulated={surveys}/again-${{seed}}"]
+    options = ["--seeds", 1, "--components", 4, "--wrong", 0.1, "--repeats", 0, 40, "--clusters", 6]
+    printed = printed_by("repeats/rates.py", *options, "--folder", tmp_path, *small, "compressor.tolerance=1e-3")
+    rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
+    assert {"floor=none, K = 4", "floor=repeats sd, trim=2, K = 4", "floor=auto, 40 repeats, K = 4"} <= set(rates)
+    assert "floor=noise sd, 6 clusters, K = 4" in rates
+    assert printed.count("of the training members wrong") == 2
