@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,3 +79,13 @@ def make_clusters():
 def small(make_clusters):
     """A small problem in which every dimension tells something, in every fold."""
     return make_clusters()
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_outlives_its_test():
+    """Hydra's and ours write to a stream that pytest closes after the test."""
+    before = [*logging.root.handlers]
+    yield
+    for handler in [*logging.root.handlers]:
+        if handler not in before and not type(handler).__module__.startswith("_pytest"):
+            logging.root.removeHandler(handler)

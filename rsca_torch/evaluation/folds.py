@@ -12,11 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from functools import cached_property
 from multiprocessing import active_children, get_context
 from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import cloudpickle
 import numpy as np
@@ -39,8 +38,11 @@ ALIKE = "_alike"  # ends the name of a figure among alike pairs alone
 WITHOUT_SUSPECTS = "rate_without_suspects"  # of members that the learner takes for none
 
 
+@runtime_checkable
 class SetsApart(Protocol):
-    """A learner that says who is no sibling of the others."""
+    """A learner that says who is no sibling of the others, where it knows a limit."""
+
+    limit: Tensor | None
 
     def set_apart(self, members: Tensor, clusters: Labels, /) -> tuple[Tensor, Tensor]:
         """Of (M, K) members: (M,) squared distances, (M,) bool who is kept."""
@@ -100,7 +102,7 @@ class Task:
         median = median_distance(siblings)
         rate = rate_below(strangers, median, self.strict)
         merits = self._merits(members, siblings, strangers, *compared) if alone else {}
-        if alone and self.trims:
+        if alone and isinstance(learner, SetsApart) and learner.limit is not None:
             merits[WITHOUT_SUSPECTS] = self._rate_without_suspects(learner, members, rate)
         kept = (siblings, strangers) if self.keeps(alone) else (siblings[:0], strangers[:0])
         trained = getattr(learner, "trained", None)
@@ -118,20 +120,15 @@ class Task:
         names = {*self.merits}
         if self.alike is not None:
             names |= {name + ALIKE for name in (*names, "rate")}
-        return names | ({WITHOUT_SUSPECTS} if self.trims else set())
+        return names
 
-    @cached_property
-    def trims(self) -> bool:
-        """Whether the learner says which members are suspects."""
-        return getattr(self.make_learner(), "trim", None) is not None
-
-    def _rate_without_suspects(self, learner: Learner, members: Members, rate: float) -> float:
+    def _rate_without_suspects(self, learner: SetsApart, members: Members, rate: float) -> float:
         """Of the cluster minus those that the learner, which never saw it, finds too far from it."""
-        _, kept = cast("SetsApart", learner).set_apart(members.z, members.labels)
+        _, kept = learner.set_apart(members.z, members.labels)
         if kept.all() or kept.sum() < 2:
             return rate
         some = members[kept.cpu().numpy()]
-        siblings, strangers, _ = distances_of(learner, self.field, some.z, *some.compared())
+        siblings, strangers, _ = distances_of(cast("Learner", learner), self.field, some.z, *some.compared())
         return rate_below(strangers, median_distance(siblings), self.strict)
 
     def _merits(
@@ -180,10 +177,13 @@ def folds_of(
     for left_out in jobs:
         known = {} if kept is None else {key: kept.get(key) for key in _each_first(left_out)}
         alone = len(left_out) == 1
+        names = task.merit_names(alone)
         folds = {
             key: fold
             for key, fold in known.items()
-            if fold and fold.merits.keys() == task.merit_names(alone) and (len(fold.siblings) or not task.keeps(alone))
+            if fold
+            and fold.merits.keys() - {WITHOUT_SUSPECTS} == names
+            and (len(fold.siblings) or not task.keeps(alone))
         }
         if len(folds) == len(left_out):
             yield folds
