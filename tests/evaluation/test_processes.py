@@ -77,7 +77,9 @@ def test_an_exception_that_cannot_be_sent_is_told():
 
 
 SLOW = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests in its background
 from rsca_torch import Identity, leave_one_cluster_out
 from rsca_torch.testing import drawn_problem
 
