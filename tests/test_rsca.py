@@ -456,7 +456,7 @@ def test_a_graph_leaves_out_censored_bins_of_any_number_of_stars(survey, noise, 
     stars = torch.export.Dim("stars")
     sizes = {name: {0: stars} for name in ("flux", *given)}
     first = {name: part[:5] for name, part in given.items()}
-    exported = torch.export.export(model, (flux[:5],), first, dynamic_shapes=sizes).module()
+    exported = torch.export.export(model, (flux[:5],), first, dynamic_shapes=sizes, strict=False).module()
     assert model.ppca.set_aside(flux, **given)[0, 2]
     for some in (slice(None), slice(7)):
         part = {name: value[some] for name, value in given.items()}

@@ -140,6 +140,7 @@ def judge_a_part(rank, parts, folder):
             metric.update(members, field[rows], allowed[:, rows], cluster)
     own = metric.pairs.sum()
     torch.save({"own": own, "rate": metric.compute()}, folder / f"{rank}.pt")
+    torch.distributed.barrier()  # or one leaves while the other still asks it
     torch.distributed.destroy_process_group()
 
 
