@@ -24,20 +24,19 @@ def observed(rng, latents, loadings, **columns):
 
 @pytest.fixture(scope="module")
 def survey():
-    """Field, members and repeats, of 90 field stars and of five members."""
+    """Field, members and repeats, of 90 field stars and two each of five members."""
     rng = np.random.default_rng(0)
     loadings = rng.normal(size=(N_BINS, 3)) * [0.3, 0.2, 0.15]
     field = rng.normal(size=(150, 3))
     siblings = np.repeat(rng.normal(size=(4, 3)), 5, axis=0) + rng.normal(size=(20, 3)) * 0.05
     ids = np.array([f"F{number}" for number in range(150)])
     members = np.array([f"M{number}" for number in range(20)])
-    again = np.concatenate([ids[:90], members[:5]])
+    again = np.concatenate([ids[:90], members[:5], members[:5]])
+    names = [f"{name}#{2 + (row >= 95)}" for row, name in enumerate(again)]
     return (
         observed(rng, field, loadings, id=ids),
         observed(rng, siblings, loadings, id=members, group=np.repeat(["A", "B", "C", "D"], 5)),
-        observed(
-            rng, np.vstack([field[:90], siblings[:5]]), loadings, id=[f"{name}#2" for name in again], repeat_of=again
-        ),
+        observed(rng, np.vstack([field[:90], siblings[:5], siblings[:5]]), loadings, id=names, repeat_of=again),
     )
 
 

@@ -295,12 +295,22 @@ def test_wrong_members_are_found_and_right_ones_kept(floor):
     learner = fitted(ScaledComponents(floor=bound, trim=2.0), problem)
     wrong = problem[3]
     assert wrong.sum() == 13
+    assert learner.limit == learner.far[learner.kept].median() * farthest(2.0, 10)
+    assert torch.equal(learner.kept, learner.far <= learner.limit)
     assert (~learner.kept.numpy() & wrong).sum() >= 12
     assert (~learner.kept.numpy() & ~wrong).sum() <= 2
     clean = fitted(ScaledComponents(floor=bound), (problem[0], problem[1][~wrong], problem[2][~wrong]))
     plain = fitted(ScaledComponents(floor=bound), problem)
     error = [float((each.sigma_r.log() - clean.sigma_r.log()).abs().mean()) for each in (learner, plain)]
     assert error[0] < 0.3 * error[1]
+
+
+def test_who_is_kept_is_within_the_limit_and_nobody_else():
+    problem = drawn(15, [9] * 8, 5, 0.3, wrong=0.12)
+    learner = fitted(ScaledComponents(floor=0.09 * np.eye(5), trim=2.0), problem)
+    assert (learner.far > learner.limit).sum() == 12
+    assert learner.far.max() < 9 * learner.limit  # nobody by far
+    assert torch.equal(learner.kept, learner.far <= learner.limit)
 
 
 def test_trimming_leaves_a_list_without_wrong_members_as_it_is():
