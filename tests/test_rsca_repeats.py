@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from astropy.table import Table
 
-from rsca_torch import RSCA, InputError, ScaledComponents, Spectra, leave_one_cluster_out, repeat_scatter
+from rsca_torch import RSCA, InputError, ScaledComponents, Spectra, allowed_pairs, leave_one_cluster_out, repeat_scatter
+from rsca_torch.comparison.comparison import compare
 from rsca_torch.comparison.representation import represent
 
 N_BINS, QUICK = 16, {"clip": None, "tolerance": 1e-5, "max_iterations": 300, "products": "float64"}
@@ -135,3 +138,22 @@ def test_repeats_that_are_none(survey):
             RSCA.fit(field, members, n_components=3, repeats=wrong, floor="repeats", **QUICK)
     with pytest.raises(InputError, match="floor=repeats needs repeated observations"):
         RSCA.fit(field, members, n_components=3, floor="repeats", **QUICK)
+
+
+@pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
+def test_every_number_of_components_has_a_floor_of_its_own(survey):
+    """Chosen among numbers that the members alone could not carry."""
+    field, members, repeats = survey
+    few = members.take([0, 1, 2, 5, 6, 7, 10, 11, 12])
+    make = partial(ScaledComponents, floor="repeats")
+    each = {}
+    for number in (2, 5):
+        ppca = RSCA.fit(field, members, n_components=number, repeats=repeats, floor="repeats", **QUICK).ppca
+        each[number] = represent(field, few, lambda *_, ppca=ppca: ppca, repeats)
+    pairs = partial(allowed_pairs, max_velocity=None, max_extinction=None)
+    chosen = compare([each], [make], pairs).results[0]
+    assert sorted(chosen.nested.curve) == [2, 5]
+    assert chosen.loco.floor == "repeats"
+    for number, on in each.items():
+        alone = compare([on], [make], pairs).results[0].loco
+        assert chosen.nested.curve[number].median_sibling_distance == alone.median_sibling_distance

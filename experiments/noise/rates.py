@@ -158,6 +158,21 @@ def ratio(a: list[LOCOResult], b: list[LOCOResult], draws: int = 10_000) -> tupl
     return float(quotients[0]), *(float(q) for q in np.nanquantile(quotients[1:], [0.16, 0.84]))
 
 
+def print_table(what: str, surveys: Sequence[dict[str, LOCOResult]], first: str, to: str) -> None:
+    """As Markdown, a row for each that all surveys have; ratios are to `first`, which `to` names."""
+    print(f"| {what} | rate, %: mean (range over surveys) | ratio to {to} (68 %) | surveys won |")
+    print("|---|---|---|---|")
+    for name in surveys[0]:
+        rates = 100 * np.array([survey[name].rate for survey in surveys])
+        quotient, low, high = ratio([survey[name] for survey in surveys], [survey[first] for survey in surveys])
+        won = sum(survey[name].rate < survey[first].rate for survey in surveys)
+        print(
+            f"| {name} | {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
+            f"| {quotient:.2f} ({low:.2f}-{high:.2f}) | {'' if name == first else f'{won} of {len(surveys)}'} |",
+            flush=True,
+        )
+
+
 def rates_of(
     seed: int, folder: Path, numbers: Sequence[int], tolerance: float, small: Sequence[str]
 ) -> dict[str, LOCOResult]:
@@ -206,16 +221,7 @@ def main() -> None:
     if first not in surveys[0]:
         parser.error(f"--baseline: one of {'; '.join(surveys[0])} expected, got {first}")
     to = given.baseline or "the authors'"
-    print(f"| compression | rate, %: mean (range over surveys) | ratio to {to} (68 %) | surveys won |")
-    print("|---|---|---|---|")
-    for name in surveys[0]:
-        rates = 100 * np.array([survey[name].rate for survey in surveys])
-        quotient, low, high = ratio([survey[name] for survey in surveys], [survey[first] for survey in surveys])
-        won = sum(survey[name].rate < survey[first].rate for survey in surveys)
-        print(
-            f"| {name} | {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
-            f"| {quotient:.2f} ({low:.2f}-{high:.2f}) | {'' if name == first else f'{won} of {len(surveys)}'} |"
-        )
+    print_table("compression", surveys, first, to)
 
 
 if __name__ == "__main__":

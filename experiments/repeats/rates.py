@@ -33,7 +33,7 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.survey.simulated.store import simulated_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "noise"))
-from rates import ratio
+from rates import print_table
 
 #: name: options of RSCA; sd: standard deviations in place of MADs
 FLOORS = {
@@ -156,17 +156,8 @@ def of_fewer_clusters(survey: Survey, numbers: Sequence[int], clusters: int) -> 
 
 def table(title: str, surveys: list[Rates], first: str) -> None:
     """As Markdown; ratios are to `first`."""
-    print(f"\n{title}\n\n| RSCA | rate, %: mean (range over surveys) | ratio to {first} (68 %) | surveys won |")
-    print("|---|---|---|---|")
-    for name in surveys[0]:
-        rates = 100 * np.array([survey[name].rate for survey in surveys])
-        quotient, low, high = ratio([survey[name] for survey in surveys], [survey[first] for survey in surveys])
-        won = sum(survey[name].rate < survey[first].rate for survey in surveys)
-        print(
-            f"| {name} | {rates.mean():.2f} ({rates.min():.2f}-{rates.max():.2f}) "
-            f"| {quotient:.2f} ({low:.2f}-{high:.2f}) | {'' if name == first else f'{won} of {len(surveys)}'} |",
-            flush=True,
-        )
+    print(f"\n{title}\n")
+    print_table("RSCA", surveys, first, first)
 
 
 def main() -> None:

@@ -262,10 +262,10 @@ class _Judge:
         def candidate(on: Representation) -> Candidate:
             seen = on.seen_by(make_learner)
             kept = self.training.kept(learner, on, seen, self.allowed, held_out, self.seed)
-            return Candidate(seen.field, seen.members, seen.roots, kept, seen.noise)
+            return Candidate(seen.field, seen.members, seen.roots, kept, seen.noise, seen.make_learner)
 
         if isinstance(given, Representation):
-            field, members, roots, kept, noise = candidate(on)
+            field, members, roots, kept, noise, _ = candidate(on)
             shared |= {"roots": roots, "kept": kept, "noise": noise}
             loco = leave_one_cluster_out(
                 one.make_learner, field, members, on.clusters, self.allowed, held_out, **shared

@@ -34,6 +34,7 @@ class Candidate(NamedTuple):
         roots: (M, K, K) as in `Members`, for learners whose recipe draws noise.
         kept: where finished folds are looked for first and kept. None: nowhere.
         noise: (M, K, K) as in `Members`, for learners whose `initialise` asks for it.
+        make_learner: gives a learner for these latents, one that knows of repeats in them. None: as for the others.
     """
 
     field: Array
@@ -41,6 +42,7 @@ class Candidate(NamedTuple):
     roots: Array | None = None
     kept: FoldFiles | None = None
     noise: Array | None = None
+    make_learner: Callable[[], Learner] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,18 @@ def nested_leave_one_cluster_out(
     """
     labels, stars = as_labels(clusters), ids_of(ids, clusters)
     each = {number: Candidate(*candidate) for number, candidate in candidates.items()}
-    numbers = carried(list(each), min((len(candidate.field) for candidate in each.values()), default=0), labels)
+    n_field = min((len(candidate.field) for candidate in each.values()), default=0)
+    bounded = getattr(make_learner(), "is_bounded", False)  # by a floor: then members carry any number
+    numbers = sorted(each) if bounded else carried(list(each), n_field, labels)
     flags = None if allowed is None else as_flags(allowed)
     curve: dict[int, LOCOResult] = {}
     inner: dict[int, dict[LeftOut, Fold]] = {}
     for done, number in enumerate(numbers, start=1):
-        field, members, roots, kept, noise = each[number]
+        field, members, roots, kept, noise, make_own = each[number]
         field, given = as_stars(field, members, labels, flags, roots, noise)
         log = None if logger is None else partial(_logger_of, logger, number)
-        task = Task(make_learner, field, given, True, seed, keep_distances or calibrate, log, merits=merits or {})
+        make = make_own or make_learner
+        task = Task(make, field, given, True, seed, keep_distances or calibrate, log, merits=merits or {})
         task.keep_inner, task.alike = calibrate, as_alike(alike, given)
         judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rsca_torch.errors import InputError
+
 __all__ = ["Frozen", "as_bytes"]
 
 
@@ -37,8 +39,12 @@ class Frozen(nn.Module):
 
     @classmethod
     def _blank(cls) -> Self:
-        """One of no use but to be loaded into."""
-        raise NotImplementedError
+        """One of no use but to be loaded into.
+
+        Raises:
+            InputError: a subclass that does not say how.
+        """
+        raise InputError(f"{cls.__name__} must define _blank(), or it cannot be made of a state alone")
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
