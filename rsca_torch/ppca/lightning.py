@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import uuid
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,42 +23,15 @@ from rsca_torch.errors import InputError
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
-from rsca_torch.ppca.trainer import require_harmless, require_whole
+from rsca_torch.ppca.trainer import require_harmless, require_whole, without_tips
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
-__all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule", "without_tips"]
+__all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule"]
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, float], None]
 ONE_PROCESS = partial(Trainer, accelerator="cpu", devices=1)
-MEANT = (  # what Lightning warns of and is meant here
-    "does not have many workers",
-    "returned `None`",
-    "exists and is not empty",
-    "configure_optimizers",
-    "treespec, LeafSpec",
-    "GPU available but not used",
-)
-
-
-@contextmanager
-def without_tips() -> Iterator[None]:
-    """Without Lightning's tips and lists of devices, and without its warnings of what is meant here.
-
-    >>> with without_tips():
-    ...     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    """
-    tips = logging.getLogger("lightning.pytorch")
-    level = tips.level
-    tips.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in MEANT:
-                warnings.filterwarnings("ignore", f".*{message}")
-            yield
-    finally:
-        tips.setLevel(level)
 
 
 class SpectraDataModule(LightningDataModule):
@@ -167,6 +138,10 @@ class PPCATraining(LightningModule):
             self.progress(len(self.ascent.history), self.ascent.history[-1])
         self.trainer.should_stop = self.ascent.done
 
+    def on_train_end(self) -> None:
+        """Wait for the other processes: none leaves while another still asks it."""
+        self.trainer.strategy.barrier("the last iteration")
+
 
 class AllReduce(DDPStrategy):
     """Several processes that share nothing but the sums which `PPCATraining` adds up: there is no gradient to wrap.
@@ -174,8 +149,21 @@ class AllReduce(DDPStrategy):
     >>> strategy = AllReduce(start_method="spawn")  # for Trainer(devices=2, strategy=strategy)
     """
 
+    _made_group = False
+
     def configure_ddp(self) -> None:
         """Nothing: DistributedDataParallel refuses a module without gradients."""
+
+    def setup_distributed(self) -> None:
+        """As Lightning's, and remember who made the group of processes."""
+        self._made_group = not distributed.is_initialized()
+        super().setup_distributed()
+
+    def teardown(self) -> None:
+        """As Lightning's, and leave the group that was made here: gloo's threads abort a process that ends in it."""
+        super().teardown()
+        if self._made_group and distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 class _EachIteration(Checkpoint):

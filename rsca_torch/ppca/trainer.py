@@ -1,8 +1,11 @@
-"""Which options of a Lightning Trainer leave a fit what it is: of all spectra, in all digits, to its end."""
+"""What a Lightning Trainer is asked to be: a fit of all spectra, in all digits, to its end, and without tips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -11,7 +14,7 @@ from lightning.pytorch.callbacks import Timer
 
 from rsca_torch.errors import InputError
 
-__all__ = ["require_harmless", "require_whole"]
+__all__ = ["require_harmless", "require_whole", "without_tips"]
 
 #: Options of the Trainer that say where and how EM is run, and leave what is fitted as it is.
 HARMLESS = (
@@ -31,6 +34,14 @@ WHY_NOT = {
     "enable_checkpointing": "checkpoints=DIR keeps a fit after each iteration",
 }
 PRECISIONS = ("32-true", "64-true")
+MEANT = (  # what Lightning warns of and is meant here
+    "does not have many workers",
+    "returned `None`",
+    "exists and is not empty",
+    "configure_optimizers",
+    "treespec, LeafSpec",
+    "GPU available but not used",
+)
 
 
 def require_harmless(make: Callable[..., Trainer]) -> None:
@@ -68,3 +79,22 @@ def require_whole(trainer: Trainer) -> None:
             f"trainer.precision={trainer.precision}: EM's sums lose all meaning in so few digits; leave it out, or "
             "give 32-true or 64-true (compressor.products=float32 or float64 says how the large products are taken)"
         )
+
+
+@contextmanager
+def without_tips() -> Iterator[None]:
+    """Without Lightning's tips and lists of devices, and without its warnings of what is meant here.
+
+    >>> with without_tips():
+    ...     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    """
+    tips = logging.getLogger("lightning.pytorch")
+    level = tips.level
+    tips.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in MEANT:
+                warnings.filterwarnings("ignore", f".*{message}")
+            yield
+    finally:
+        tips.setLevel(level)

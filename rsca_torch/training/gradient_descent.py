@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
-from rsca_torch.ppca.lightning import without_tips
+from rsca_torch.ppca.trainer import without_tips
 from rsca_torch.spectra.packed import PACKED, with_noise
 from rsca_torch.training.members import Members
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 
 import rsca_torch
 from rsca_torch import InputError, NumericalWarning
@@ -192,6 +192,28 @@ def test_every_process_has_as_many_batches(rows):
         batches.append(list(module.train_dataloader()))
     assert sum(block.n_valid for block in itertools.chain(*batches)) == int(spectra().valid.sum())
     assert len(batches[0]) == len(batches[1])
+
+
+class GroupAtTheEnd(Callback):
+    """Notes in a file of each process whether its group of processes is left when the Trainer is done."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_fit_end(self, trainer, pl_module):  # noqa: ARG002  (Lightning's)
+        (self.folder / f"{pl_module.global_rank}.txt").write_text(str(torch.distributed.is_initialized()))
+
+
+def test_processes_leave_their_group(tmp_path):
+    """gloo's threads abort a process that ends in its group, now and then."""
+
+    def two(callbacks, **options):
+        strategy = AllReduce(start_method="spawn", process_group_backend="gloo")
+        callbacks = [*callbacks, GroupAtTheEnd(tmp_path)]
+        return Trainer(accelerator="cpu", devices=2, strategy=strategy, callbacks=callbacks, **options)
+
+    LightningEM(two)(*problem(), lambda *_: None)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["False", "False"]
 
 
 def test_two_processes(tmp_path):
