@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -9,14 +10,18 @@ import pytest
 import reference
 import torch
 from astropy.table import Table
+from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file, save_file
 
 from rsca_torch import RSCA, InputError, NumericalWarning, ScaledComponents, Spectra, fit_ppca
+from rsca_torch.cli.main import CONFIG
 from rsca_torch.ppca.fit import compress
 
 N_BINS = 16
 #: As `fit_ppca` has it where nothing is said.
 EXACT = {"clip": None, "tolerance": 1e-7, "max_iterations": 1000, "products": "float64"}
+#: Steps 2 to 4 as the paper and the oracle have them.
+PAPER = {"robust": True, "floor": None, "trim": None}
 
 
 def spectra(rng, latents, loadings, clusters=None):
@@ -43,7 +48,7 @@ def survey():
 
 @pytest.fixture(scope="module", params=["measured", "isotropic"])
 def model(request, survey):
-    return RSCA.fit(*survey, n_components=3, noise=request.param, **EXACT)
+    return RSCA.fit(*survey, n_components=3, noise=request.param, **PAPER, **EXACT)
 
 
 def complete(stars):
@@ -114,10 +119,11 @@ def test_the_average_field_star_is_at_zero(model, survey, tolerance):
 
 def test_options_reach_the_learner_and_step_1(survey):
     field, members = survey
-    model = RSCA.fit(*survey, n_components=3, noise="measured", robust=False, pooled=False, top=2, **EXACT)
+    options = {"robust": True, "pooled": False, "top": 2, "floor": None, "trim": 4.0}
+    model = RSCA.fit(*survey, n_components=3, noise="measured", **options, **EXACT)
     ppca = compress(*survey, 3, "measured", **EXACT)
     assert torch.equal(ppca.loadings, fit_ppca(field.flux, field.valid, 3, field.sigma).loadings)
-    learner = ScaledComponents(robust=False, pooled=False, top=2)
+    learner = ScaledComponents(**options)
     latents = [ppca(part.flux, part.valid, part.sigma) for part in survey]
     learner.initialise(*latents, members.stars["CLUSTER"])
     assert torch.equal(model.sigma_r, learner.sigma_r)
@@ -127,11 +133,23 @@ def test_options_reach_the_learner_and_step_1(survey):
     assert 0 < len(seen) < len(ppca.history)
 
 
+def test_without_options_it_is_what_the_commands_do(survey):
+    """The noise of the members' spectra is the floor, members far from their cluster are left out."""
+    signature = inspect.signature(RSCA.fit).parameters
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("fit", ["out=x"])
+    for part in (config.compressor, config.learner):
+        for name, value in part.items():
+            if name in signature and name not in ("noise", "clip"):  # these two say "usual"
+                assert signature[name].default == value, name
+    assert not torch.equal(RSCA.fit(*survey, n_components=3).weight, RSCA.fit(*survey, n_components=3, **PAPER).weight)
+
+
 def test_clusters_default_to_the_members_column(survey):
     field, members = survey
     labels = ["A"] * 10 + ["B"] * 10
     with pytest.warns(NumericalWarning, match="2 of 3 dimensions"):  # two clusters in one: siblings differ more
-        other = RSCA.fit(field, members, labels, n_components=3)
+        other = RSCA.fit(field, members, labels, n_components=3, **PAPER)
     assert not torch.equal(other.weight, RSCA.fit(*survey, n_components=3).weight)
     assert torch.equal(
         RSCA.fit(*survey, np.repeat(["A", "B", "C", "D"], 5), n_components=3).weight,
@@ -364,7 +382,7 @@ def test_what_cannot_be_fitted(survey):
     with pytest.raises(InputError, match="must have the same bins"):
         RSCA.fit(field, members.on(members.wavelength[:-1]), n_components=3)
     with pytest.raises(InputError, match="4 members of 2 clusters can carry at most 2"):
-        RSCA.fit(field, members.take([0, 1, 5, 6]), n_components=3)
+        RSCA.fit(field, members.take([0, 1, 5, 6]), n_components=3, **PAPER)
     with pytest.raises(InputError, match="n_components=16"):
         RSCA.fit(*survey, n_components=16)
 

@@ -69,11 +69,15 @@ class Compression:
         numbers: list[int] = list(given) if OmegaConf.is_list(given) else [given]
         bounded = isinstance(learner, ScaledComponents) and learner.is_bounded  # then members carry any number
         if self.is_auto:
-            return numbers if bounded else carried(numbers, n_field, clusters)
+            return carried(numbers, n_field, None if bounded else clusters)
         if not different_numbers(numbers):
             raise InputError(
                 f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as "
                 "[20, 30] to average over, or auto"
+            )
+        if max(numbers) > n_field - 2:
+            raise InputError(
+                f"compressor.n_components={given}: {n_field} field stars can carry at most {n_field - 2} components"
             )
         if type(learner) is ScaledComponents and not bounded:
             for left_out in np.unique(clusters):  # what the smallest fold could not carry

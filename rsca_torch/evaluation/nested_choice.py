@@ -174,13 +174,14 @@ def best(curve: Mapping[int, LOCOResult]) -> int:
     return min(rates, key=rates.__getitem__)
 
 
-def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[int]:
+def carried(candidates: Sequence[int], n_field: int, clusters: Labels | None) -> list[int]:
     """The candidates, rising, that the smallest training set of a nested fold can carry (docs/maths.md, section 3).
 
     Args:
         candidates: numbers of components.
         n_field: how many field stars there are.
-        clusters: one label a member; the two largest clusters are those that the smallest set lacks.
+        clusters: one label a member; the two largest clusters are those that the smallest set lacks. None: members do
+            not limit the number, as with a floor; step 1 does, which needs two more stars than components.
 
     Raises:
         InputError: where the candidates are not different whole numbers of at least 1, or none is left.
@@ -197,14 +198,18 @@ def carried(candidates: Sequence[int], n_field: int, clusters: Labels) -> list[i
             "candidates for n_components must be whole numbers of at least 1, one or more, each once: "
             f"got {[*candidates]}"
         )
-    labels = as_labels(clusters)
-    _, sizes = np.unique(labels[labels != ""], return_counts=True)
-    limit = min(n_field - 1, int(np.sort(sizes - 1)[:-2].sum()))
+    limit, stars = n_field - 2, f"{n_field} field stars"
+    if clusters is not None:
+        labels = as_labels(clusters)
+        _, sizes = np.unique(labels[labels != ""], return_counts=True)
+        limit = min(n_field - 1, int(np.sort(sizes - 1)[:-2].sum()))
+        stars += " and the members minus two clusters, minus one a cluster,"
     kept = sorted(number for number in candidates if number <= limit)
     beyond = ", ".join(str(number) for number in sorted(set(candidates) - set(kept)))
-    why = f"{n_field} field stars and the members minus two clusters, minus one a cluster, can carry at most {limit}"
+    why = f"{stars} can carry at most {limit}"
     if not kept:
-        raise InputError(f"no candidate for n_components is left of {beyond}: {why}; give smaller ones or more members")
+        more = "field stars" if clusters is None else "members"
+        raise InputError(f"no candidate for n_components is left of {beyond}: {why}; give smaller ones or more {more}")
     if beyond:
         warnings.warn(f"candidates for n_components left out: {beyond} ({why})", NumericalWarning, stacklevel=2)
     return kept

@@ -139,7 +139,7 @@ def test_hydras_own_help_is_still_there(capfd):
         main(["compare", "--hydra-help"])
     assert "--multirun" in capfd.readouterr().out
     main(["compare", "--cfg", "job"])
-    assert "n_components: 30" in capfd.readouterr().out
+    assert "n_components: 60" in capfd.readouterr().out
 
 
 def test_help_does_not_load_lightning():

@@ -173,7 +173,7 @@ def test_a_learner_of_ones_own(work, monkeypatch):
         (["compare", STORE, "out=first"], r"first holds another run"),
         (["compare", "store=nowhere", "out=x"], r"nowhere is not a store"),
         (
-            ["compare", STORE, "out=x", "compressor.n_components=126"],
+            ["compare", STORE, "out=x", "compressor.n_components=126", "learner=paper_text"],
             r"146 members of 21 clusters can carry at most 125",
         ),
         (["compare", STORE, "out=x", "compressor.n_components=many"], r"n_components=many: expected a whole number"),

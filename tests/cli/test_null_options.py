@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra")
 REFUSED = {
     "compressor.tolerance=null": "compressor.tolerance=null: a value like 0.0001 expected",
     "compressor.max_iterations=null": "compressor.max_iterations=null: a value like 500 expected",
-    "compressor.n_components=null": "compressor.n_components=null: a value like 30 expected",
+    "compressor.n_components=null": "compressor.n_components=null: a value like 60 expected",
     "compressor.products=null": "compressor.products=null: a value like float32 expected",
     "learner=nca learner.recipe.epochs=null": "learner.recipe.epochs=null: a value like",
     "learner=nca learner.penalty=null": "learner.penalty=null: a value like",

@@ -50,7 +50,7 @@ def test_rates_are_those_of_the_columns(stars, tmp_path, caplog, ending):
         "clusters": 3,
     }
     z = np.stack([stars[f"{element}_H"] for element in ELEMENTS], axis=1)
-    for learner in (Identity, Scaled, lambda: ScaledComponents(unspanned="drop")):
+    for learner in (Identity, Scaled, lambda: ScaledComponents(False, unspanned="drop", floor="auto", trim=2.0)):
         result = leave_one_cluster_out(learner, z[2:400], z[400:], np.repeat(["a", "b", "c"], 3))
         (entry,) = (
             each

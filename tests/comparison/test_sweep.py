@@ -609,7 +609,7 @@ def test_every_choice_of_a_group_works_in_its_place(path):
         assert set(made.keywords) <= known | {"candidates", "remove"}
     if group == "learner":
         assert isinstance(made, Learner)
-        assert made.name == {"paper": "rsca"}.get(path.stem, path.stem)
+        assert made.name == {"paper": "rsca", "paper_text": "rsca"}.get(path.stem, path.stem)
     if group == "trainer" and made.keywords["accelerator"] == "cpu":
         assert made(logger=False, enable_checkpointing=False).world_size == made.keywords["devices"]
 

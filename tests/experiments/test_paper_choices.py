@@ -214,7 +214,7 @@ def test_both_yamls_differ_from_the_text_s_in_what_they_say():
     """Every option that they set, and no other."""
     text, code = (OmegaConf.load(CONFIG / "compressor" / f"{name}.yaml") for name in ("isotropic", "paper"))
     assert {key for key in code if code[key] != text.get(key)} == {"basis", "random_start", "tolerance"}
-    text, code = (OmegaConf.load(CONFIG / "learner" / f"{name}.yaml") for name in ("rsca", "paper"))
+    text, code = (OmegaConf.load(CONFIG / "learner" / f"{name}.yaml") for name in ("paper_text", "paper"))
     assert {key for key in code if code[key] != text[key]} == {"clamp"}
     assert text.keys() == code.keys()
 

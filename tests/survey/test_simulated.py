@@ -26,7 +26,7 @@ CONF = Path(__file__).parents[2] / "conf"
 DR16 = RELEASES["dr16"]
 OCCAM = "dr16/apogee/vac/apogee-occam/occam_{}-DR16.fits"
 IN_CHIP = np.r_[tuple(slice(*chip) for chip in CHIPS.values())]
-SMALL = SimulatedSurvey(n_field=40)
+SMALL = SimulatedSurvey(n_field=40, repeats=0)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from rsca_torch.survey.simulated.release import RELEASES
 CONF = Path(__file__).parents[2] / "conf"
 DR16 = RELEASES["dr16"]
 IN_CHIP = np.r_[tuple(slice(*chip) for chip in CHIPS.values())]
-PLAIN = SimulatedSurvey(n_field=40)
+PLAIN = SimulatedSurvey(n_field=40, repeats=0)
 QUIET = Detector(sky_fade=50.0, bad_runs=0.0, cosmic_rays=0.0, sky_residual=0.0)
 
 
@@ -80,7 +80,10 @@ def projections(survey):
 
 def test_the_default_survey_is_what_it_was_before_there_were_switches():
     np.testing.assert_allclose(
-        projections(configured("+simulation=giants", "simulation.n_field=40")), np.loadtxt(KEPT), rtol=1e-3, atol=1e-3
+        projections(configured("+simulation=giants", "simulation.n_field=40", "simulation.repeats=0")),
+        np.loadtxt(KEPT),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
@@ -100,7 +103,7 @@ def test_every_switch_is_on_in_the_hard_survey():
         "detector.misquoted",
         "detector.correlation",
     }
-    assert (giants.repeats, hard.repeats) == (0, 600)
+    assert (giants.repeats, giants.n_repeats, hard.repeats) == (None, 246, 600)
     assert hard.detector.misquoted == [0.7, 1.4]
     assert hard.stars.interlopers == 0.1
 

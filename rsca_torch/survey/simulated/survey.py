@@ -28,6 +28,8 @@ __all__ = ["SimulatedSurvey"]
 #: Spectra that are made at once: 40 MB of them.
 BLOCK = 128
 
+REPEATS_PER_STAR = 35_836 / 437_485  # DR16's further observations; its stars
+
 
 @dataclass(frozen=True)
 class SimulatedSurvey:
@@ -38,7 +40,7 @@ class SimulatedSurvey:
         release: dr16 or dr17.
         faults: damage six files in six ways.
         repeats: further observations of field stars and members; however many, what is observed first is the same
-            to the last bit.
+            to the last bit. None: 82 for a thousand field stars, as many as DR16 has (35,836 of 437,485 stars).
         stars: who is observed.
         again: what further observations are like.
         companions: which stars are binaries.
@@ -54,7 +56,7 @@ class SimulatedSurvey:
     n_field: int = 3000
     release: str = "dr16"
     faults: bool = False
-    repeats: int = 0
+    repeats: int | None = None
     stars: Population = field(default_factory=Population)
     again: Repeats = field(default_factory=Repeats)
     companions: Companions = field(default_factory=Companions)
@@ -68,8 +70,13 @@ class SimulatedSurvey:
             raise InputError(f"release must be one of {', '.join(RELEASES)}, got {self.release!r}")
         if self.n_field < len(FAULTS):
             raise InputError(f"n_field must be at least {len(FAULTS)}, got {self.n_field}")
-        if self.repeats < 0:
+        if self.n_repeats < 0:
             raise InputError(f"repeats must not be negative, got {self.repeats}")
+
+    @property
+    def n_repeats(self) -> int:
+        """How many further observations there are."""
+        return round(REPEATS_PER_STAR * self.n_field) if self.repeats is None else self.repeats
 
     def write(self, root: str | Path, seed: int, progress: Callable[[int, int], None] | None = None) -> Table:
         """Write the survey as an archive-shaped tree below ``root``, and ``root/truth.fits`` beside it.
@@ -133,8 +140,8 @@ class SimulatedSurvey:
             self.faint_lines.draw(stars, hiding)
         if self.companions.share:
             self.companions.draw(stars, pairing)
-        if self.repeats:
-            again = self.again.draw(stars, self.repeats, choosing)
+        if self.n_repeats:
+            again = self.again.draw(stars, self.n_repeats, choosing)
             if self.companions.share:
                 self.companions.move(again, turning)
             stars = vstack([stars, again], metadata_conflicts="silent")
