@@ -26,7 +26,9 @@ def suspects_table(found: Table) -> RichTable | None:
         return None
     shown = rows.head(SHOWN)
     more = "" if len(rows) == len(shown) else f"; {len(rows) - len(shown)} more in {NAME}"
-    table = plain_table(TEXTS, NUMBERS, title=f"Suspects, listed members that are left out{more}\n{_said(rows)}")
+    table = plain_table(
+        TEXTS, NUMBERS, title=f"Suspects, listed members that are left out{more}\n" + _said(rows).replace("; ", "\n")
+    )
     for row in _cells(shown):
         table.add_row(*row)
     return table
