@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +21,7 @@ from rsca_torch.files import atomic_folder, claimed, require_new_folder, updated
 from rsca_torch.learners.registry import CONFIG, maker
 from rsca_torch.report.comparison_folder import write_comparison, write_table_comparison
 from rsca_torch.report.results import merits_table, summary_table
+from rsca_torch.report.suspects import suspects_table
 from rsca_torch.report.terminal import print_table, progress
 
 __all__ = ["run"]
@@ -47,21 +49,23 @@ def run(config: DictConfig) -> float:
             maker(each)()  # refuses before the hard work what it would refuse after
         with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
             if config.stars is not None:
-                comparison = _of_table(config, folder, told)
+                comparison, found = _of_table(config, folder, told)
             else:
                 assembly = open_assembly(config, told)
                 comparison = assembly.compare(folder)
-                write_comparison(folder, comparison, assembly)
+                found = write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
     print_table(summary_table(comparison))
     further = merits_table(comparison, config.alike, () if config.calibration is None else config.calibration.priors)
     if further is not None:
         print_table(further)
+    if found is not None and (suspected := suspects_table(found)) is not None:
+        print_table(suspected)
     log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate
 
 
-def _of_table(config: DictConfig, folder: Path, told: Progress) -> Comparison:
+def _of_table(config: DictConfig, folder: Path, told: Progress) -> tuple[Comparison, Table | None]:
     """On the abundances of a star table: those that it has, where the command names none."""
     given = HydraConfig.get().overrides.task
     idle = [each for each in given if each.lstrip("+~").startswith(("store", "compressor", "simulat", "censoring"))]
@@ -70,5 +74,4 @@ def _of_table(config: DictConfig, folder: Path, told: Progress) -> Comparison:
     if not any(each.lstrip("+~").startswith("abundances") for each in given):
         config.abundances = OmegaConf.load(CONFIG / "abundances" / "table.yaml")
     comparison, source = compare_table(config, folder, told)
-    write_table_comparison(folder, comparison, source, config)
-    return comparison
+    return comparison, write_table_comparison(folder, comparison, source, config)

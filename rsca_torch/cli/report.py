@@ -11,8 +11,9 @@ from rsca_torch.cli.inputs import output_path
 from rsca_torch.comparison.sweep import gather, groups_of
 from rsca_torch.errors import InputError
 from rsca_torch.files import claimed, updated_folder
-from rsca_torch.report.latex import latex
+from rsca_torch.report.latex import label_of, latex
 from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.suspects import latex_of, markdown_of, read_suspects
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 
 __all__ = ["run"]
@@ -30,11 +31,15 @@ def run(config: DictConfig) -> None:
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
     groups = groups_of(gathered, config.baseline)
+    runs, name = gathered.results["run"].unique(), sweep.resolve().name
+    suspects = read_suspects(sweep / runs[0]) if len(runs) == 1 else None
     with claimed(out), updated_folder(out) as part:
         write_rows(part / "runs.csv", gathered)
-        text = markdown(groups, gathered, config.baseline, f"Sweep {sweep.resolve().name}")
+        text = markdown(groups, gathered, config.baseline, f"Sweep {name}")
+        text += "" if suspects is None else markdown_of(suspects)
         (part / "report.md").write_text(text, encoding="utf-8")
-        tex = latex(groups, gathered, config.baseline, sweep.resolve().name)
+        tex = latex(groups, gathered, config.baseline, name)
+        tex += "" if suspects is None else "\n" + latex_of(suspects, label_of(name))
         (part / "report.tex").write_text(tex, encoding="utf-8")
         save_figure(draw_groups(groups, gathered.varied), part, "rates")
     if config.format == "latex":

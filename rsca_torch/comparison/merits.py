@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.calibration import require_priors
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
+from rsca_torch.evaluation.membership import require_share
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["CALIBRATED", "Merits"]
@@ -32,6 +33,7 @@ class Merits:
         calibrate: "none"; "judged", the first learner on the first representation; "closed_forms", every learner that
             is not trained, on every representation; "all", trained ones too, with a training for every two clusters.
         priors: at which probabilities are compared with shares.
+        wrong: the share of listed members that are none, which their probabilities take for granted.
 
     Raises:
         InputError: for a word or a number out of range.
@@ -42,6 +44,7 @@ class Merits:
     within: float = 0.05
     calibrate: str = "none"
     priors: tuple[float, ...] = (0.5, 0.01)
+    wrong: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -50,6 +53,7 @@ class Merits:
         if not self.within > 0:
             raise InputError(f"alike.within={self.within} must be positive, or no pair is alike")
         require_priors(self.priors)
+        require_share("suspects.prior", self.wrong)
 
     @classmethod
     def of(cls, config: DictConfig) -> Merits:
@@ -58,7 +62,7 @@ class Merits:
         Raises:
             InputError: for a word or a number out of range.
         """
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = {"wrong": config.suspects.prior}
         if config.alike is not None:
             given |= {"alike": config.alike.column, "within": config.alike.within}
         if config.calibration is not None:

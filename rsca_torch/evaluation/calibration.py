@@ -52,13 +52,14 @@ class Calibration:
     strangers: int
 
     @classmethod
-    def fit(cls, scores: Scores, members: Mapping[str, int], strangers: int) -> Calibration:
+    def fit(cls, scores: Scores, members: Mapping[str, int], strangers: int, wrong: float = 0.0) -> Calibration:
         """A logistic regression at prior 1/2, in which each cluster weighs its members.
 
         Args:
             scores: by cluster.
             members: of each cluster how many.
             strangers: how many field stars were among those scored.
+            wrong: the share of strangers among what is listed as siblings, of which nobody knows which they are.
 
         Raises:
             InputError: where no cluster has pairs of both kinds.
@@ -70,14 +71,23 @@ class Calibration:
         counts = np.where(is_sibling, is_sibling.sum(), (~is_sibling).sum())
         target = np.where(is_sibling, counts + 1, 1) / (counts + 2)
 
+        def listed(line: Floats) -> tuple[Floats, Floats]:
+            """Log odds of being listed rather than not, and their slope in those of being a sibling (eq. 15.6)."""
+            siblings = line[0] * x + line[1]
+            if not wrong:
+                return siblings, np.ones_like(siblings)
+            siblings = siblings + math.log1p(-wrong)
+            return np.logaddexp(siblings, math.log(wrong)), expit(siblings - math.log(wrong))
+
         def cost(line: Floats) -> tuple[float, Floats]:
-            log_odds = line[0] * x + line[1]
-            error = weight * (expit(log_odds) - target)
+            log_odds, share = listed(line)
+            error = weight * (expit(log_odds) - target) * share
             return float(weight @ (np.logaddexp(0, log_odds) - target * log_odds)), np.array([error @ x, error.sum()])
 
         def curvature(line: Floats) -> Floats:
-            odds = expit(line[0] * x + line[1])
-            each = weight * odds * (1 - odds)
+            log_odds, share = listed(line)
+            odds = expit(log_odds)
+            each = weight * (odds * (1 - odds) * share**2 + (odds - target) * share * (1 - share))
             return np.array([[each @ (x * x), each @ x], [each @ x, each.sum()]])
 
         start, method = np.array([1.0, 0.0]), "trust-exact"
@@ -153,12 +163,12 @@ class Calibrated:
         ...     make_learner, stars.field, stars.members, stars.clusters, calibrate=True
         ... ).calibrated
         >>> print(f"Cllr {sum(told.cllr().values()) / 5:.3f}, at best {told.minimum():.3f}")
-        Cllr 0.117, at best 0.075
+        Cllr 0.115, at best 0.071
         >>> learner = make_learner()
         >>> learner.initialise(stars.field, stars.members, stars.clusters)
         >>> siblings = stars.members[stars.clusters == "NGC 0"][:3]
         >>> told.of_all.probability(learner.score(siblings[:1], siblings[1:]), prior=0.01)
-        tensor([[0.69, 0.37]], dtype=torch.float64)
+        tensor([[0.7525, 0.4704]], dtype=torch.float64)
     """
 
     scores: Scores

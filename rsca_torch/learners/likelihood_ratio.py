@@ -3,9 +3,13 @@
 Two-covariance PLDA (Ioffe 2006): a star is its cluster's centre plus what siblings differ by, both Gaussian. Along a
 sphered axis u the field has variance 1, siblings about their centre s^2 and centres rho = 1 - s^2. RSCA multiplies the
 axis by w = sqrt(1 / s^2 - 1) = 1 / sigma_r, so that u = sigma_r y and rho = 1 / (1 + sigma_r^2).
+
+What siblings differ by is Student's t, not Gaussian: s is known from few members, and the noise of stars is not alike.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -13,11 +17,13 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["log_likelihood_ratio", "log_likelihood_ratio_of_cluster"]
+__all__ = ["FREEDOM", "log_likelihood_ratio", "log_likelihood_ratio_of_cluster"]
+
+FREEDOM = 30.0  # of Student's t; by evidence, and 10 to 100 do nearly as well (docs/maths.md, 14)
 
 
-def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor:
-    """The log of p(both | siblings) / p(both | strangers) of every pair, eq. 14.3.
+def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array, freedom: float = FREEDOM) -> Tensor:
+    """The log of p(both | siblings) / p(both | strangers) of every pair, eq. 14.6; with freedom=inf eq. 14.3.
 
     Of direct differences, as distances are: near-identical stars are the point. Nothing of size m x n x D is made.
 
@@ -25,12 +31,13 @@ def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor
         members: (m, D) RSCA embeddings.
         stars: (n, D) likewise.
         sigma_r: (D,) of the learner that made them; a dimension where it is infinite tells nothing.
+        freedom: degrees of freedom of what siblings differ by; infinite: Gaussian.
 
     Returns:
         (m, n) float64, in nats.
 
     Raises:
-        InputError: for shapes that disagree, or a sigma_r that is not positive.
+        InputError: for shapes that disagree, or a sigma_r or a freedom that is not positive.
 
     Examples:
         Stars that are alike in a rare place are better evidence than stars as much alike in the crowd:
@@ -39,7 +46,7 @@ def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor
         >>> crowd = log_likelihood_ratio(common, common + 1, torch.tensor([0.1]))
         >>> apart = log_likelihood_ratio(rare, rare + 1, torch.tensor([0.1]))
         >>> print(f"{crowd.item():.2f} {apart.item():.2f}")
-        1.71 3.80
+        1.70 3.79
     """
     (one, other), sigma_r = _told(members, stars, sigma_r)
     rho = 1 / (1 + sigma_r.square())
@@ -48,22 +55,30 @@ def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array) -> Tensor
     scaled = (1 + share).sqrt() / 2
     apart = torch.cdist(one * scaled, other * scaled, compute_mode="donot_use_mm_for_euclid_dist").square()
     rare, others_rare = (embedded.square() @ share / 2 for embedded in (one, other))
-    return (rare[:, None] + others_rare) - apart - torch.log1p(-rho.square()).sum() / 2
+    told = (rare[:, None] + others_rare) - apart - torch.log1p(-rho.square()).sum() / 2
+    if math.isinf(freedom):
+        return told
+    in_siblings_spread = ((1 + sigma_r.square()) / 2).sqrt()  # d^2 / (2 s^2), as s^2 = sigma_r^2 / (1 + sigma_r^2)
+    far = torch.cdist(one * in_siblings_spread, other * in_siblings_spread, compute_mode="donot_use_mm_for_euclid_dist")
+    return told + _heavier(far.square_(), len(sigma_r), freedom)
 
 
-def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Array) -> Tensor:
-    """The log of p(star | sibling of these) / p(star | stranger), eq. 14.5; of one sibling that of the pair.
+def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Array, freedom: float = FREEDOM) -> Tensor:
+    """The log of p(star | sibling of these) / p(star | stranger), eq. 14.7; with freedom=inf eq. 14.5.
+
+    Of one sibling and freedom=inf it is that of the pair.
 
     Args:
         siblings: (n, D) RSCA embeddings of the known members of one cluster, n >= 1.
         stars: (m, D) embeddings of stars that may be further ones.
         sigma_r: (D,) of the learner that made them.
+        freedom: degrees of freedom of what siblings differ by; infinite: Gaussian.
 
     Returns:
         (m,) float64, in nats.
 
     Raises:
-        InputError: for shapes that disagree, no sibling, or a sigma_r that is not positive.
+        InputError: for shapes that disagree, no sibling, or a sigma_r or a freedom that is not positive.
 
     Examples:
         The more members are known, the surer it is where the cluster lies:
@@ -72,8 +87,8 @@ def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Arra
         >>> few, many = torch.zeros(1, 1), torch.zeros(10, 1)
         >>> for known in (few, many):
         ...     print(f"{log_likelihood_ratio_of_cluster(known, star, sigma_r).item():.3f}")
-        0.862
-        1.087
+        0.851
+        1.075
     """
     (known, new), sigma_r = _told(siblings, stars, sigma_r)
     if not len(known):
@@ -82,7 +97,18 @@ def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Arra
     shrunk = len(known) * ratio / (len(known) * ratio + 1)
     variance = (1 + ratio / (len(known) * ratio + 1)) / (1 + ratio)
     new, centre = new * sigma_r, shrunk * sigma_r * known.mean(0)
-    return ((new.square() - (new - centre).square() / variance).sum(1) - variance.log().sum()) / 2
+    far = ((new - centre).square() / variance).sum(1)
+    told = (new.square().sum(1) - far - variance.log().sum()) / 2
+    return told if math.isinf(freedom) else told + _heavier(far, len(sigma_r), freedom)
+
+
+def _heavier(far: Tensor, n_dimensions: int, freedom: float) -> Tensor:
+    """The log of Student's density over the Gaussian's, of squared distances in units of their common scale."""
+    if not freedom > 0:
+        raise InputError(f"freedom must be positive, infinite for a Gaussian, got {freedom}")
+    both = freedom + n_dimensions
+    constant = math.lgamma(both / 2) - math.lgamma(freedom / 2) - n_dimensions / 2 * math.log(freedom / 2)
+    return constant - both / 2 * torch.log1p(far / freedom) + far / 2
 
 
 def _told(one: Array, other: Array, sigma_r: Array) -> tuple[tuple[Tensor, Tensor], Tensor]:

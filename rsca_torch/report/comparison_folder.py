@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
 from astropy.io import fits
@@ -16,12 +17,16 @@ from omegaconf import DictConfig
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.finished_run import settings_of
-from rsca_torch.comparison.representation import sees_spectra
+from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.representation import AllowedPairs, MakeLearner, sees_spectra
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
+from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
+from rsca_torch.report.reliability import draw_reliability
 from rsca_torch.report.results import write_csv, write_merits, write_results
+from rsca_torch.report.suspects import NAME
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
 
@@ -30,8 +35,12 @@ __all__ = ["write_comparison", "write_table_comparison"]
 log = logging.getLogger(__name__)
 
 
-def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
-    """results.json, two CSV tables, set_aside.fits where step 1 sets bins aside, the fitted learner, pictures."""
+def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -> Table | None:
+    """results.json, two CSV tables, set_aside.fits where step 1 sets bins aside, the fitted learner, pictures.
+
+    Returns:
+        The suspects, which are in suspects.csv too; None: the learner leaves nobody out.
+    """
     on = comparison.results[0].representation
     _write_numbers(folder, comparison, assembly)
     if on.aside is not None and any(ppca.clip is not None for ppca in on.ppcas):
@@ -41,11 +50,11 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
         log.info("siblings scatter at least as much as the floor of %s", _floor_said(floor, on.repeats))
     model = on.layer(learner)
     _write_learner(folder, learner, model)
-    if (found := suspects(on, learner)) is not None:
-        _write_suspects(folder / "suspects.csv", found)
+    found = _suspects(folder, comparison, assembly.make_learner, assembly.pairs, assembly.config)
     if assembly.config.figures:
         log.info("drawing")
         _draw(folder, comparison, learner, model, assembly)
+    return found
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
@@ -58,14 +67,22 @@ def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> 
     write_merits(folder / "figures_of_merit.csv", comparison)
 
 
-def write_table_comparison(folder: Path, comparison: Comparison, source: Mapping[str, Any], config: DictConfig) -> None:
-    """Of abundances alone: results.json, two CSV tables and pictures of the rates; there is no model of spectra."""
+def write_table_comparison(
+    folder: Path, comparison: Comparison, source: Mapping[str, Any], config: DictConfig
+) -> Table | None:
+    """Of abundances alone: results.json, two CSV tables and pictures of the rates; there is no model of spectra.
+
+    Returns:
+        As `write_comparison`.
+    """
     write_results(folder / "results.json", comparison, source, config.seed, settings_of(config))
     write_csv(folder / "results.csv", comparison)
     write_merits(folder / "figures_of_merit.csv", comparison)
     if config.figures:
         log.info("drawing")
         _draw_rates(folder, comparison)
+        _draw_reliability(folder, comparison, config)
+    return _suspects(folder, comparison, maker(config.learner), hydra.utils.instantiate(config.pairs), config)
 
 
 def _write_set_aside(path: Path, aside: Table) -> None:
@@ -90,13 +107,21 @@ def _floor_said(floor: str, repeats: Sequence[Repeats]) -> str:
     return of + (f", {first.weighed_down} stars weigh less" if first.weighed_down else "")
 
 
-def _write_suspects(path: Path, found: Table) -> None:
-    """As CSV, and on the terminal how many there are and of which clusters."""
-    found.write(path, format="ascii.csv")
+def _suspects(
+    folder: Path, comparison: Comparison, make_learner: MakeLearner, pairs: AllowedPairs, config: DictConfig
+) -> Table | None:
+    """Those of the judged learner as CSV, and in the log how many there are and of which clusters."""
+    on, merits = comparison.results[0].representation, Merits.of(config)
+    calibrates = merits.calibrates(is_judged=True, is_trained=False)
+    found = suspects(on, make_learner, pairs, merits.wrong, calibrates, config.seed)
+    if found is None:
+        return None
+    found.write(folder / NAME, format="ascii.csv")
     if len(found):
         names, counts = np.unique(np.asarray(found[found.colnames[1]]), return_counts=True)
         of = ", ".join(f"{count} of {name}" for name, count in zip(names, counts, strict=True))
-        log.info("%d listed members are suspects and left out of the fit: %s (suspects.csv)", len(found), of)
+        log.info("%d listed members are suspects and left out of the fit: %s (%s)", len(found), of, NAME)
+    return found
 
 
 def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
@@ -115,6 +140,7 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     judged = comparison.results[0]
     on = judged.representation
     _draw_rates(folder, comparison)
+    _draw_reliability(folder, comparison, assembly.config)
     if judged.nested is not None:
         pictures.save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
     if model is not None:
@@ -133,3 +159,11 @@ def _draw_rates(folder: Path, comparison: Comparison) -> None:
         if result.loco.held_out and result.learner == comparison.results[0].learner:
             figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
             pictures.save_figure(figure, folder, f"distances_{result.representation.name}")
+
+
+def _draw_reliability(folder: Path, comparison: Comparison, config: DictConfig) -> None:
+    """Of the judged learner, where its scores are calibrated."""
+    judged, priors = comparison.results[0], () if config.calibration is None else tuple(config.calibration.priors)
+    if judged.loco.calibrated is not None and priors:
+        figure = draw_reliability({judged.learner: judged.loco.calibrated}, priors)
+        pictures.save_figure(figure, folder, "reliability")

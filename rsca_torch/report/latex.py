@@ -12,7 +12,7 @@ import pandas as pd
 from rsca_torch.comparison.sweep import Gathered
 from rsca_torch.evaluation.result import upper_limit
 
-__all__ = ["escaped", "latex", "measured"]
+__all__ = ["escaped", "label_of", "latex", "measured", "tabular"]
 
 LIMIT = (
     r"Where no pair is as close as siblings, the upper limit that the number of pairs allows is given (one-sided, "
@@ -74,11 +74,20 @@ def latex(groups: pd.DataFrame, gathered: Gathered, baseline: str, name: str) ->
         baseline: the learner that the others are compared with.
         name: of the sweep or run, for the labels.
     """
-    label = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "run"
+    label = label_of(name)
     tables = [_of_groups(groups, gathered.varied, baseline, label)]
     if gathered.results["run"].nunique() == 1:
         tables.append(_of_clusters(gathered.results, label))
     return "% \\usepackage{booktabs} in the preamble\n" + "\n".join(tables)
+
+
+def label_of(name: str) -> str:
+    """The middle of the labels of a run's or sweep's tables.
+
+    >>> label_of("2026-07-01 M_67")
+    '2026-07-01-M-67'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "run"
 
 
 def _of_groups(groups: pd.DataFrame, varied: Sequence[str], baseline: str, label: str) -> str:
@@ -101,7 +110,7 @@ def _of_groups(groups: pd.DataFrame, varied: Sequence[str], baseline: str, label
         rf"Doppelganger rates (lower is better): {over}68\,\% intervals of a bootstrap over clusters. {LIMIT} "
         rf"Differences to {escaped(baseline)} are of the same clusters."
     )
-    return _table([*texts], numbers, rows, caption, f"tab:{label}")
+    return tabular([*texts], numbers, rows, caption, f"tab:{label}")
 
 
 def _of_clusters(results: pd.DataFrame, label: str) -> str:
@@ -119,7 +128,7 @@ def _of_clusters(results: pd.DataFrame, label: str) -> str:
         rf"Doppelganger rates of the clusters on {seen}, each by a learner that did not see it. {LIMIT} "
         r"The last digit of a rate is about what one pair is worth."
     )
-    return _table(["Cluster"], ["Members", "Pairs", *learners], rows, caption, f"tab:{label}-clusters")
+    return tabular(["Cluster"], ["Members", "Pairs", *learners], rows, caption, f"tab:{label}-clusters")
 
 
 def _of_pairs(rate: float | None, pairs: int) -> str:
@@ -134,9 +143,10 @@ def _steps(pairs: int) -> int:
     return max(0, math.ceil(math.log10(pairs / 100)))
 
 
-def _table(
+def tabular(
     texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]], caption: str, label: str
 ) -> str:
+    """A table whose first columns are texts, with rules above, below and under the heads."""
     lines = [[*texts, *numbers], *rows]
     head, *body = (" & ".join(line) + r" \\" for line in lines)
     return "\n".join(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 
 from rsca_torch import InputError, ScaledComponents, leave_one_cluster_out
 from rsca_torch.learners import Averaged
-from rsca_torch.learners.likelihood_ratio import log_likelihood_ratio, log_likelihood_ratio_of_cluster
+from rsca_torch.learners.likelihood_ratio import FREEDOM, log_likelihood_ratio, log_likelihood_ratio_of_cluster
 
 WITHIN = np.array([0.2, 0.5, 0.8])  # s of eq. 14.1, standard deviations of siblings about their centre
 SIGMA_R = 1 / np.sqrt(1 / WITHIN**2 - 1)
@@ -28,7 +30,7 @@ def axes():
 
 
 def test_the_ratio_is_that_of_the_joint_densities(axes):
-    got = log_likelihood_ratio(axes[:3] / SIGMA_R, axes[3:] / SIGMA_R, SIGMA_R)
+    got = log_likelihood_ratio(axes[:3] / SIGMA_R, axes[3:] / SIGMA_R, SIGMA_R, math.inf)
     expected = [[density(pair, True) - density(pair, False) for pair in _pairs(one, axes[3:])] for one in axes[:3]]
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
     assert got.dtype == torch.float64
@@ -41,13 +43,31 @@ def _pairs(one, others):
 @pytest.mark.parametrize("known", [1, 2, 5])
 def test_the_ratio_to_a_cluster_is_that_of_the_joint_densities(axes, known):
     siblings, stars = axes[:known], axes[known:]
-    got = log_likelihood_ratio_of_cluster(siblings / SIGMA_R, stars / SIGMA_R, SIGMA_R)
+    got = log_likelihood_ratio_of_cluster(siblings / SIGMA_R, stars / SIGMA_R, SIGMA_R, math.inf)
     alone = density(siblings, True)
     expected = [density(np.vstack([siblings, star]), True) - alone - density(star[None], False) for star in stars]
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
     if known == 1:
-        pair = log_likelihood_ratio(siblings / SIGMA_R, stars / SIGMA_R, SIGMA_R)
+        pair = log_likelihood_ratio(siblings / SIGMA_R, stars / SIGMA_R, SIGMA_R, math.inf)
         np.testing.assert_allclose(got, pair[0], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("freedom", [FREEDOM, 3.0])
+def test_what_siblings_differ_by_is_student_s_t(axes, freedom):
+    got = log_likelihood_ratio(axes[:3] / SIGMA_R, axes[3:] / SIGMA_R, SIGMA_R, freedom)
+    t = multivariate_t(np.zeros(3), np.diag(2 * WITHIN**2), df=freedom)
+    sums, strangers = (multivariate_normal(np.zeros(3), np.diag(var)) for var in (2 * (2 - WITHIN**2), 2 * np.ones(3)))
+    expected = [
+        [t.logpdf(x - y) + sums.logpdf(x + y) - strangers.logpdf(x - y) - strangers.logpdf(x + y) for y in axes[3:]]
+        for x in axes[:3]
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
+    n, q = 3, 1 / WITHIN**2 - 1
+    centre, var = n * q / (n * q + 1) * axes[:3].mean(0), WITHIN**2 * (1 + q / (n * q + 1))
+    alone = multivariate_normal(np.zeros(3), np.eye(3))
+    of_cluster = multivariate_t(centre, np.diag(var), df=freedom).logpdf(axes[3:]) - alone.logpdf(axes[3:])
+    got = log_likelihood_ratio_of_cluster(axes[:3] / SIGMA_R, axes[3:] / SIGMA_R, SIGMA_R, freedom)
+    np.testing.assert_allclose(got, of_cluster, rtol=1e-11, atol=1e-11)
 
 
 def test_a_dimension_of_no_weight_tells_nothing(axes):
@@ -56,7 +76,7 @@ def test_a_dimension_of_no_weight_tells_nothing(axes):
     torch.testing.assert_close(more, log_likelihood_ratio(axes / SIGMA_R, axes / SIGMA_R, SIGMA_R), rtol=0, atol=0)
     nothing = log_likelihood_ratio(embedded[:, 3:], embedded[:, 3:], np.array([np.inf]))
     assert (nothing == 0).all()
-    little = log_likelihood_ratio(axes[:, :1] / 1e6, axes[:, :1] / 1e6, np.array([1e6]))
+    little = log_likelihood_ratio(axes[:, :1] / 1e6, axes[:, :1] / 1e6, np.array([1e6]), math.inf)
     assert (little.abs() < 1e-5).all()
 
 
@@ -66,7 +86,7 @@ def test_it_is_symmetric_to_the_bit_and_near_twins_keep_their_digits(axes):
     assert torch.equal(got, got.T)
     tight = np.array([1e-3])
     at, apart = np.array([[4e3]]), 1e-4
-    same, near = (log_likelihood_ratio(at - by, at + by, tight).item() for by in (0.0, apart / 2))
+    same, near = (log_likelihood_ratio(at - by, at + by, tight, math.inf).item() for by in (0.0, apart / 2))
     assert abs((near - same) - (-(apart**2) / 4)) < 1e-11  # x + y is the same
 
 
@@ -77,6 +97,8 @@ def test_what_cannot_be_meant_is_refused(axes, of_cluster):
         ratio(axes, axes[:, :2], SIGMA_R)
     with pytest.raises(InputError, match="sigma_r must be positive, infinite where a dimension tells nothing"):
         ratio(axes, axes, SIGMA_R * [1, 0, 1])
+    with pytest.raises(InputError, match="freedom must be positive, infinite for a Gaussian, got 0"):
+        ratio(axes, axes, SIGMA_R, 0)
     if of_cluster:
         with pytest.raises(InputError, match="give one sibling at least"):
             ratio(axes[:0], axes, SIGMA_R)
