@@ -16,7 +16,7 @@ import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
@@ -44,7 +44,8 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.removal import Removal, without
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
-from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.spectra.view import AnySpectra, View
+from rsca_torch.survey.group_lists import counts_of, kind_of
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
@@ -60,6 +61,24 @@ def require_rsca(config: DictConfig) -> None:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
 
 
+def _taught_by(store: Store, kinds: Any) -> View:  # noqa: ANN401  (whatever was given)
+    """The stars of some kinds of groups.
+
+    Raises:
+        InputError: for what is neither "all" nor a list of kinds that the store has.
+    """
+    of = kind_of(store.groups.stars.group) if len(store.groups) else np.array([], dtype=str)
+    if kinds == "all":
+        return store.groups
+    there = sorted({*of.tolist()})
+    if not OmegaConf.is_list(kinds) or not {*kinds} <= {*there}:
+        raise InputError(
+            f"learn_from={kinds}: all, or a list of kinds of groups that the store has, {there}, expected; rsca ingest "
+            "survey.groups=[clusters,KIND] makes a store with others"
+        )
+    return store.groups.take(np.flatnonzero(np.isin(of, list(kinds))))
+
+
 class Assembly:
     """All that is fitted to a store, and judged on it.
 
@@ -70,6 +89,7 @@ class Assembly:
         progress: is told what is done.
         field: the F field stars' spectra.
         members: the M members' spectra.
+        groups: stars of groups besides clusters, which teach and do not judge; there may be none.
         repeats: further observations of these stars; there may be none.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
         pairs: says which pairs may be compared.
@@ -82,6 +102,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
+        self.groups: AnySpectra = _taught_by(store, config.get("learn_from", "all"))
         self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
@@ -106,7 +127,8 @@ class Assembly:
         Raises:
             InputError: where the stars cannot carry them.
         """
-        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner())
+        groups = self.groups.stars.group if len(self.groups) else None
+        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner(), groups)
 
     @property
     def n_components(self) -> int:
@@ -128,9 +150,10 @@ class Assembly:
         if (n_components, larger) not in self._made:
             start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            field, members, again = (without(part, self.removal) for part in (self.field, self.members, self.repeats))
+            parts = (self.field, self.members, self.repeats, self.groups)
+            field, members, again, groups = (without(part, self.removal) for part in parts)
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components, larger] = represent(field, members, fit, again)
+            self._made[n_components, larger] = represent(field, members, fit, again, groups)
         return self._made[n_components, larger]
 
     @property
@@ -150,7 +173,8 @@ class Assembly:
         Raises:
             InputError: where the star table lacks them.
         """
-        return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name])
+        options = {"repeats": self.repeats.stars, "groups": self.groups.stars, **self.config.abundances[name]}
+        return abundances(name, self.field.stars, self.members.stars, **options)
 
     def judged(
         self,
@@ -233,6 +257,8 @@ class Assembly:
         numbers = self.numbers
         compared_values(self.pairs, self.members.stars)  # refuses before the hard work what it would refuse after
         self._require_spectra(learners)
+        for kind, number in counts_of(self.groups.stars).get("groups", {}).items():
+            log.info("%d stars of %d %s teach too", number["stars"], number["groups"], kind.replace("_", " "))
         others = self._abundances()
         self.training = TrainingOptions.of(self.config, self.store.checksum, folder)
         given = self.candidates if self.compression.is_auto else self.spectra

@@ -99,9 +99,11 @@ class TrainingOptions:
             return None
         total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
         step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if seen.field.ndim == PACKED else []
-        for tensor in (seen.field, seen.members, torch.from_numpy(allowed), *step_1):
+        taught = [] if on.groups is None else [on.groups.z]
+        for tensor in (seen.field, seen.members, torch.from_numpy(allowed), *step_1, *taught):
             total.update(tensor.cpu().contiguous().numpy().data)
-        total.update("\n".join(on.clusters.tolist()).encode())
+        labels = [*on.clusters.tolist(), *([] if on.groups is None else on.groups.labels.tolist())]
+        total.update("\n".join(labels).encode())
         self.used.append(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
         return FoldFiles(self.used[-1])
 
@@ -236,7 +238,11 @@ class _Judge:
             try:
                 loco, nested, on = self._judged(make_learner, given, held_out, what, first)
             except InputError as error:  # learners know of no abundances
-                raise InputError(str(error).replace("lower n_components", _first(given).fewer)) from error
+                said = str(error).replace("lower n_components", _first(given).fewer)
+                why = _first(given).no_floor if "floor=" in said else ""
+                raise InputError(f"{said}; {why}" if why else said) from error
+            if on.no_floor and loco.floor == "none" and getattr(make_learner(), "is_bounded", False):
+                warnings.warn(f"no floor under the scatter of siblings: {on.no_floor}", NumericalWarning, stacklevel=2)
         for warning in caught:
             if str(warning.message) not in self.said:
                 self.said.add(str(warning.message))

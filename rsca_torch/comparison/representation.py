@@ -27,6 +27,7 @@ from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra, sources_of
+from rsca_torch.training.members import Members
 
 __all__ = [
     "AllowedPairs",
@@ -76,9 +77,12 @@ class Representation:
         aside: the bins that step 1 set aside, one row each (`_set_aside`).
         roots: (M, K, K) R with R R^T the covariance of each member's latents, eq. 1.3; None: not known.
         noise: (M, K, K) covariance that its errors give each member's latents as they are, eq. 13.3; None: not known.
-        repeats: of each model (or of the abundances, one), what repeated observations of one field star say; empty:
-            there are none.
+        repeats: of each model (or of the abundances, one), what repeated observations of one star say, of the field or
+            of groups; empty: there are none.
+        groups: stars of groups besides clusters, in the same latents; None: there are none.
+        no_floor: why no floor under the scatter of siblings is known, where it may be so; of abundances.
         spectra: of field and members, for learners that see spectra.
+        group_spectra: likewise of the groups' stars.
         removal: what was taken out of the spectra before step 1.
         fewer: how a user lowers the number of dimensions, for messages.
     """
@@ -94,7 +98,10 @@ class Representation:
     roots: Tensor | None = None
     noise: Tensor | None = None
     repeats: tuple[Repeats, ...] = ()
+    groups: Members | None = None
+    no_floor: str = ""
     spectra: tuple[AnySpectra, AnySpectra] | None = None
+    group_spectra: AnySpectra | None = None
     removal: Removal | None = None
     fewer: str = "lower n_components"
 
@@ -119,6 +126,8 @@ class Representation:
                 raise InputError(f"{self.name} are no spectra, which is what this learner sees: choose one of latents")
             if self.ppca is None:
                 raise InputError("a learner of spectra starts from one step 1: give one n_components, not several")
+            if self._packed_groups is not None:
+                make_learner = partial(_taught_by, make_learner, self._packed_groups)
             return Seen(partial(_started, make_learner, self.ppca), *self._packed)
         if len(self.ppcas) > 1:
             make_learner = partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
@@ -127,6 +136,8 @@ class Representation:
         if self.repeats:
             make_learner = partial(_told_of, make_learner, self.repeats)
         in_flux = bool(self.ppcas) and getattr(make_learner(), "depends_on_units", True)
+        if self.groups is not None:
+            make_learner = partial(_taught_by, make_learner, self._groups_in_flux if in_flux else self.groups)
         return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots, self.noise)))
 
     @cached_property
@@ -136,11 +147,24 @@ class Representation:
         return field, members
 
     @cached_property
+    def _packed_groups(self) -> Members | None:
+        if self.groups is None or self.group_spectra is None:
+            return None
+        return Members(packed(self.group_spectra), self.groups.labels)
+
+    @cached_property
+    def _scales(self) -> Tensor:
+        return torch.cat([ppca.scales for ppca in self.ppcas])
+
+    @cached_property
     def _in_flux(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        scales = torch.cat([ppca.scales for ppca in self.ppcas])
-        roots = None if self.roots is None else scales[:, None] * self.roots
-        noise = None if self.noise is None else scales[:, None] * self.noise * scales
-        return self.field * scales, self.members * scales, roots, noise
+        members = _scaled(Members(self.members, self.clusters, None, self.roots, self.noise), self._scales)
+        return self.field * self._scales, members.z, members.roots, members.noise
+
+    @cached_property
+    def _groups_in_flux(self) -> Members:
+        assert self.groups is not None
+        return _scaled(self.groups, self._scales)
 
     def layer(self, learner: Learner) -> RSCA | None:
         """Step 1 and the steps 2 to 4 of a learner fitted on this as one layer; None for learners of another kind."""
@@ -218,6 +242,20 @@ def _told_of(make_learner: MakeLearner, repeats: tuple[Repeats, ...]) -> Learner
     return learner
 
 
+def _taught_by(make_learner: MakeLearner, groups: Members) -> Learner:
+    """A learner that knows the stars of other groups."""
+    learner = make_learner()
+    learner.groups = groups
+    return learner
+
+
+def _scaled(stars: Members, scales: Tensor) -> Members:
+    """In other units: latents times (K,) scales."""
+    roots = None if stars.roots is None else scales[:, None] * stars.roots
+    noise = None if stars.noise is None else scales[:, None] * stars.noise * scales
+    return replace(stars, z=stars.z * scales, roots=roots, noise=noise)
+
+
 def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
     learner = make_learner()
     learner.start_from(ppca)
@@ -225,20 +263,41 @@ def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
 
 
 def represent(
-    field: AnySpectra, members: AnySpectra, compressor: Compressor, repeats: AnySpectra | None = None
+    field: AnySpectra,
+    members: AnySpectra,
+    compressor: Compressor,
+    repeats: AnySpectra | None = None,
+    groups: AnySpectra | None = None,
 ) -> Representation:
     """Spectra in the latents of masked PPCA (step 1).
 
-    `repeats` are further observations of stars, of which those of field stars are used: no observation of a member has
-    a part in what judges it.
+    Args:
+        field: F spectra.
+        members: M spectra.
+        compressor: fits step 1 to these two.
+        repeats: further observations of stars, of which those of the field's and of groups' stars are used: no
+            observation of a member has a part in what judges it.
+        groups: stars of groups besides clusters, which teach and do not judge.
+
+    Raises:
+        InputError: a star of a group is a field star or a member too.
     """
+    if groups:
+        groups.stars.require_groups(np.concatenate([field.stars.id, members.stars.id]))
     started = time.perf_counter()
     ppca = compressor(field, members)
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
     seconds = time.perf_counter() - started
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     assert of_members.covariances is not None
-    again = Repeats.of_spectra(ppca, of_field.latents, field.stars.id, repeats)
+    known, ids, taught = of_field.latents, field.stars.id, None
+    if groups:
+        others = ppca.embed(groups, covariances=True)
+        assert others.covariances is not None
+        roots = torch.linalg.cholesky(others.covariances)
+        taught = Members(others.latents, groups.stars.group, None, roots, others.noise)
+        known, ids = torch.cat([known, others.latents]), np.concatenate([ids, groups.stars.id])
+    again = Repeats.of_spectra(ppca, known, ids, repeats)
     return Representation(
         "spectra",
         of_field.latents,
@@ -251,8 +310,10 @@ def represent(
         torch.linalg.cholesky(of_members.covariances),
         of_members.noise,
         () if again is None else (again,),
-        (field, members),
-        field.removal if isinstance(field.removal, Removal) else None,
+        taught,
+        spectra=(field, members),
+        group_spectra=groups,
+        removal=field.removal if isinstance(field.removal, Removal) else None,
     )
 
 
@@ -285,8 +346,18 @@ def side_by_side(parts: Sequence[Representation]) -> Representation:
         roots=_blocks([part.roots for part in parts]),
         noise=_blocks([part.noise for part in parts]),
         repeats=tuple(repeats for part in parts for repeats in part.repeats),
+        groups=_groups_side_by_side([part.groups for part in parts]),
         aside=vstack([part.aside for part in parts]),
     )
+
+
+def _groups_side_by_side(parts: Sequence[Members | None]) -> Members | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    z = torch.cat([part.z for part in known], dim=1)
+    roots, noise = (_blocks([getattr(part, name) for part in known]) for name in ("roots", "noise"))
+    return Members(z, known[0].labels, None, roots, noise)
 
 
 def _blocks(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -24,7 +24,8 @@ def suspects(on: Representation, learner: Learner) -> Table | None:
     """
     if not isinstance(learner, ScaledComponents) or learner.kept is None or learner.far is None:
         return None
-    kept, labels = learner.kept.numpy(), on.clusters
+    labels = on.clusters
+    kept = learner.kept.numpy()[: len(labels)]  # after the members come stars of other groups
     assert learner.limit is not None
     rows = [_of_cluster(on, learner, kept, name) for name in np.unique(labels[~kept]).tolist()]
     order = np.concatenate([row for row, _ in rows]) if rows else np.zeros(0, dtype=int)
@@ -48,7 +49,7 @@ def _of_cluster(
     """The rows of a cluster's suspects, the farthest first, and the log ratio of each; NaN where nobody is kept."""
     here = on.clusters == cluster
     rows = np.flatnonzero(here & ~kept)
-    assert learner.far is not None
+    assert learner.far is not None, "it was fitted with trim"
     rows = rows[np.argsort(-learner.far.numpy()[rows], kind="stable")]
     siblings, stars = (learner(on.members[torch.from_numpy(some)]) for some in (np.flatnonzero(here & kept), rows))
     if not len(siblings):

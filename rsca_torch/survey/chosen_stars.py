@@ -79,8 +79,8 @@ def choose_stars(survey: Survey) -> Chosen:
         for star, clusters in sorted({*claims}):
             log.warning("%s is left out: in %s", star, clusters)
         stars, kept = stars[~unclear], kept[~unclear]
-    claims = _claims(survey, listing, stars, listed_members, memberships)
-    found = grouped(survey.lists, Stars.of(listing.stars, **naming), observed, survey.root, reader.id_length, claims)
+    claimed = _claims(survey, listing, stars, listed_members, memberships)
+    found = grouped(survey.lists, Stars.of(listing.stars, **naming), observed, survey.root, reader.id_length, claimed)
     beside = np.isin(observed[kept], list(found.beside))
     if beside.any():
         told = [(star, found.beside[of]) for star, of in zip(stars.id[beside], observed[kept[beside]], strict=True)]

@@ -166,12 +166,12 @@ def _finished(
         names, number = np.unique(groups.group, return_inverse=True)
         left_of = np.bincount(number[of_groups], minlength=len(names))[number]
         of_groups &= left_of > 1
-    for row in np.flatnonzero(~of_groups):
+    for row in np.flatnonzero(~of_groups).tolist():
         problem = failed.get(n + row, f"no other spectrum of {groups.group[row]} can be used")
         flow.removed.append((str(groups.id[row]), GROUPS, f"{files[n + row]}: {problem}"))
     groups = groups[of_groups]
     of_repeats &= np.isin(repeats.repeat_of, [*stars.id, *groups.id])
-    for row in np.flatnonzero(~of_repeats):
+    for row in np.flatnonzero(~of_repeats).tolist():
         place = len(files) - len(repeats) + row
         problem = failed.get(place, f"the spectrum of {repeats.repeat_of[row]} cannot be used")
         flow.removed.append((str(repeats.id[row]), REPEATS, f"{files[place]}: {problem}"))
