@@ -16,7 +16,7 @@ import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
@@ -25,15 +25,9 @@ from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.progress import Progress, Silence
-from rsca_torch.comparison.representation import (
-    Candidates,
-    MakeLearner,
-    Representation,
-    compared_values,
-    represent,
-    sees_spectra,
-    side_by_side,
-)
+from rsca_torch.comparison.representation import Candidates, Representation, compared_values, represent
+from rsca_torch.comparison.several_models import side_by_side
+from rsca_torch.comparison.teachers import MakeLearner, sees_spectra, stars_that_teach
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best
@@ -44,8 +38,7 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.removal import Removal, without
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
-from rsca_torch.spectra.view import AnySpectra, View
-from rsca_torch.survey.group_lists import counts_of, kind_of
+from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
@@ -59,24 +52,6 @@ def require_rsca(config: DictConfig) -> None:
     """Raises InputError where the learner is not RSCA, of which alone a layer can be made."""
     if learner_class(config.learner._target_) is not ScaledComponents:
         raise InputError(f"fit makes an RSCA model: learner=rsca expected, got {config.learner._target_}")
-
-
-def _taught_by(store: Store, kinds: Any) -> View:  # noqa: ANN401  (whatever was given)
-    """The stars of some kinds of groups.
-
-    Raises:
-        InputError: for what is neither "all" nor a list of kinds that the store has.
-    """
-    of = kind_of(store.groups.stars.group) if len(store.groups) else np.array([], dtype=str)
-    if kinds == "all":
-        return store.groups
-    there = sorted({*of.tolist()})
-    if not OmegaConf.is_list(kinds) or not {*kinds} <= {*there}:
-        raise InputError(
-            f"learn_from={kinds}: all, or a list of kinds of groups that the store has, {there}, expected; rsca ingest "
-            "survey.groups=[clusters,KIND] makes a store with others"
-        )
-    return store.groups.take(np.flatnonzero(np.isin(of, list(kinds))))
 
 
 class Assembly:
@@ -102,7 +77,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
-        self.groups: AnySpectra = _taught_by(store, config.get("learn_from", "all"))
+        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from", "all"))
         self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
@@ -173,8 +148,8 @@ class Assembly:
         Raises:
             InputError: where the star table lacks them.
         """
-        options = {"repeats": self.repeats.stars, "groups": self.groups.stars, **self.config.abundances[name]}
-        return abundances(name, self.field.stars, self.members.stars, **options)
+        apart = {"repeats": self.repeats.stars, "groups": self.groups.stars}
+        return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name], **apart)
 
     def judged(
         self,
@@ -257,8 +232,6 @@ class Assembly:
         numbers = self.numbers
         compared_values(self.pairs, self.members.stars)  # refuses before the hard work what it would refuse after
         self._require_spectra(learners)
-        for kind, number in counts_of(self.groups.stars).get("groups", {}).items():
-            log.info("%d stars of %d %s teach too", number["stars"], number["groups"], kind.replace("_", " "))
         others = self._abundances()
         self.training = TrainingOptions.of(self.config, self.store.checksum, folder)
         given = self.candidates if self.compression.is_auto else self.spectra

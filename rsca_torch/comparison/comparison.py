@@ -21,14 +21,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.merits import Merits
-from rsca_torch.comparison.representation import (
-    AllowedPairs,
-    Candidates,
-    MakeLearner,
-    Representation,
-    Seen,
-    sees_spectra,
-)
+from rsca_torch.comparison.representation import AllowedPairs, Candidates, Representation, Seen
+from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -15,6 +15,14 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsca_torch.comparison.teachers import (
+    MakeLearner,
+    as_many_as_there_are,
+    sees_spectra,
+    started,
+    taught_by,
+    told_of,
+)
 from rsca_torch.errors import InputError
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.floor import Repeats
@@ -29,19 +37,8 @@ from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra, sources_of
 from rsca_torch.training.members import Members
 
-__all__ = [
-    "AllowedPairs",
-    "Candidates",
-    "MakeLearner",
-    "Representation",
-    "Seen",
-    "compared_values",
-    "represent",
-    "sees_spectra",
-    "side_by_side",
-]
+__all__ = ["AllowedPairs", "Candidates", "Representation", "Seen", "compared_values", "represent"]
 
-MakeLearner = Callable[[], Learner]
 Compressor = Callable[[AnySpectra, AnySpectra], MaskedPPCA]
 AllowedPairs = Callable[..., Tensor]  # (member, field velocity, member, field extinction) -> (M, F)
 
@@ -127,17 +124,17 @@ class Representation:
             if self.ppca is None:
                 raise InputError("a learner of spectra starts from one step 1: give one n_components, not several")
             if self._packed_groups is not None:
-                make_learner = partial(_taught_by, make_learner, self._packed_groups)
-            return Seen(partial(_started, make_learner, self.ppca), *self._packed)
+                make_learner = partial(taught_by, make_learner, self._packed_groups)
+            return Seen(partial(started, make_learner, self.ppca), *self._packed)
         if len(self.ppcas) > 1:
             make_learner = partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
         if not self.ppcas:
-            make_learner = partial(_as_many_as_there_are, make_learner)
+            make_learner = partial(as_many_as_there_are, make_learner)
         if self.repeats:
-            make_learner = partial(_told_of, make_learner, self.repeats)
+            make_learner = partial(told_of, make_learner, self.repeats)
         in_flux = bool(self.ppcas) and getattr(make_learner(), "depends_on_units", True)
         if self.groups is not None:
-            make_learner = partial(_taught_by, make_learner, self._groups_in_flux if in_flux else self.groups)
+            make_learner = partial(taught_by, make_learner, self._groups_in_flux if in_flux else self.groups)
         return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots, self.noise)))
 
     @cached_property
@@ -158,7 +155,8 @@ class Representation:
 
     @cached_property
     def _in_flux(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        members = _scaled(Members(self.members, self.clusters, None, self.roots, self.noise), self._scales)
+        nameless = np.full(len(self.members), "")
+        members = _scaled(Members(self.members, nameless, None, self.roots, self.noise), self._scales)
         return self.field * self._scales, members.z, members.roots, members.noise
 
     @cached_property
@@ -219,47 +217,11 @@ def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float6
     return values
 
 
-def sees_spectra(make_learner: MakeLearner) -> bool:
-    """Whether the learner is one of spectra; the others are of latents."""
-    return getattr(make_learner(), "sees", "latents") == "spectra"  # any module with the methods will do
-
-
-def _as_many_as_there_are(make_learner: MakeLearner) -> Learner:
-    """RSCA of dimensions that nobody chose the number of: those that the members do not span have no weight."""
-    learner = make_learner()
-    if isinstance(learner, ScaledComponents):
-        learner.unspanned = "drop"
-    return learner
-
-
-def _told_of(make_learner: MakeLearner, repeats: tuple[Repeats, ...]) -> Learner:
-    """RSCA that knows what repeated observations say, of each model its own."""
-    learner = make_learner()
-    parts = list(learner.parts) if isinstance(learner, Averaged) else [learner]
-    for part, of_it in zip(parts, repeats, strict=True):
-        if isinstance(part, ScaledComponents):
-            part.repeats = of_it
-    return learner
-
-
-def _taught_by(make_learner: MakeLearner, groups: Members) -> Learner:
-    """A learner that knows the stars of other groups."""
-    learner = make_learner()
-    learner.groups = groups
-    return learner
-
-
 def _scaled(stars: Members, scales: Tensor) -> Members:
     """In other units: latents times (K,) scales."""
     roots = None if stars.roots is None else scales[:, None] * stars.roots
     noise = None if stars.noise is None else scales[:, None] * stars.noise * scales
     return replace(stars, z=stars.z * scales, roots=roots, noise=noise)
-
-
-def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
-    learner = make_learner()
-    learner.start_from(ppca)
-    return learner
 
 
 def represent(
@@ -284,10 +246,10 @@ def represent(
     """
     if groups:
         groups.stars.require_groups(np.concatenate([field.stars.id, members.stars.id]))
-    started = time.perf_counter()
+    began = time.perf_counter()
     ppca = compressor(field, members)
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     assert of_members.covariances is not None
     known, ids, taught = of_field.latents, field.stars.id, None
@@ -331,38 +293,3 @@ def _set_aside(embedding: Embedding, spectra: AnySpectra, ppca: MaskedPPCA) -> T
             "N_COMPONENTS": np.full(len(embedding.bins), ppca.n_components, dtype=np.int16),
         }
     )
-
-
-def side_by_side(parts: Sequence[Representation]) -> Representation:
-    """One representation (N, K1 + K2 + ...) of the same stars by several models; of one its own."""
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        field=torch.cat([part.field for part in parts], dim=1),
-        members=torch.cat([part.members for part in parts], dim=1),
-        ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
-        seconds=sum(part.seconds for part in parts),
-        roots=_blocks([part.roots for part in parts]),
-        noise=_blocks([part.noise for part in parts]),
-        repeats=tuple(repeats for part in parts for repeats in part.repeats),
-        groups=_groups_side_by_side([part.groups for part in parts]),
-        aside=vstack([part.aside for part in parts]),
-    )
-
-
-def _groups_side_by_side(parts: Sequence[Members | None]) -> Members | None:
-    known = [part for part in parts if part is not None]
-    if not known:
-        return None
-    z = torch.cat([part.z for part in known], dim=1)
-    roots, noise = (_blocks([getattr(part, name) for part in known]) for name in ("roots", "noise"))
-    return Members(z, known[0].labels, None, roots, noise)
-
-
-def _blocks(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """(M, K1 + K2 + ..., the same) with the parts (M, K1, K1), ... along the diagonal; None: not all are known."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    return torch.stack([torch.block_diag(*each) for each in zip(*known, strict=True)])  # type: ignore[no-untyped-call]

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.finished_run import settings_of
-from rsca_torch.comparison.representation import sees_spectra
 from rsca_torch.comparison.suspects import suspects
+from rsca_torch.comparison.teachers import sees_spectra
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.report import pictures
