@@ -179,13 +179,13 @@ class RSCA(Frozen):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
         members, labels = labelled(field, members, members.stars.group if clusters is None else clusters)
         learner = ScaledComponents(robust, pooled, top, mad_factor, clamp, floor=floor, trim=trim)
-        others = labels[:0] if groups is None else groups.stars.group
-        if not learner.is_bounded:
-            require_dimensions(n_components, len(field), np.concatenate([labels, others]))  # before the hard work
-        ids = np.concatenate([field.stars.id, members.stars.id])
+        ids, every = np.concatenate([field.stars.id, members.stars.id]), labels
         if groups is not None:
             groups.stars.require_groups(ids)
-            ids, groups = np.concatenate([ids, groups.stars.id]), without(groups, removal)
+            ids, every = (np.concatenate(each) for each in ((ids, groups.stars.id), (labels, groups.stars.group)))
+            groups = without(groups, removal)
+        if not learner.is_bounded:
+            require_dimensions(n_components, len(field), every)  # before the hard work
         if repeats is not None:
             repeats.stars.require_repeats(ids)
             repeats = without(repeats, removal)
@@ -213,7 +213,6 @@ class RSCA(Frozen):
             known = np.concatenate([known, groups.stars.id])
         of_known = torch.cat([of_field, latents[len(labels) :]])
         learner.repeats = Repeats.of_spectra(ppca, of_known, known, repeats)
-        every = np.concatenate([labels, others])
         learner.initialise(of_field, latents, every, noise=torch.cat(photons) if photons else None)
         steps = learner.weight, learner.centre, learner.sigma_r
         return cls(ppca, *steps, field.wavelength, removal, np.unique(labels), sources_of(field, members))
