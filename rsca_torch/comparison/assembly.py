@@ -77,7 +77,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
-        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from", "all"))
+        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
         self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after

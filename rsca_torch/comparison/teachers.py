@@ -30,15 +30,15 @@ def stars_that_teach(store: Store, kinds: Any) -> View:  # noqa: ANN401  (whatev
     """The stars of some kinds of groups.
 
     Raises:
-        InputError: for what is neither "all" nor a list of kinds that the store has.
+        InputError: for what is no list of kinds that the store has.
     """
     of = kind_of(store.groups.stars.group) if len(store.groups) else np.array([], dtype=str)
     there = sorted({*of.tolist()})
-    kinds = there if kinds == "all" else kinds
+    kinds = there if kinds is None else kinds
     if isinstance(kinds, str) or not isinstance(kinds, Sequence) or not {*kinds} <= {*there}:
         raise InputError(
-            f"learn_from={kinds}: all, or a list of kinds of groups that the store has, {there}, expected; rsca ingest "
-            "survey.groups=[clusters,KIND] makes a store with others"
+            f"learn_from={kinds}: null for all, or a list of kinds of groups that the store has, {there}, expected; "
+            "rsca ingest survey.groups=[clusters,KIND] makes a store with others"
         )
     taught = store.groups.take(np.flatnonzero(np.isin(of, list(kinds))))
     for kind, number in counts_of(taught.stars).get("groups", {}).items():

@@ -68,6 +68,7 @@ def choose_stars(survey: Survey) -> Chosen:
         flow.record(listing.unusable, len(listing.stars), unusable)
     before = len(flow.steps)
     kept = select(listing.stars, survey.cuts, flow, roles["id"], survey.meant_for)
+    _tell_columns(survey, listing, kept)
     stars = _described(survey, listing, kept)
     if survey.members is not None:
         stars[roles["group"]] = memberships.of(stars.id)
@@ -106,6 +107,25 @@ def choose_stars(survey: Survey) -> Chosen:
 def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
     table = survey.reader.describe(listing.stars[rows], rows, list(survey.roles.values()))
     return Stars.of(table, id=survey.roles["id"]).playing(survey.roles)
+
+
+def _tell_columns(survey: Survey, listing: Listing, kept: NDArray[np.intp]) -> None:
+    """Say which columns are to tell how good a repeat is and are not there: no cut of theirs holds for a repeat."""
+    wanted = survey.repeats.columns if survey.repeats else None
+    if wanted is None or not survey.cuts:
+        return
+    looked_at = sorted({cut.column for cut in survey.cuts})
+    known = {*looked_at, *listing.stars.colnames}
+    if others := [name for name in wanted if name not in known]:
+        known |= {*survey.reader.describe(listing.stars[kept[:1]], kept[:1], others).colnames}
+    if unknown := [name for name in wanted if name not in known]:
+        log.warning(
+            "survey.repeats.columns: the survey has no column %s, so that asks nothing of a repeat; the cuts look at "
+            "%s, and those on %s hold for repeats too",
+            " and ".join(unknown),
+            ", ".join(looked_at),
+            ", ".join(name for name in looked_at if name in wanted) or "none of them",
+        )
 
 
 def _repeats(
