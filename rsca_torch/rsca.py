@@ -133,6 +133,7 @@ class RSCA(Frozen):
         floor: Array | str | None = "auto",
         trim: float | None = 2.0,
         repeats: AnySpectra | None = None,
+        groups: AnySpectra | None = None,
         removal: Removal | None = None,
         progress: Callable[[int, float], None] | None = None,
     ) -> RSCA:
@@ -160,8 +161,10 @@ class RSCA(Frozen):
             clamp: see there.
             floor: see there; of "repeats" and "auto" that of `repeats`.
             trim: see there.
-            repeats: further observations of field stars, whose stars say in their role repeat_of of which; those of
-                other stars, of members above all, are left out, as where stars are judged. None: there are none.
+            repeats: further observations of field stars and of groups' stars, which say in their role repeat_of of
+                which; those of members are left out, as where stars are judged. None: there are none.
+            groups: stars of groups besides clusters, wide binaries say, with the role group: they say how siblings
+                scatter, as members do. None: there are none.
             removal: what is taken out of all spectra first, as `Grouping.find` finds it in the field. None: nothing.
             progress: called with (iteration, mean log-likelihood per valid bin) after each iteration of step 1.
 
@@ -176,10 +179,15 @@ class RSCA(Frozen):
             raise InputError("no column of the members' table plays the role group: give their labels as clusters=")
         members, labels = labelled(field, members, members.stars.group if clusters is None else clusters)
         learner = ScaledComponents(robust, pooled, top, mad_factor, clamp, floor=floor, trim=trim)
+        ids, every = np.concatenate([field.stars.id, members.stars.id]), labels
+        if groups is not None:
+            groups.stars.require_groups(ids)
+            ids, every = (np.concatenate(each) for each in ((ids, groups.stars.id), (labels, groups.stars.group)))
+            groups = without(groups, removal)
         if not learner.is_bounded:
-            require_dimensions(n_components, len(field), labels)  # before the hard work
+            require_dimensions(n_components, len(field), every)  # before the hard work
         if repeats is not None:
-            repeats.stars.require_repeats(np.concatenate([field.stars.id, members.stars.id]))
+            repeats.stars.require_repeats(ids)
             repeats = without(repeats, removal)
         field, members = (without(part, removal) for part in (field, members))
         ppca = compress(
@@ -197,9 +205,15 @@ class RSCA(Frozen):
             start=start,
             progress=progress,
         )
-        of_field, of_members = ppca.latents(field), ppca.embed(members, covariances=learner.is_bounded)
-        learner.repeats = Repeats.of_spectra(ppca, of_field, field.stars.id, repeats)
-        learner.initialise(of_field, of_members.latents, labels, noise=of_members.noise)
+        of_field, known = ppca.latents(field), field.stars.id
+        taught = [ppca.embed(part, covariances=learner.is_bounded) for part in (members, groups) if part is not None]
+        photons = [part.noise for part in taught if part.noise is not None]
+        latents = torch.cat([part.latents for part in taught])
+        if groups is not None:
+            known = np.concatenate([known, groups.stars.id])
+        of_known = torch.cat([of_field, latents[len(labels) :]])
+        learner.repeats = Repeats.of_spectra(ppca, of_known, known, repeats)
+        learner.initialise(of_field, latents, every, noise=torch.cat(photons) if photons else None)
         steps = learner.weight, learner.centre, learner.sigma_r
         return cls(ppca, *steps, field.wavelength, removal, np.unique(labels), sources_of(field, members))
 

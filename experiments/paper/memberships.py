@@ -17,7 +17,8 @@ from scipy.stats import sem
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.comparison.representation import MakeLearner, Representation
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.comparison.teachers import MakeLearner
 from rsca_torch.evaluation.folds import Task
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Learner, ScaledComponents

@@ -68,7 +68,11 @@ def run(config: DictConfig) -> float:
 def _of_table(config: DictConfig, folder: Path, told: Progress) -> tuple[Comparison, Table | None]:
     """On the abundances of a star table: those that it has, where the command names none."""
     given = HydraConfig.get().overrides.task
-    idle = [each for each in given if each.lstrip("+~").startswith(("store", "compressor", "simulat", "censoring"))]
+    idle = [
+        each
+        for each in given
+        if each.lstrip("+~").startswith(("store", "compressor", "simulat", "censoring", "learn_from"))
+    ]
     if idle:
         raise InputError(f"{', '.join(idle)}: no part in this, since stars={config.stars} is given; leave one out")
     if not any(each.lstrip("+~").startswith("abundances") for each in given):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from inspect import Parameter, signature
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch.nn import Module
@@ -80,15 +82,19 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
 def require_names(command: str, overrides: Sequence[str]) -> None:
     """Refuse what is no name of a file, null say, for a group: Hydra would call it an error of its own.
 
+    Nor is an option of Hydra's own taken that Hydra has not.
+
     Args:
         command: that is asked for.
         overrides: its options.
 
     Raises:
-        InputError: names the group, and what may be chosen.
+        InputError: names the group, and what may be chosen; or the option.
     """
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
+        if equals and key.startswith("hydra."):
+            _require_hydras(key)
         if equals and not key.startswith(("-", "~", "hydra")) and is_group(key):
             group, _, place = key.partition("@")
             if value.lower() in ("null", "true", "false") or value.startswith("{"):
@@ -130,6 +136,21 @@ def _require_known(command: str, key: str, content: Any, known: Sequence[str]) -
     above = ".".join(parts[:inside])
     hint = f"did you mean {above}.{alike[0]}?" if alike else f"it has {', '.join(accepted[:MOST]) or 'none'}"
     raise InputError(f"{key}: {owner.rpartition('.')[2]} has no option {name}; {hint}")
+
+
+def _require_hydras(key: str) -> None:
+    """Refuse an option of Hydra's own that it has not: it would take it, and never look at it."""
+    node: Any = OmegaConf.structured(HydraConf)
+    for part in key.split(".")[1:]:
+        kind = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+        if kind is None or not is_dataclass(kind):  # as of a launcher, which may be anybody's
+            return
+        names = [field.name for field in fields(kind)]
+        if part not in names:
+            alike = difflib.get_close_matches(part, names, 1)
+            hint = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(sorted(names)[:MOST])}"
+            raise InputError(f"{key}: Hydra has no option {part} there; {hint}")
+        node = node._get_node(part)
 
 
 def _accepted(target: str) -> tuple[list[str], bool]:

@@ -25,15 +25,9 @@ from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.progress import Progress, Silence
-from rsca_torch.comparison.representation import (
-    Candidates,
-    MakeLearner,
-    Representation,
-    compared_values,
-    represent,
-    sees_spectra,
-    side_by_side,
-)
+from rsca_torch.comparison.representation import Candidates, Representation, compared_values, represent
+from rsca_torch.comparison.several_models import side_by_side
+from rsca_torch.comparison.teachers import MakeLearner, sees_spectra, stars_that_teach
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best
@@ -70,6 +64,7 @@ class Assembly:
         progress: is told what is done.
         field: the F field stars' spectra.
         members: the M members' spectra.
+        groups: stars of groups besides clusters, which teach and do not judge; there may be none.
         repeats: further observations of these stars; there may be none.
         make_learner: gives a fresh learner as configured, RSCA as a rule.
         pairs: says which pairs may be compared.
@@ -82,6 +77,7 @@ class Assembly:
         self.make_learner: Callable[..., Learner] = maker(config.learner)
         self.field: AnySpectra = store.select(~store.is_member)
         self.members: AnySpectra = store.select(store.is_member)
+        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
         self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
@@ -106,7 +102,8 @@ class Assembly:
         Raises:
             InputError: where the stars cannot carry them.
         """
-        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner())
+        groups = self.groups.stars.group if len(self.groups) else None
+        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner(), groups)
 
     @property
     def n_components(self) -> int:
@@ -128,9 +125,10 @@ class Assembly:
         if (n_components, larger) not in self._made:
             start = None if larger is None else self.compressed(larger, among).ppca
             fit = partial(self.compression.fit, n_components=n_components, start=start)
-            field, members, again = (without(part, self.removal) for part in (self.field, self.members, self.repeats))
+            parts = (self.field, self.members, self.repeats, self.groups)
+            field, members, again, groups = (without(part, self.removal) for part in parts)
             log.info("step 1: masked PPCA of %d spectra with %d bins", len(field), field.n_bins)
-            self._made[n_components, larger] = represent(field, members, fit, again)
+            self._made[n_components, larger] = represent(field, members, fit, again, groups)
         return self._made[n_components, larger]
 
     @property
@@ -150,7 +148,8 @@ class Assembly:
         Raises:
             InputError: where the star table lacks them.
         """
-        return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name])
+        apart = {"repeats": self.repeats.stars, "groups": self.groups.stars}
+        return abundances(name, self.field.stars, self.members.stars, **self.config.abundances[name], **apart)
 
     def judged(
         self,

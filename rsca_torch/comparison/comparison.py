@@ -21,14 +21,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.merits import Merits
-from rsca_torch.comparison.representation import (
-    AllowedPairs,
-    Candidates,
-    MakeLearner,
-    Representation,
-    Seen,
-    sees_spectra,
-)
+from rsca_torch.comparison.representation import AllowedPairs, Candidates, Representation, Seen
+from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
@@ -99,9 +93,11 @@ class TrainingOptions:
             return None
         total = hashlib.sha256(f"{self.content} {code_of(learner)} {on.name} {held_out} {seed}".encode())
         step_1 = [tensor for ppca in on.ppcas for tensor in ppca.buffers()] if seen.field.ndim == PACKED else []
-        for tensor in (seen.field, seen.members, torch.from_numpy(allowed), *step_1):
+        taught = [] if on.groups is None else [on.groups.z]
+        for tensor in (seen.field, seen.members, torch.from_numpy(allowed), *step_1, *taught):
             total.update(tensor.cpu().contiguous().numpy().data)
-        total.update("\n".join(on.clusters.tolist()).encode())
+        labels = [*on.clusters.tolist(), *([] if on.groups is None else on.groups.labels.tolist())]
+        total.update("\n".join(labels).encode())
         self.used.append(self.folder / f"{learner_name(learner)}-{total.hexdigest()[:16]}")
         return FoldFiles(self.used[-1])
 
@@ -236,7 +232,11 @@ class _Judge:
             try:
                 loco, nested, on = self._judged(make_learner, given, held_out, what, first)
             except InputError as error:  # learners know of no abundances
-                raise InputError(str(error).replace("lower n_components", _first(given).fewer)) from error
+                said = str(error).replace("lower n_components", _first(given).fewer)
+                why = _first(given).no_floor if "floor=" in said else ""
+                raise InputError(f"{said}; {why}" if why else said) from error
+            if on.no_floor and loco.floor == "none" and getattr(make_learner(), "is_bounded", False):
+                warnings.warn(f"no floor under the scatter of siblings: {on.no_floor}", NumericalWarning, stacklevel=2)
         for warning in caught:
             if str(warning.message) not in self.said:
                 self.said.add(str(warning.message))

@@ -57,13 +57,16 @@ class Compression:
         """Whether the number of components is to be chosen."""
         return bool(self.options.n_components == "auto")
 
-    def numbers(self, n_field: int, clusters: NDArray[np.str_], learner: Learner) -> list[int]:
+    def numbers(
+        self, n_field: int, clusters: NDArray[np.str_], learner: Learner, groups: NDArray[np.str_] | None = None
+    ) -> list[int]:
         """The numbers of components that are to be fitted, refused before the hard work where they cannot be judged.
 
         Args:
             n_field: field stars.
             clusters: (M,) labels of the members.
             learner: the judged one.
+            groups: labels of the stars of other groups, which every fold has. None: there are none.
         """
         given = self.options.candidates if self.is_auto else self.options.n_components
         numbers: list[int] = list(given) if OmegaConf.is_list(given) else [given]
@@ -82,7 +85,8 @@ class Compression:
         if type(learner) is ScaledComponents and not bounded:
             for left_out in np.unique(clusters):  # what the smallest fold could not carry
                 for number in numbers:
-                    require_dimensions(number, n_field, clusters[clusters != left_out])
+                    seen = clusters[clusters != left_out]
+                    require_dimensions(number, n_field, seen if groups is None else np.concatenate([seen, groups]))
         return numbers
 
     def fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -15,6 +15,14 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsca_torch.comparison.teachers import (
+    MakeLearner,
+    as_many_as_there_are,
+    sees_spectra,
+    started,
+    taught_by,
+    told_of,
+)
 from rsca_torch.errors import InputError
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.floor import Repeats
@@ -27,20 +35,10 @@ from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra, sources_of
+from rsca_torch.training.members import Members
 
-__all__ = [
-    "AllowedPairs",
-    "Candidates",
-    "MakeLearner",
-    "Representation",
-    "Seen",
-    "compared_values",
-    "represent",
-    "sees_spectra",
-    "side_by_side",
-]
+__all__ = ["AllowedPairs", "Candidates", "Representation", "Seen", "compared_values", "represent"]
 
-MakeLearner = Callable[[], Learner]
 Compressor = Callable[[AnySpectra, AnySpectra], MaskedPPCA]
 AllowedPairs = Callable[..., Tensor]  # (member, field velocity, member, field extinction) -> (M, F)
 
@@ -76,9 +74,12 @@ class Representation:
         aside: the bins that step 1 set aside, one row each (`_set_aside`).
         roots: (M, K, K) R with R R^T the covariance of each member's latents, eq. 1.3; None: not known.
         noise: (M, K, K) covariance that its errors give each member's latents as they are, eq. 13.3; None: not known.
-        repeats: of each model (or of the abundances, one), what repeated observations of one field star say; empty:
-            there are none.
+        repeats: of each model (or of the abundances, one), what repeated observations of one star say, of the field or
+            of groups; empty: there are none.
+        groups: stars of groups besides clusters, in the same latents; None: there are none.
+        no_floor: why no floor under the scatter of siblings is known, where it may be so; of abundances.
         spectra: of field and members, for learners that see spectra.
+        group_spectra: likewise of the groups' stars.
         removal: what was taken out of the spectra before step 1.
         fewer: how a user lowers the number of dimensions, for messages.
     """
@@ -94,7 +95,10 @@ class Representation:
     roots: Tensor | None = None
     noise: Tensor | None = None
     repeats: tuple[Repeats, ...] = ()
+    groups: Members | None = None
+    no_floor: str = ""
     spectra: tuple[AnySpectra, AnySpectra] | None = None
+    group_spectra: AnySpectra | None = None
     removal: Removal | None = None
     fewer: str = "lower n_components"
 
@@ -119,14 +123,18 @@ class Representation:
                 raise InputError(f"{self.name} are no spectra, which is what this learner sees: choose one of latents")
             if self.ppca is None:
                 raise InputError("a learner of spectra starts from one step 1: give one n_components, not several")
-            return Seen(partial(_started, make_learner, self.ppca), *self._packed)
+            if self._packed_groups is not None:
+                make_learner = partial(taught_by, make_learner, self._packed_groups)
+            return Seen(partial(started, make_learner, self.ppca), *self._packed)
         if len(self.ppcas) > 1:
             make_learner = partial(Averaged, [ppca.n_components for ppca in self.ppcas], make_learner)
         if not self.ppcas:
-            make_learner = partial(_as_many_as_there_are, make_learner)
+            make_learner = partial(as_many_as_there_are, make_learner)
         if self.repeats:
-            make_learner = partial(_told_of, make_learner, self.repeats)
+            make_learner = partial(told_of, make_learner, self.repeats)
         in_flux = bool(self.ppcas) and getattr(make_learner(), "depends_on_units", True)
+        if self.groups is not None:
+            make_learner = partial(taught_by, make_learner, self._groups_in_flux if in_flux else self.groups)
         return Seen(make_learner, *(self._in_flux if in_flux else (self.field, self.members, self.roots, self.noise)))
 
     @cached_property
@@ -136,11 +144,25 @@ class Representation:
         return field, members
 
     @cached_property
+    def _packed_groups(self) -> Members | None:
+        if self.groups is None or self.group_spectra is None:
+            return None
+        return Members(packed(self.group_spectra), self.groups.labels)
+
+    @cached_property
+    def _scales(self) -> Tensor:
+        return torch.cat([ppca.scales for ppca in self.ppcas])
+
+    @cached_property
     def _in_flux(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        scales = torch.cat([ppca.scales for ppca in self.ppcas])
-        roots = None if self.roots is None else scales[:, None] * self.roots
-        noise = None if self.noise is None else scales[:, None] * self.noise * scales
-        return self.field * scales, self.members * scales, roots, noise
+        nameless = np.full(len(self.members), "")
+        members = _scaled(Members(self.members, nameless, None, self.roots, self.noise), self._scales)
+        return self.field * self._scales, members.z, members.roots, members.noise
+
+    @cached_property
+    def _groups_in_flux(self) -> Members:
+        assert self.groups is not None
+        return _scaled(self.groups, self._scales)
 
     def layer(self, learner: Learner) -> RSCA | None:
         """Step 1 and the steps 2 to 4 of a learner fitted on this as one layer; None for learners of another kind."""
@@ -195,50 +217,49 @@ def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float6
     return values
 
 
-def sees_spectra(make_learner: MakeLearner) -> bool:
-    """Whether the learner is one of spectra; the others are of latents."""
-    return getattr(make_learner(), "sees", "latents") == "spectra"  # any module with the methods will do
-
-
-def _as_many_as_there_are(make_learner: MakeLearner) -> Learner:
-    """RSCA of dimensions that nobody chose the number of: those that the members do not span have no weight."""
-    learner = make_learner()
-    if isinstance(learner, ScaledComponents):
-        learner.unspanned = "drop"
-    return learner
-
-
-def _told_of(make_learner: MakeLearner, repeats: tuple[Repeats, ...]) -> Learner:
-    """RSCA that knows what repeated observations say, of each model its own."""
-    learner = make_learner()
-    parts = list(learner.parts) if isinstance(learner, Averaged) else [learner]
-    for part, of_it in zip(parts, repeats, strict=True):
-        if isinstance(part, ScaledComponents):
-            part.repeats = of_it
-    return learner
-
-
-def _started(make_learner: MakeLearner, ppca: MaskedPPCA) -> Learner:
-    learner = make_learner()
-    learner.start_from(ppca)
-    return learner
+def _scaled(stars: Members, scales: Tensor) -> Members:
+    """In other units: latents times (K,) scales."""
+    roots = None if stars.roots is None else scales[:, None] * stars.roots
+    noise = None if stars.noise is None else scales[:, None] * stars.noise * scales
+    return replace(stars, z=stars.z * scales, roots=roots, noise=noise)
 
 
 def represent(
-    field: AnySpectra, members: AnySpectra, compressor: Compressor, repeats: AnySpectra | None = None
+    field: AnySpectra,
+    members: AnySpectra,
+    compressor: Compressor,
+    repeats: AnySpectra | None = None,
+    groups: AnySpectra | None = None,
 ) -> Representation:
     """Spectra in the latents of masked PPCA (step 1).
 
-    `repeats` are further observations of stars, of which those of field stars are used: no observation of a member has
-    a part in what judges it.
+    Args:
+        field: F spectra.
+        members: M spectra.
+        compressor: fits step 1 to these two.
+        repeats: further observations of stars, of which those of the field's and of groups' stars are used: no
+            observation of a member has a part in what judges it.
+        groups: stars of groups besides clusters, which teach and do not judge.
+
+    Raises:
+        InputError: a star of a group is a field star or a member too.
     """
-    started = time.perf_counter()
+    if groups:
+        groups.stars.require_groups(np.concatenate([field.stars.id, members.stars.id]))
+    began = time.perf_counter()
     ppca = compressor(field, members)
     of_field, of_members = ppca.embed(field), ppca.embed(members, covariances=True)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     aside = [_set_aside(*of, ppca) for of in ((of_field, field), (of_members, members))]
     assert of_members.covariances is not None
-    again = Repeats.of_spectra(ppca, of_field.latents, field.stars.id, repeats)
+    known, ids, taught = of_field.latents, field.stars.id, None
+    if groups:
+        others = ppca.embed(groups, covariances=True)
+        assert others.covariances is not None
+        roots = torch.linalg.cholesky(others.covariances)
+        taught = Members(others.latents, groups.stars.group, None, roots, others.noise)
+        known, ids = torch.cat([known, others.latents]), np.concatenate([ids, groups.stars.id])
+    again = Repeats.of_spectra(ppca, known, ids, repeats)
     return Representation(
         "spectra",
         of_field.latents,
@@ -251,8 +272,10 @@ def represent(
         torch.linalg.cholesky(of_members.covariances),
         of_members.noise,
         () if again is None else (again,),
-        (field, members),
-        field.removal if isinstance(field.removal, Removal) else None,
+        taught,
+        spectra=(field, members),
+        group_spectra=groups,
+        removal=field.removal if isinstance(field.removal, Removal) else None,
     )
 
 
@@ -270,28 +293,3 @@ def _set_aside(embedding: Embedding, spectra: AnySpectra, ppca: MaskedPPCA) -> T
             "N_COMPONENTS": np.full(len(embedding.bins), ppca.n_components, dtype=np.int16),
         }
     )
-
-
-def side_by_side(parts: Sequence[Representation]) -> Representation:
-    """One representation (N, K1 + K2 + ...) of the same stars by several models; of one its own."""
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        field=torch.cat([part.field for part in parts], dim=1),
-        members=torch.cat([part.members for part in parts], dim=1),
-        ppcas=tuple(ppca for part in parts for ppca in part.ppcas),
-        seconds=sum(part.seconds for part in parts),
-        roots=_blocks([part.roots for part in parts]),
-        noise=_blocks([part.noise for part in parts]),
-        repeats=tuple(repeats for part in parts for repeats in part.repeats),
-        aside=vstack([part.aside for part in parts]),
-    )
-
-
-def _blocks(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """(M, K1 + K2 + ..., the same) with the parts (M, K1, K1), ... along the diagonal; None: not all are known."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    return torch.stack([torch.block_diag(*each) for each in zip(*known, strict=True)])  # type: ignore[no-untyped-call]

@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 from astropy.table import Table
 
-from rsca_torch.comparison.representation import AllowedPairs, MakeLearner, Representation
+from rsca_torch.comparison.representation import AllowedPairs, Representation
+from rsca_torch.comparison.teachers import MakeLearner
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.membership import Membership, membership
 from rsca_torch.learners.scaled_components import ScaledComponents
@@ -54,9 +55,10 @@ def suspects(
     assert isinstance(learner, ScaledComponents)
     if learner.kept is None or learner.far is None or learner.limit is None:
         return None
-    kept, labels, stars = learner.kept.numpy(), on.clusters, on.member_stars
+    labels, stars = on.clusters, on.member_stars
+    kept, far = (each.numpy()[: len(labels)] for each in (learner.kept, learner.far))  # behind them: other groups'
     told = memberships(on, make_learner, kept, pairs, prior, calibrate, seed)
-    far = (learner.far / learner.limit).sqrt().numpy()
+    far = np.sqrt(far / float(learner.limit))
     order = np.lexsort((-far, labels))  # by cluster, the farthest first
     order = order[~kept[order]]
     of_cluster = [labels == name for name in labels[order]]

@@ -96,6 +96,8 @@ class Learner(nn.Module):
             judged by it, and it is taken for a natural log likelihood ratio.
         depends_on_units: whether results depend on the units of the latents: True is always safe. False: any units will
             do, and none are made for it.
+        groups: stars of groups besides clusters, a `rsca_torch.training.members.Members`: what fits the learner adds
+            them to the members of every training set, and no cluster's judge sees them. None: there are none.
         recipe: how its loss is minimised; None: it has none.
         trained: how that went, where it was done: a `rsca_torch.training.members.Trained`.
         trained_on: names of the clusters that it was fitted on; empty: not known, as of a state that was loaded.
@@ -127,6 +129,7 @@ class Learner(nn.Module):
     sees: Literal["latents", "spectra"] = "latents"
     gives_scores: bool = False
     depends_on_units: bool = True
+    groups: Any = None
     recipe: Recipe | None = None
     trained: Any = None
     trained_on: tuple[str, ...] = ()

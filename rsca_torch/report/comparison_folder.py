@@ -18,8 +18,9 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.merits import Merits
-from rsca_torch.comparison.representation import AllowedPairs, MakeLearner, sees_spectra
+from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
+from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
@@ -29,6 +30,7 @@ from rsca_torch.report.results import write_csv, write_merits, write_results
 from rsca_torch.report.suspects import NAME
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
+from rsca_torch.survey.group_lists import counts_of
 
 __all__ = ["write_comparison", "write_table_comparison"]
 
@@ -60,6 +62,7 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
     store, config = assembly.store, assembly.config
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
+    counts |= counts_of(assembly.groups.stars)
     settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
     source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
     write_results(folder / "results.json", comparison, source, config.seed, settings)
@@ -103,7 +106,7 @@ def _floor_said(floor: str, repeats: Sequence[Repeats]) -> str:
     if floor != "repeats":
         return f"the members' {floor}" if floor == "noise" else f"{floor} values"
     first = repeats[0]
-    of = f"repeats: {first.stars} field stars, {first.freedom} degrees of freedom"
+    of = f"repeats: {first.stars} stars, {first.freedom} degrees of freedom"
     return of + (f", {first.weighed_down} stars weigh less" if first.weighed_down else "")
 
 

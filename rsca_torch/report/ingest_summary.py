@@ -33,6 +33,10 @@ def print_summary(store: Store) -> None:
         f"{counts['field']:,} field stars, {counts['members']:,} members in {counts['clusters']} clusters, "
         f"{counts['bins']:,} bins kept"
     ]
+    lines += [
+        f"{number['stars']:,} stars in {number['groups']:,} {kind.replace('_', ' ')}, which teach and do not judge"
+        for kind, number in counts.get("groups", {}).items()
+    ]
     if lone := store.manifest["lone_members"]:
         lines.append(f"left out as clusters, one member each (the star stays in the field): {', '.join(lone)}")
     if counts["problems"]:
@@ -42,12 +46,13 @@ def print_summary(store: Store) -> None:
 
 def repeats_table(store: Store) -> Table:
     """How many repeats there are, by the S/N of the fainter of the two observations of their star."""
-    again, of = store.repeats.stars, store.stars
+    again, of = store.repeats.stars, (store.stars, store.groups.stars)
     snr = np.full(len(again), np.nan)
-    if of.has("snr"):
-        order = np.argsort(of.id)
-        star = order[np.searchsorted(of.id, again.repeat_of, sorter=order)]
-        snr = np.fmin(of.snr[star], again.snr)
+    if store.stars.has("snr"):
+        ids, of_star = (np.concatenate([getattr(part, role) for part in of]) for role in ("id", "snr"))
+        order = np.argsort(ids)
+        star = order[np.searchsorted(ids, again.repeat_of, sorter=order)]
+        snr = np.fmin(of_star[star], again.snr)
     bounds = [-np.inf, *EDGES, np.inf]
     names = [f"below {EDGES[0]}", *(f"{low} to {high}" for low, high in pairwise(EDGES)), f"above {EDGES[-1]}"]
     rows = list(zip(names, np.histogram(snr[np.isfinite(snr)], bounds)[0].tolist(), strict=True))

@@ -68,7 +68,7 @@ def _result(result: Result, compressor: Mapping[str, Any], priors: Sequence[floa
         "compressor": _step_1(result, compressor) if on.ppcas else None,
         "learner": result.learner,
         "held_out": loco.held_out,
-        **({} if loco.floor == "none" else {"floor": loco.floor}),
+        "floor": loco.floor,
         "doppelganger_rate": loco.rate,
         "interval": list(loco.interval()),
         "figures_of_merit": _merits(loco),

@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import as_tensor, in_unit, missing_among
 from rsca_torch.spectra.labels import as_labels, as_text
 
-__all__ = ["ROLES", "Stars", "abundance_column"]
+__all__ = ["ROLES", "Stars", "abundance_column", "error_column"]
 
 #: Each role, and what needs it.
 NEEDED_BY = {
@@ -34,6 +34,11 @@ UNITS = {"velocity": "km/s", "extinction": "mag"}  # columns in others are conve
 def abundance_column(element: str) -> str:
     """The star table's column of [X/H] of an element: ``TiII`` is in ``TIII_H``."""
     return f"{element.upper()}_H"
+
+
+def error_column(element: str) -> str:
+    """The star table's column of the standard error of [X/H] of an element."""
+    return f"{abundance_column(element)}_ERR"
 
 
 class Stars(Table):
@@ -185,6 +190,36 @@ class Stars(Table):
             if wrong.any():
                 first = f"{own[wrong][0]} of {of[wrong][0]}" if of[wrong][0] else own[wrong][0]
                 raise InputError(f"{wrong.sum()} of {len(self)} repeats {what} (first: {first}); {cure}")
+
+    def require_groups(self, ids: NDArray[np.str_]) -> None:
+        """Check that every row is a star of a group, and none of the stars that have a place already.
+
+        Args:
+            ids: of the field stars and of the members.
+
+        Raises:
+            InputError: a star is in no group, or is a field star or a member too.
+
+        Example:
+            >>> pairs = Stars.of({"id": ["7", "8"], "group": ["a", "a"]})
+            >>> pairs.require_groups(np.array(["9"]))
+            >>> pairs.require_groups(np.array(["8", "9"]))
+            Traceback (most recent call last):
+            rsca_torch.errors.InputError: 1 of 2 stars of groups are in the field or among the members too (first: ...
+        """
+        if not self.has("group"):
+            raise InputError("no column of the groups' star table plays the role group, which names a star's siblings")
+        for wrong, what, cure in (
+            (self.group == "", "are in no group", "leave them out"),
+            (
+                np.isin(self.id, ids),
+                "are in the field or among the members too",
+                "a star has one place: leave it out of the field, and out of groups where it or a sibling is a member",
+            ),
+        ):
+            if wrong.any():
+                first = self.id[wrong][0]
+                raise InputError(f"{wrong.sum()} of {len(self)} stars of groups {what} (first: {first}); {cure}")
 
     def _told(self) -> str:
         return ", ".join(self.colnames) or "no columns"

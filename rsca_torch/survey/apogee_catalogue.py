@@ -12,7 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.stars import abundance_column
+from rsca_torch.spectra.stars import abundance_column, error_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
 from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
 from rsca_torch.survey.reader import Listing
@@ -22,6 +22,9 @@ __all__ = ["ApogeeCatalogue", "find_catalogue", "read_catalogue", "spectrum_file
 
 #: EXTRATARG: not the observation of this star with the highest signal-to-noise.
 DUPLICATE_BIT = 4
+
+#: Columns with a value an element -> the name of the column of one.
+OF_ELEMENTS = {"X_H": abundance_column, "X_H_ERR": error_column}
 
 _EVERY_RELEASE = {*STAR_COLUMNS, "X_H", "ASPCAPFLAG", "EXTRATARG", "STARFLAG", "NVISITS", "VSCATTER", "VERR"}
 _SOME_RELEASES = {
@@ -65,12 +68,17 @@ class ApogeeCatalogue(ApogeeReader):
         return Listing(read_catalogue(path, self.release, columns), catalogue=path.name)
 
     def describe(self, stars: Table, rows: NDArray[np.intp], columns: Sequence[str]) -> Table:
-        """`STAR_COLUMNS`, EXTRATARG, the abundances, FILE."""
+        """`STAR_COLUMNS`, EXTRATARG, the abundances and their errors, FILE."""
         del stars
         places = {name for _, name, _, _ in Formatter().parse(self.spectrum) if name in STAR_COLUMNS}
         optional = {"LOCATION_ID", "VISITS"} - places
         describing = [*(name for name in STAR_COLUMNS if name not in optional), "EXTRATARG", "X_H"]
-        others = [*sorted(optional), MEAN_FIBRE, *(name for name in columns if name not in (*STAR_COLUMNS, MEAN_FIBRE))]
+        others = [
+            *sorted(optional),
+            "X_H_ERR",
+            MEAN_FIBRE,
+            *(name for name in columns if name not in (*STAR_COLUMNS, MEAN_FIBRE)),
+        ]
         path = find_catalogue(self.root, self.catalogue)
         described = read_catalogue(path, self.release, describing, others, rows)
         if "LOCATION_ID" not in described.colnames:
@@ -118,7 +126,7 @@ def read_catalogue(
     Args:
         path: the catalogue; mapped, not loaded.
         release: dr13, dr14, dr16 or dr17; gives the order of the elements where the file has no HDU 3.
-        columns: what is wanted; X_H becomes one column an element, see `abundance_column`.
+        columns: what is wanted; X_H and X_H_ERR become one column an element, see `abundance_column`.
         optional: wanted where the catalogue has it.
         rows: which rows, ascending.
 
@@ -138,8 +146,8 @@ def read_catalogue(
                 if name not in data.names:
                     raise InputError(_missing_column(path, name))
                 values = native(data[name][rows])
-                if name == "X_H":
-                    _add_abundances(stars, values, elements, path)
+                if name in OF_ELEMENTS:
+                    _add_abundances(stars, name, values, elements, path)
                 else:
                     stars[name] = values
             return stars
@@ -163,15 +171,15 @@ def _missing_column(path: Path, name: str) -> str:
     )
 
 
-def _add_abundances(stars: Table, x_h: NDArray[Any], elements: Sequence[str], source: Path) -> None:
-    x_h = x_h.reshape(len(x_h), -1)  # some tables declare (26, 1)
-    if x_h.shape[1] != len(elements):
+def _add_abundances(stars: Table, name: str, values: NDArray[Any], elements: Sequence[str], source: Path) -> None:
+    values = values.reshape(len(values), -1)  # some tables declare (26, 1)
+    if values.shape[1] != len(elements):
         raise InputError(
-            f"X_H in {source.name} has {x_h.shape[1]} values a star, expected {len(elements)} ({' '.join(elements)}); "
-            "survey.release must be the release the file belongs to"
+            f"{name} in {source.name} has {values.shape[1]} values a star, expected {len(elements)} "
+            f"({' '.join(elements)}); survey.release must be the release the file belongs to"
         )
-    for element, values in zip(elements, x_h.T, strict=True):
-        stars[abundance_column(element)] = values
+    for element, of_element in zip(elements, values.T, strict=True):
+        stars[OF_ELEMENTS[name](element)] = of_element
 
 
 def spectrum_files(template: str, stars: Table) -> list[str]:

@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.stars import abundance_column
+from rsca_torch.spectra.stars import abundance_column, error_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
 from rsca_torch.survey.file_kinds import kind_by_name, require_aspcapstar
 from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
@@ -35,7 +35,7 @@ OLDER_NAMES = {"VHELIO_AVG": ("VHELIO", 0)} | {
 #: What tells two observations of a star from two files of one, copies or reductions: the archive has one row of these.
 OBSERVATION = ("APOGEE_ID", "TELESCOPE", "FIELD", "LOCATION_ID")
 
-WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H"}
+WANTED = {*STAR_COLUMNS, "VHELIO", "PARAM", "X_H", "X_H_ERR"}
 
 
 class AspcapstarFolder(ApogeeReader):
@@ -149,10 +149,15 @@ def _value(row: dict[str, NDArray[Any]], name: str, missing: Any) -> Any:  # noq
 
 
 def _abundances(row: dict[str, NDArray[Any]], elements: list[str]) -> dict[str, float]:
-    x_h = row.get("X_H", np.full(len(elements), np.nan))
-    if len(x_h) != len(elements):
-        raise UnusableFileError(f"X_H has {len(x_h)} values, not {len(elements)}; survey.release may be another")
-    return {abundance_column(element): value for element, value in zip(elements, x_h, strict=True)}
+    told: dict[str, float] = {}
+    for name, column in (("X_H", abundance_column), ("X_H_ERR", error_column)):
+        values = row.get(name, np.full(len(elements), np.nan))
+        if len(values) != len(elements):
+            raise UnusableFileError(
+                f"{name} has {len(values)} values, not {len(elements)}; survey.release may be another"
+            )
+        told |= {column(element): value for element, value in zip(elements, values, strict=True)}
+    return told
 
 
 def _table(stars: list[dict[str, Any]]) -> Table:

@@ -26,10 +26,20 @@ def fates(store: Store, star: str) -> list[str]:
     Raises:
         InputError: there was none.
     """
-    removed, repeats = store.removed, store.repeats.stars
-    known = {*store.stars.id.tolist(), *repeats.id.tolist(), *(name for name, _, _ in removed if name)}
+    removed, repeats, groups = store.removed, store.repeats.stars, store.groups.stars
+    known = {
+        *store.stars.id.tolist(),
+        *groups.id.tolist(),
+        *repeats.id.tolist(),
+        *(name for name, _, _ in removed if name),
+    }
     meant = ids_meant([star], known, store.stars.roles["id"]).get(star, star)
     lines = [_kept(store, int(row)) for row in np.flatnonzero(store.stars.id == meant)]
+    lines += [
+        f"{groups.id[row]} is in the store as a star of {groups.group[row]}, row {row} of the groups: "
+        f"{groups['FILE'][row]}"
+        for row in np.flatnonzero(groups.id == meant)
+    ]
     lines += [
         f"{repeats.id[row]} is in the store as a repeat of {repeats.repeat_of[row]}, row {row} of the repeats: "
         f"{repeats['FILE'][row]}"

@@ -19,13 +19,14 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import beside
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring
+from rsca_torch.survey.chosen_stars import GROUPS, REPEATS, Chosen, choose_stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
-from rsca_torch.survey.store import Store
+from rsca_torch.survey.store import PARTS, Store
 from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free, require_storable
-from rsca_torch.survey.survey import REPEATS, Chosen, Survey, choose_stars
+from rsca_torch.survey.survey import Survey
 
 __all__ = ["censor", "ingest"]
 
@@ -44,8 +45,8 @@ def ingest(
     """Build a store from a survey's files: select and censor, then read, block by block.
 
     An interrupted call, repeated, goes on after the last finished block; a file that cannot be used is noted and left
-    out. What the cuts removed is in the store's `selection`, what is in it in its manifest. Stars are read first, then
-    further observations of them, the store's `repeats`.
+    out. What the cuts removed is in the store's `selection`, what is in it in its manifest. Field and members are read
+    first, then the stars of other groups, then further observations of all these, the store's `repeats`.
 
     With `FoundCensoring` the spectra are read once, into a store `<store>.uncensored`, and copied from there without
     the bins that were found.
@@ -67,11 +68,11 @@ def ingest(
     grid = survey.reader.grid
     trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
     chosen = choose_stars(survey)
-    for table in (chosen.stars, chosen.repeats):
+    for table in (chosen.stars, chosen.groups, chosen.repeats):
         require_storable(table)
-    fingerprint = _fingerprint(survey, chosen.stars, chosen.repeats)
+    fingerprint = _fingerprint(survey, chosen.stars, chosen.groups, chosen.repeats)
     partial = Partial(store, fingerprint, trusted, grid.wavelength[trusted], len(chosen.stars))
-    _read_spectra(survey, [*chosen.stars, *chosen.repeats], partial, block, progress)
+    _read_spectra(survey, [*chosen.stars, *chosen.groups, *chosen.repeats], partial, block, progress)
     told = {"survey": survey.config(), "segments": grid.edges()}
     return _finished(chosen, partial, told, "spectrum missing or unreadable")
 
@@ -126,7 +127,7 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     partial = Partial(store, fingerprint, given.bins[trusted], given.wavelength[trusted], len(given))
     with (given.path / "errors.csv").open(newline="", encoding="utf-8") as file:
         faulty = {name: [int(count) for count in counts] for name, *counts in list(csv.reader(file))[1:]}
-    everyone = np.arange(len(given) + len(given.repeats))
+    everyone = np.arange(len(given) + len(given.groups) + len(given.repeats))
     for first in range(partial.done, len(everyone), block):
         rows = everyone[first : first + block]
         flux, error = given.observations(rows)
@@ -135,7 +136,7 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     flow = CutFlow("", 0)
     flow.steps, flow.removed = given.selection[:-1], list(given.removed)  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
-    return _finished(Chosen(given.stars, given.repeats.stars, flow, given.problems), partial, told)
+    return _finished(Chosen(given.stars, given.groups.stars, given.repeats.stars, flow, given.problems), partial, told)
 
 
 def _finished(
@@ -145,10 +146,10 @@ def _finished(
     step: str = "",
 ) -> Store:
     """The store of the spectra that were kept; the others are accounted for, unreadable ones under the step's name."""
-    stars, repeats, flow, problems = chosen
+    stars, groups, repeats, flow, problems = chosen
     n, failed = len(stars), dict(sorted(partial.failed.items()))
     of_stars = {row: problem for row, problem in failed.items() if row < n}
-    files = [*stars["FILE"], *repeats["FILE"]]
+    files = [*stars["FILE"], *groups["FILE"], *repeats["FILE"]]
     told = [(str(files[row]), problem) for row, problem in failed.items()]
     if len(of_stars) == n:
         shutil.rmtree(partial.path)  # or the next try would remember that nothing was there
@@ -158,19 +159,34 @@ def _finished(
         why = {row: problem for row, problem in of_stars.items() if (problem == NO_VALID_BIN) == (name == NO_VALID_BIN)}
         left -= len(why)
         flow.record(name, left, [(str(stars.id[row]), f"{files[row]}: {problem}") for row, problem in why.items()])
-    stars = stars[~np.isin(np.arange(n), list(failed))]
-    readable = np.flatnonzero(~np.isin(n + np.arange(len(repeats)), list(failed)))
-    rows = readable[np.isin(repeats.repeat_of[readable], stars.id)]
-    for row in np.setdiff1d(np.arange(len(repeats)), rows):
-        problem = failed.get(n + row, f"the spectrum of {repeats.repeat_of[row]} cannot be used")
-        flow.removed.append((str(repeats.id[row]), REPEATS, f"{files[n + row]}: {problem}"))
+    readable = ~np.isin(np.arange(len(files)), list(failed))
+    of_field, of_groups, of_repeats = np.split(readable.copy(), [n, n + len(groups)])
+    stars = stars[of_field]
+    if len(groups):
+        names, number = np.unique(groups.group, return_inverse=True)
+        left_of = np.bincount(number[of_groups], minlength=len(names))[number]
+        of_groups &= left_of > 1
+    for row in np.flatnonzero(~of_groups).tolist():
+        problem = failed.get(n + row, f"no other spectrum of {groups.group[row]} can be used")
+        flow.removed.append((str(groups.id[row]), GROUPS, f"{files[n + row]}: {problem}"))
+    groups = groups[of_groups]
+    of_repeats &= np.isin(repeats.repeat_of, [*stars.id, *groups.id])
+    for row in np.flatnonzero(~of_repeats).tolist():
+        place = len(files) - len(repeats) + row
+        problem = failed.get(place, f"the spectrum of {repeats.repeat_of[row]} cannot be used")
+        flow.removed.append((str(repeats.id[row]), REPEATS, f"{files[place]}: {problem}"))
     lone = lone_members(stars.group) if stars.has("group") else []
     if lone:
         stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
     manifest = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
     manifest["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
-    places = len(stars) + np.searchsorted(readable, rows).astype(np.int64)  # among the usable spectra
-    partial.finish(stars, flow, [*problems, *told], manifest, repeats[rows], places)
+    among_usable = np.cumsum(readable) - 1
+    places = [np.flatnonzero(kept) + start for kept, start in ((of_groups, n), (of_repeats, n + len(of_groups)))]
+    apart = {
+        name: (table, among_usable[place].astype(np.int64))
+        for name, table, place in zip(PARTS, (groups, repeats[of_repeats]), places, strict=True)
+    }
+    partial.finish(stars, flow, [*problems, *told], manifest, apart)
     return Store.open(partial.store)
 
 

@@ -2,8 +2,9 @@
 
 A folder, written once: ``flux.npy`` and ``error.npy`` (float32 (N, P), raw), ``stars.fits`` and the same of further
 observations of these stars, ``repeats_flux.npy``, ``repeats_error.npy`` and ``repeats.fits`` (R rows, 0 where there are
-none); ``wavelength.npy`` (P,), ``bins.npy`` (their P pixels on the survey's grid), ``selection.json``, ``removed.csv``
-(what was removed, star by star), ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and ``manifest.json``,
+none), and of stars of groups besides clusters, ``groups_*`` (not there where there are none); ``wavelength.npy`` (P,),
+``bins.npy`` (their P pixels on the survey's grid), ``selection.json``, ``removed.csv`` (what was removed, star by
+star), ``problems.csv``, ``errors.csv`` (faulty errors, file by file) and ``manifest.json``,
 which tells the columns' roles, the detectors and the rule of validity. Which measurements are valid is not stored: that
 rule says it of flux and error.
 """
@@ -31,13 +32,16 @@ from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.repeats import REPEAT_OF
 from rsca_torch.survey.stored_rows import StoredRows
 
-__all__ = ["FILES", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
+__all__ = ["FILES", "OF_GROUPS", "PARTS", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
 
 SCHEMA = 4
-ARRAYS = ("flux.npy", "error.npy", "repeats_flux.npy", "repeats_error.npy")
-#: All but the manifest.
+#: What is kept apart from field and members.
+PARTS = ("groups", "repeats")
+#: Where there are stars of other groups.
+OF_GROUPS = ("groups_flux.npy", "groups_error.npy", "groups.fits")
+#: All others but the manifest.
 FILES = (
-    *ARRAYS,
+    *("flux.npy", "error.npy", "repeats_flux.npy", "repeats_error.npy"),
     "wavelength.npy",
     "bins.npy",
     "stars.fits",
@@ -70,10 +74,11 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 class Store:
     """Spectra on disk; made by `rsca_torch.survey.ingest.ingest`, opened by `Store.open`.
 
-    It has three parts, each a `View`, read as it is needed: `field`, `members` and `repeats`. The rows of the store are
-    those of the field and of the members, one a star. Repeats are further observations of these stars: their
-    ``stars.repeat_of`` has the star's id, their own ids are others (``<id>#2``), and they have no group. Two
-    observations of one star differ by what is not the star.
+    It has four parts, each a `View`, read as it is needed: `field`, `members`, `groups` and `repeats`. The rows of the
+    store are those of the field and of the members, one a star. `groups` are stars of wide binaries, moving groups and
+    the like, which say how siblings scatter and are no strangers: their ``stars.group`` is "KIND: NAME". Repeats are
+    further observations of all these: their ``stars.repeat_of`` has the star's id, their own ids are others
+    (``<id>#2``), and they have no group. Two observations of one star differ by what is not the star.
 
     Attributes:
         path: the folder.
@@ -130,6 +135,9 @@ class Store:
         roles = manifest["roles"]
         self._rows = StoredRows(path, "", roles, self.wavelength, self.censoring)
         self._repeats = StoredRows(path, "repeats", {**roles, "repeat_of": REPEAT_OF}, self.wavelength, self.censoring)
+        self._groups: StoredRows | None = None
+        if OF_GROUPS[0] in manifest["files"]:
+            self._groups = StoredRows(path, "groups", roles, self.wavelength, self.censoring)
         self.stars = self._rows.stars
         self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
         self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
@@ -152,9 +160,12 @@ class Store:
             if manifest["schema"] != SCHEMA:
                 cure = "update rsca_torch" if manifest["schema"] > SCHEMA else "ingest the survey again"
                 raise InputError(f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}: {cure}")
-            for name in FILES:
+            for name in (*FILES, *(OF_GROUPS if OF_GROUPS[0] in manifest["files"] else ())):
                 _check_size(path / name, manifest["files"][name]["bytes"])
-                if name not in ARRAYS and digest(path / name) != manifest["files"][name]["sha256"]:
+                if (
+                    not name.endswith(("flux.npy", "error.npy"))
+                    and digest(path / name) != manifest["files"][name]["sha256"]
+                ):
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
             return cls(path, manifest)
         except InputError:
@@ -172,6 +183,8 @@ class Store:
     def __repr__(self) -> str:
         told = self.manifest["counts"]
         repeats = f"{told['repeats']:,} repeats, " if told["repeats"] else ""
+        for kind, number in told.get("groups", {}).items():
+            repeats = f"{number['stars']:,} stars in {number['groups']:,} {kind.replace('_', ' ')}, {repeats}"
         return (
             f"Store: {told['field']:,} field stars and {told['members']:,} members of {told['clusters']} clusters, "
             f"{repeats}{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} "
@@ -211,8 +224,13 @@ class Store:
         return self.select(self.is_member)
 
     @property
+    def groups(self) -> View:
+        """Stars of groups besides clusters, of which there may be none."""
+        return self.select(slice(0, 0)) if self._groups is None else View(self._groups)
+
+    @property
     def repeats(self) -> View:
-        """Further observations of stars of the field and of members, of which there may be none."""
+        """Further observations of the stars of all other parts, of which there may be none."""
         return View(self._repeats)
 
     def spectra(self, rows: Any = None) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
@@ -230,10 +248,14 @@ class Store:
         return self._rows.read(chosen)
 
     def observations(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(flux, error) as stored, each (n, P): of row r of the store, and from len(store) on of its repeats."""
-        stars, again = rows[rows < len(self)], rows[rows >= len(self)] - len(self)
-        (flux, _, error), (flux_again, _, error_again) = self._rows.read(stars), self._repeats.read(again)
-        return torch.cat([flux, flux_again]).numpy(), torch.cat([error, error_again]).numpy()
+        """(flux, error) as stored, each (n, P): of the rows of the store, then of its groups, then of its repeats."""
+        read, start = [], 0
+        for part in (self._rows, self._groups, self._repeats):
+            if part is not None:
+                here = rows[(rows >= start) & (rows < start + len(part.stars))] - start
+                read.append(part.read(here))
+                start += len(part.stars)
+        return torch.cat([flux for flux, _, _ in read]).numpy(), torch.cat([error for _, _, error in read]).numpy()
 
     def select(self, rows: Any = None) -> View:  # noqa: ANN401  (whatever indexes an array)
         """Some stars' spectra, left on disk.

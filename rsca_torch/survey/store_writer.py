@@ -18,8 +18,9 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import is_free
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
+from rsca_torch.survey.group_lists import counts_of
 from rsca_torch.survey.repeats import numbered
-from rsca_torch.survey.store import FILES, SCHEMA, checksum, digest, partial_path
+from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
 
 __all__ = ["NO_VALID_BIN", "Partial", "require_free", "require_storable"]
 
@@ -48,7 +49,7 @@ class Partial:
         fingerprint: of the settings and the stars; an interrupted run goes on where it is the same.
         bins: (P,) the pixels that may be stored.
         wavelength: (P,) Angstrom.
-        n_stars: how many stars are read before their repeats. None: there are no repeats.
+        n_stars: how many stars of field and clusters are read first. None: there are no others.
 
     Attributes:
         done: stars read, usable or not.
@@ -151,8 +152,7 @@ class Partial:
         flow: CutFlow,
         problems: Sequence[tuple[str, str]],
         manifest: Mapping[str, Any],
-        repeats: Stars | None = None,
-        of_repeats: NDArray[np.int64] | None = None,
+        apart: Mapping[str, tuple[Stars, NDArray[np.int64]]] | None = None,
     ) -> None:
         """Write the whole store beside the blocks, then move it into place in one step.
 
@@ -162,41 +162,47 @@ class Partial:
             problems: (file, problem) of what was not used.
             manifest: what is to be told besides schema, roles, counts and checksums; must hold ``censoring``, the
                 rule of validity, and ``segments``, the name of each detector -> [first, last] wavelength.
-            repeats: further observations of these stars, with the role repeat_of. None: there are none.
-            of_repeats: their numbers among the usable spectra. None: they follow those of the stars.
+            apart: of "groups", stars of groups besides clusters, and of "repeats", further observations of all these
+                with the role repeat_of: their star tables, and their numbers among the usable spectra. None: there are
+                none.
 
         Raises:
             InputError: a repeat is of a star that is not there, or of itself.
         """
-        if repeats is None:
-            repeats = numbered(stars[:0], np.array([], dtype=str), set())
-        repeats.require_repeats(stars.id)
+        none = np.array([], dtype=np.int64)
+        groups, of_groups = (apart or {}).get("groups", (stars[:0], none))
+        repeats, again = (apart or {}).get("repeats", (numbered(stars[:0], none.astype(str), set()), none))
+        repeats.require_repeats(np.concatenate([stars.id, groups.id]))
         whole = self.path / "store"
         shutil.rmtree(whole, ignore_errors=True)
         whole.mkdir()
-        again = np.arange(len(stars), len(stars) + len(repeats)) if of_repeats is None else of_repeats
         for name in ("flux", "error"):
             self._write_array(whole / f"{name}.npy", name, np.arange(len(stars)))
             self._write_array(whole / f"repeats_{name}.npy", name, again)
+            if len(groups):
+                self._write_array(whole / f"groups_{name}.npy", name, of_groups)
         np.save(whole / "wavelength.npy", self.wavelength[self.seen], allow_pickle=False)
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
         _write_stars(whole / "stars.fits", stars)
         _write_stars(whole / "repeats.fits", repeats)
+        if len(groups):
+            _write_stars(whole / "groups.fits", groups)
+        written = (*FILES, *(OF_GROUPS if len(groups) else ()))
         _write_json(whole / "selection.json", flow.steps)
         _write_csv(whole / "removed.csv", [("id", "cut", "value"), *flow.removed])
         _write_csv(whole / "problems.csv", [("file", "problem"), *problems])
         faulty = [(file, *counts) for file, counts in self.errors.items()]
         _write_csv(whole / "errors.csv", [("file", "zero", "negative", "not_finite"), *faulty])
-        files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in FILES}
-        counts = self._counts(stars, len(problems)) | {"repeats": len(repeats)}
+        files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in written}
+        counts = self._counts(stars, len(problems)) | {"repeats": len(repeats)} | counts_of(groups)
         told = {**manifest, "roles": stars.roles, "counts": counts, "files": files}
         _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": checksum(told), **told})
-        for name in FILES:
+        for name in written:
             with (whole / name).open("rb") as file:
                 _flush(file)
         store = self.store.resolve()
         if store.is_dir():  # a link or a disk of its own, maybe: it stays
-            for name in (*FILES, "manifest.json"):
+            for name in (*written, "manifest.json"):
                 (whole / name).replace(store / name)
         else:
             whole.rename(store)

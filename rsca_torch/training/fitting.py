@@ -88,13 +88,15 @@ def fitted(
         with _seeded(seed):
             inner_learner = _initialised(make_learner, field, given[~inside], summary)
             overlap = _overlap_of(given[inside], field)
-            training = gradient_descent.train(inner_learner, recipe, given[~inside], recipe.epochs, overlap)
+            training = gradient_descent.train(
+                inner_learner, recipe, _taught_by(inner_learner, given[~inside]), recipe.epochs, overlap
+            )
         best_epochs[inner] = training.best_epoch
     epochs = round(statistics.median(best_epochs.values())) if best_epochs else recipe.epochs
     with _seeded(seed):
         if best_epochs:
             learner = _initialised(make_learner, field, given, summary)  # with the random numbers of a first one
-        training = gradient_descent.train(learner, recipe, given, epochs, None, logger)
+        training = gradient_descent.train(learner, recipe, _taught_by(learner, given), epochs, None, logger)
     rank, variance, dimensions = _spread(learner.eval(), field)
     if dimensions > 2 and rank < COLLAPSED:
         warnings.warn(
@@ -114,9 +116,15 @@ def _initialised(
     if takes_summary(learner) and not summary:
         with torch.random.fork_rng(devices=[]):  # every fold draws the same numbers, the first one too
             summary["summary"] = learner.summarise(field)
+    members = _taught_by(learner, members)
     asked = {"noise": members.noise} if _takes(learner, "noise") else {}
     learner.initialise(field, members.z, members.labels, **(summary if takes_summary(learner) else {}), **asked)
     return learner
+
+
+def _taught_by(learner: Learner, members: Members) -> Members:
+    """The members, and the stars of other groups that the learner was given."""
+    return members.with_groups(getattr(learner, "groups", None))  # any module with the methods will do
 
 
 def takes_summary(learner: Learner) -> bool:

@@ -66,6 +66,16 @@ class Members:
         rows = rows if self.rows is None else self.rows[rows]
         return Members(self.z[here], self.labels[chosen], self.flags, roots, noise, rows)
 
+    def with_groups(self, groups: Members | None) -> Members:
+        """With the stars of other groups behind them, which teach and never judge: of these no pair is known."""
+        if groups is None:
+            return self
+        both = ((self.roots, groups.roots), (self.noise, groups.noise))
+        roots, noise = (None if one is None or other is None else torch.cat([one, other]) for one, other in both)
+        return Members(
+            torch.cat([self.z, groups.z.to(self.z)]), np.concatenate([self.labels, groups.labels]), None, roots, noise
+        )
+
     def clusters(self) -> list[str]:
         """Their names, sorted."""
         return [str(name) for name in np.unique(self.labels)]

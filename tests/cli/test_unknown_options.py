@@ -24,6 +24,8 @@ REFUSED = {
     "reproduce figure2 ++experiments.figure2.threshold=3": "rsca reproduce has no option experiments.figure2.threshold",
     "simulate root=x ++simulation.nfield=3": "did you mean simulation.n_field?",
     "learners ++x=3": "rsca learners has no option x",
+    "compare ++hydra.jobs.x=1": "hydra.jobs.x: Hydra has no option jobs there; did you mean job?",
+    "compare -m seed=0,1 ++hydra.job.nam=x": "Hydra has no option nam there; did you mean name?",
 }
 
 
@@ -42,6 +44,7 @@ def test_what_would_vanish_is_refused(given, monkeypatch, capfd):
         "compare +learner@baselines.rca=rca",
         "compare -m seed=0 +figure_of_merit@figures_of_merit.other=overlap out=sweep",
         "compare seed=1 -m out=sweep",
+        "compare hydra.job.name=x ++hydra.launcher.n_jobs=2 ++hydra.job.env_set.A=b",
     ],
 )
 def test_what_is_there_is_taken(given, monkeypatch, tmp_path):

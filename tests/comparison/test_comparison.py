@@ -22,7 +22,8 @@ from rsca_torch import (
 )
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import compare
-from rsca_torch.comparison.representation import Representation, represent, side_by_side
+from rsca_torch.comparison.representation import Representation, represent
+from rsca_torch.comparison.several_models import side_by_side
 from rsca_torch.report.results import write_csv, write_results
 from rsca_torch.spectra.stars import Stars
 

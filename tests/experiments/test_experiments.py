@@ -51,6 +51,19 @@ def test_all_learners_side_by_side(small, tmp_path):
     assert (tmp_path / "learners.png").stat().st_size > 1000
 
 
+def test_what_groups_are_worth(surveys, tmp_path):
+    small = ["simulation.n_field=100", "simulation.repeats=60", f"simulated={surveys}/grouped-${{seed}}"]
+    small += ["simulation.groups.pairs=20", "simulation.groups.moving_groups=3", "compressor.tolerance=1e-3"]
+    options = ["--seeds", 1, "--components", 4, "--clusters", 6, "--folder", tmp_path]
+    printed = printed_by("repeats/groups.py", *options, *small)
+    rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
+    kinds = ("clusters", "clusters, binaries", "clusters, moving groups", "all")
+    assert {*rates} >= {f"{kind}; floor=repeats sd, trim=2, K = 4" for kind in kinds}
+    assert len({rates[f"{kind}; floor=none, K = 4"] for kind in kinds}) > 1
+    assert "All clusters judge" in printed
+    assert "6 clusters judge" in printed
+
+
 def test_what_repeats_are_worth(surveys, tmp_path):
     small = ["simulation.n_field=100", "simulation.repeats=60", f"simulated={surveys}/again-${{seed}}"]
     options = ["--seeds", 1, "--components", 4, "--wrong", 0.1, "--repeats", 0, 40, "--clusters", 6]

@@ -16,8 +16,8 @@ from test_configs import composed
 
 from rsca_torch.cli.main import CONFIG, main
 from rsca_torch.comparison.abundances import abundances
+from rsca_torch.survey.chosen_stars import REPEATS, choose_stars
 from rsca_torch.survey.store import Store
-from rsca_torch.survey.survey import REPEATS, choose_stars
 from rsca_torch.survey.visits import visits_of
 
 #: How many rows each step keeps: the numbers of docs/data.md, section 1.

@@ -125,6 +125,15 @@ def test_only_the_spectrum_s_quality_counts_for_a_repeat(archive, tmp_path):
     check_account(strict)
 
 
+def test_a_column_that_is_not_there_is_named(archive, tmp_path, caplog):
+    """Its cuts would hold for no repeat, without a word."""
+    ingest(survey(archive, repeats={"columns": ["LOGG", "TELESCOPE"]}), tmp_path / "known")
+    assert "survey.repeats.columns" not in caplog.text
+    ingest(survey(archive, repeats={"columns": ["ASPCAPFLG", "TEFF"]}), tmp_path / "store")
+    assert "survey.repeats.columns: the survey has no column ASPCAPFLG, so that asks nothing of a repeat" in caplog.text
+    assert "and those on TEFF hold for repeats too" in caplog.text
+
+
 def test_ids_number_a_star_s_repeats_by_falling_signal_to_noise(archive, tmp_path):
     with_rows(archive, again(6, "f3") | {"SNR": 40.0}, again(6, "f2") | {"SNR": 80.0})
     repeats = ingest(survey(archive), tmp_path / "store").repeats.stars

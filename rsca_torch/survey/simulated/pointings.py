@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from rsca_torch.survey.simulated.tables import CLUSTERS
 
-__all__ = ["MAX_VISITS", "draw_pointings", "place", "visits"]
+__all__ = ["MAX_VISITS", "OF_FIELD", "draw_pointings", "place", "star_ids", "visits"]
 
 MAX_VISITS = 3
+
+#: What comes with the field of the sky in which a star is observed.
+OF_FIELD = ("FIELD", "TELESCOPE", "LOCATION_ID", "NVISITS", "PLATE", "MJD", "BC", "NIGHT")
 
 #: Degrees; a plate's field of view is 3 degrees wide.
 _FIELD_RADIUS = 1.4
@@ -90,7 +93,7 @@ def place(stars: Table, pointings: Table, rng: np.random.Generator, move: bool =
         sky = SkyCoord(lon, lat, unit="deg", frame="galactic")
         stars["GLON"], stars["GLAT"] = lon, lat
         stars["RA"], stars["DEC"] = sky.icrs.ra.deg, sky.icrs.dec.deg
-        stars["APOGEE_ID"] = _ids(sky)
+        stars["APOGEE_ID"] = star_ids(sky)
     for column in ("TELESCOPE", "LOCATION_ID", "NVISITS", "PLATE", "MJD", "BC", "NIGHT"):
         stars[column] = pointings[column][row]
     stars["FIELD"] = pointings["NAME"][row]
@@ -114,7 +117,7 @@ def _pointing_of(stars: Table, pointings: Table, rng: np.random.Generator, move:
     return row
 
 
-def _ids(sky: Any) -> NDArray[np.str_]:  # noqa: ANN401  (astropy's coordinates are untyped)
+def star_ids(sky: Any) -> NDArray[np.str_]:  # noqa: ANN401  (astropy's coordinates are untyped)
     """2MASS names: hours, minutes, seconds to 0.01 s and degrees, minutes, seconds to 0.1 arcsec, digits only."""
     ra = np.floor(sky.icrs.ra.deg / 15 * 360_000).astype(np.int64) % (24 * 360_000)
     dec = np.floor(np.abs(sky.icrs.dec.deg) * 36_000).astype(np.int64)

@@ -8,16 +8,13 @@ import numpy as np
 from astropy.table import Table
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.simulated.pointings import MAX_VISITS
+from rsca_torch.survey.simulated.pointings import MAX_VISITS, OF_FIELD
 from rsca_torch.survey.simulated.spectra import OfStar
 
 __all__ = ["REPEAT", "Repeats"]
 
 #: The role of a further observation.
 REPEAT = "repeat"
-
-#: What comes with the field of the sky in which a star is observed.
-_OF_FIELD = ("FIELD", "TELESCOPE", "LOCATION_ID", "NVISITS", "PLATE", "MJD", "BC", "NIGHT")
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Repeats:
                     f"({len(set(names))}); fewer repeats or a larger simulation.n_field expected"
                 )
             chosen = elsewhere[int(rng.choice(new))]
-            for column in _OF_FIELD:
+            for column in OF_FIELD:
                 again[column][row] = chosen[column]
             fields.add(chosen["FIELD"])
         return again

@@ -19,7 +19,10 @@ __all__ = ["MUST_PASS", "Population"]
 Array = NDArray[np.float64]
 
 #: Roles whose catalogue entry must pass the paper's cuts; every other role is there to be dealt with by a reader.
-MUST_PASS = ("field", "member", "one_metre", "lone_member", "unlikely_member", "two_clusters", "anomalous_member")
+MUST_PASS = (
+    *("field", "member", "one_metre", "lone_member", "unlikely_member", "two_clusters", "anomalous_member"),
+    *("wide_binary", "moving_group"),
+)
 
 #: Field stars with something a cut or a reader must see; `Population.traps` of each.
 _TRAPS = (
@@ -139,6 +142,29 @@ class Population:
         stars["AK"] = np.clip(rng.normal(CLUSTERS["a_k"][of], self.cluster_extinction), 0.002, None)
         stars["SNR"] = _signal_to_noise(self.cluster_signal_to_noise, n, rng)
         stars["V_GAS"] = (0.35 * CLUSTERS["v_helio"] + rng.normal(0, 12, len(CLUSTERS)))[of]
+        return stars
+
+    def siblings(
+        self, of: NDArray[np.int64], velocity: Array, together: NDArray[np.bool_], rng: np.random.Generator
+    ) -> Table:
+        """Draw stars that were born together, as members of a cluster are, without any place in the sky.
+
+        Args:
+            of: (n,) numbers, the same for stars of one birth.
+            velocity: (n,) spread of the radial velocity about that of the others, km/s.
+            together: (n,) True for stars behind the same dust and gas as their siblings.
+            rng: source of every draw.
+        """
+        births, n = self._field(int(of.max()) + 1, rng)[of], len(of)
+        at_birth = births["BIRTH_X_H"] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
+        stars = self._stars(np.asarray(at_birth), np.asarray(births["ALPHA_M"]), np.asarray(births["AGE"]), rng)
+        own = self._field(n, rng)  # of what is no star's birth
+        stars["HIGH_ALPHA"] = births["HIGH_ALPHA"]
+        stars["VHELIO"] = births["VHELIO"] + rng.normal(0, velocity)
+        near = np.clip(births["AK"] + rng.normal(0, self.cluster_extinction, n), 0.002, None)
+        stars["AK"], stars["SNR"] = np.where(together, near, own["AK"]), own["SNR"]
+        stars["V_GAS"] = np.where(together, births["V_GAS"], own["V_GAS"])
+        stars["PRESENT_X_H"] = present(stars["BIRTH_X_H"], stars["LOGG"], stars["MASS"], stars["RED_CLUMP"])
         return stars
 
     def _replace(self, members: Table, rng: np.random.Generator) -> None:

@@ -18,6 +18,7 @@ from rsca_torch.survey.simulated.companions import Companions
 from rsca_torch.survey.simulated.detector import Detector
 from rsca_torch.survey.simulated.faint_lines import FaintLines
 from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
+from rsca_torch.survey.simulated.groups import Groups, is_grouped
 from rsca_torch.survey.simulated.release import RELEASES, Release
 from rsca_torch.survey.simulated.repeats import REPEAT, Repeats
 from rsca_torch.survey.simulated.spectra import Flux, OfStar, Synthesis
@@ -43,6 +44,7 @@ class SimulatedSurvey:
             to the last bit. None: 82 for a thousand field stars, as many as DR16 has (35,836 of 437,485 stars).
         stars: who is observed.
         again: what further observations are like.
+        groups: wide binaries and moving groups; however many, what is observed besides is the same to the last bit.
         companions: which stars are binaries.
         pipeline: how well they are measured.
         synthesis: how labels become flux.
@@ -59,6 +61,7 @@ class SimulatedSurvey:
     repeats: int | None = None
     stars: Population = field(default_factory=Population)
     again: Repeats = field(default_factory=Repeats)
+    groups: Groups = field(default_factory=Groups)
     companions: Companions = field(default_factory=Companions)
     pipeline: Pipeline = field(default_factory=Pipeline)
     synthesis: Synthesis = field(default_factory=Synthesis)
@@ -120,6 +123,7 @@ class SimulatedSurvey:
         columns = all_star(stars, measured, release)
         write_catalogue(root, columns, release)
         write_memberships(root, stars, measured, release, belonging)
+        self.groups.write(root, stars)
         self._write_spectra(root, stars, columns, release, seeds[3], progress)
         stars.meta.clear()
         stars.write(root / "truth.fits")
@@ -135,7 +139,7 @@ class SimulatedSurvey:
             As `Population.draw`; further observations have the role "repeat".
         """
         stars = self.stars.draw(self.n_field, rng)
-        hiding, pairing, choosing, turning = rng.spawn(4)
+        hiding, pairing, choosing, turning, joining = rng.spawn(5)
         if self.faint_lines.number:
             self.faint_lines.draw(stars, hiding)
         if self.companions.share:
@@ -146,21 +150,40 @@ class SimulatedSurvey:
                 self.companions.move(again, turning)
             stars = vstack([stars, again], metadata_conflicts="silent")
             stars = stars[np.argsort(stars["RA"], kind="stable")]
+        if self.groups:
+            stars = vstack([stars, self._siblings(stars, joining)], metadata_conflicts="silent")
+            stars["GROUP"] = stars["GROUP"].filled("")
+            stars = stars[np.argsort(stars["RA"], kind="stable")]
         return stars
 
+    def _siblings(self, stars: Table, rng: np.random.Generator) -> Table:
+        """The stars of wide binaries and moving groups, with all that the switches add."""
+        siblings = self.groups.draw(stars, self.stars, rng)
+        hiding, pairing = rng.spawn(2)
+        if self.faint_lines.number:
+            siblings["CLUSTER"] = siblings["GROUP"]  # whose birth is shared
+            self.faint_lines.draw(siblings, hiding)
+            siblings["CLUSTER"] = ""
+        if self.companions.share:
+            self.companions.draw(siblings, pairing)
+        if "INTERLOPER" in stars.colnames:
+            siblings["INTERLOPER"] = False
+        return siblings
+
     def _measure(self, stars: Table, release: Release, rng: np.random.Generator) -> Table:
-        """As `Pipeline.measure`; further observations do not change what is measured of the others."""
-        again = np.asarray(stars["ROLE"] == REPEAT)
-        parts = [self.pipeline.measure(stars[~again], release, rng)]
-        if again.any():
-            parts.append(self.pipeline.measure(stars[again], release, rng.spawn(1)[0]))
-        place = np.concatenate([np.flatnonzero(~again), np.flatnonzero(again)])
-        return vstack(parts)[np.argsort(place)]
+        """As `Pipeline.measure`; further observations and stars do not change what is measured of the others."""
+        rows = _parts(stars)
+        measured = [
+            self.pipeline.measure(stars[part], release, own)
+            for part, own in zip(rows, (rng, *rng.spawn(2)), strict=True)
+            if len(part)
+        ]
+        return vstack(measured)[np.argsort(np.concatenate(rows))]
 
     def observe(
         self, stars: Table, seed: np.random.SeedSequence
     ) -> Iterator[tuple[NDArray[np.int64], Flux, Flux, Flux]]:
-        """Spectra block by block: first those of the stars' first observations, then the further ones.
+        """Spectra block by block: first those of the stars' first observations, then the further ones, then groups.
 
         Args:
             stars: N observations, from `draw` or `Population.draw`.
@@ -170,8 +193,7 @@ class SimulatedSurvey:
             (n,) rows of ``stars``, then the stars' flux without noise, the observed flux and the quoted error, each
             (n, 8575) float32.
         """
-        again = np.asarray(stars["ROLE"] == REPEAT)
-        parts = (np.flatnonzero(~again), np.flatnonzero(again))
+        parts = _parts(stars)
         blocks = [part[first : first + BLOCK] for part in parts for first in range(0, len(part), BLOCK)]
         shared, *own = seed.spawn(1 + len(blocks))
         nights = self.synthesis.draw_nights(int(stars["NIGHT"].max()) + 1, np.random.default_rng(shared))
@@ -179,7 +201,7 @@ class SimulatedSurvey:
         for rows, block_seed in zip(blocks, own, strict=True):
             rng = np.random.default_rng(block_seed)
             of_star = self.synthesis.draw_own(len(rows), rng)
-            if again.any():
+            if len(parts[1]):
                 of_star = self.again.share(of_star, stars[rows], common, rng.spawn(1)[0])
             model = self._model(stars[rows], of_star)
             flux = self.synthesis.displace(model, rng) * self.synthesis.systematic(stars[rows], nights, of_star, rng)
@@ -221,3 +243,9 @@ class SimulatedSurvey:
                     write_spectrum(paths[row], spectrum, columns, int(row), release, str(stars["FAULT"][row]))
             if progress is not None:
                 progress(made, len(stars))
+
+
+def _parts(stars: Table) -> tuple[NDArray[np.int64], ...]:
+    """The rows of first observations, of further ones, and of stars of groups: each with random numbers of its own."""
+    again, grouped = np.asarray(stars["ROLE"] == REPEAT), is_grouped(stars)
+    return tuple(np.flatnonzero(part) for part in (~again & ~grouped, again, grouped))

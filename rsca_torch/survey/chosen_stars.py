@@ -1,0 +1,232 @@
+"""Which of a survey's observations are read: field stars, members, stars of other groups, repeats."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_labels, as_text
+from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.cuts import CutFlow, main_rows, select
+from rsca_torch.survey.group_lists import KIND, Grouped, grouped, kind_of
+from rsca_torch.survey.member_ids import Wanted, found_in
+from rsca_torch.survey.members import Memberships
+from rsca_torch.survey.reader import Listing, Reader
+from rsca_torch.survey.repeats import ALL_CUTS, REPEAT_OF, numbered, observed_stars, take_back
+from rsca_torch.survey.survey import Survey
+
+__all__ = ["GROUPS", "REPEATS", "Chosen", "choose_stars"]
+
+log = logging.getLogger(__name__)
+
+REPEATS, GROUPS = "kept apart as repeats", "kept apart as groups"  # steps of the cut flow
+
+
+class Chosen(NamedTuple):
+    """Which spectra are to be read.
+
+    Attributes:
+        stars: one row a star of the field or a cluster, as the reader describes it, in the survey's roles.
+        groups: likewise of stars of groups besides clusters; their role group is "KIND: NAME", their column KIND.
+        repeats: further observations of all these; the role repeat_of names the star.
+        flow: the cut flow so far.
+        problems: (file, problem) of the files that are already known to be unusable.
+    """
+
+    stars: Stars
+    groups: Stars
+    repeats: Stars
+    flow: CutFlow
+    problems: list[tuple[str, str]]
+
+
+def choose_stars(survey: Survey) -> Chosen:
+    """Which spectra are to be read.
+
+    Raises:
+        InputError: the survey's files cannot be used, no star is left, a role names a column that is not there, or an
+            observation repeats itself or a star that is not there.
+    """
+    reader, roles = survey.reader, survey.roles
+    naming = {role: column for role, column in roles.items() if role in ("id", "repeat_of")}
+    matched = [each.matches for each in survey.lists if each.matches]
+    wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched]
+    listing = reader.list_stars(list(dict.fromkeys(wanted_columns)))
+    listed = Stars.of(listing.stars, **naming).playing(naming)
+    observed = observed_stars(listed)
+    listed_members = memberships = survey.memberships()
+    if survey.members is not None:
+        wanted = Wanted(survey.members, roles["id"], listing.catalogue or str(survey.root), survey.most_missing)
+        memberships = found_in(listed.id, memberships, wanted)
+    flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
+    if listing.unusable:
+        unusable = [("", f"{file}: {problem}") for file, problem in listing.problems]
+        flow.record(listing.unusable, len(listing.stars), unusable)
+    before = len(flow.steps)
+    kept = select(listing.stars, survey.cuts, flow, roles["id"], survey.meant_for)
+    _tell_columns(survey, listing, kept)
+    stars = _described(survey, listing, kept)
+    if survey.members is not None:
+        stars[roles["group"]] = memberships.of(stars.id)
+    stars = _labelled(stars)
+    if memberships.ambiguous:
+        unclear = np.isin(stars.id, list(memberships.ambiguous))
+        claims = [(star, " and in ".join(memberships.ambiguous[star])) for star in stars.id[unclear].tolist()]
+        flow.record("in two clusters", int((~unclear).sum()), claims)
+        for star, clusters in sorted({*claims}):
+            log.warning("%s is left out: in %s", star, clusters)
+        stars, kept = stars[~unclear], kept[~unclear]
+    claimed = _claims(survey, listing, stars, listed_members, memberships)
+    found = grouped(survey.lists, Stars.of(listing.stars, **naming), observed, survey.root, reader.id_length, claimed)
+    beside = np.isin(observed[kept], list(found.beside))
+    if beside.any():
+        told = [(star, found.beside[of]) for star, of in zip(stars.id[beside], observed[kept[beside]], strict=True)]
+        flow.record("in a group with a listed member", int((~beside).sum()), told)
+        stars, kept = stars[~beside], kept[~beside]
+    everyone, of = stars, observed[kept]
+    stars, chosen = _one_row_a_star(stars, of, reader, survey.member_duplicates == "stay")
+    again, repeats = _repeats(survey, listing, observed, kept[chosen], stars)
+    take_back(flow, listing.stars[np.setdiff1d(again, kept)], roles["id"], survey.cuts, before)
+    gone = ~chosen & ~np.isin(kept, again)
+    removed = zip(everyone.id[gone].tolist(), [str(file) for file in everyone["FILE"][gone]], strict=True)
+    flow.record("duplicate observations", len(stars) + len(again), removed)
+    if survey.repeats is not None:
+        flow.record(REPEATS, len(stars))
+    stars, groups = _apart(stars, found)
+    if survey.lists:
+        flow.record(GROUPS, len(stars), hint=": every star is in a group", option="survey.groups")
+    if survey.members is not None:
+        _require_field(stars, survey.members)
+    return Chosen(stars, groups, repeats, flow, list(listing.problems))
+
+
+def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
+    table = survey.reader.describe(listing.stars[rows], rows, list(survey.roles.values()))
+    return Stars.of(table, id=survey.roles["id"]).playing(survey.roles)
+
+
+def _tell_columns(survey: Survey, listing: Listing, kept: NDArray[np.intp]) -> None:
+    """Say which columns are to tell how good a repeat is and are not there: no cut of theirs holds for a repeat."""
+    wanted = survey.repeats.columns if survey.repeats else None
+    if wanted is None or not survey.cuts:
+        return
+    looked_at = sorted({cut.column for cut in survey.cuts})
+    known = {*looked_at, *listing.stars.colnames}
+    if others := [name for name in wanted if name not in known]:
+        known |= {*survey.reader.describe(listing.stars[kept[:1]], kept[:1], others).colnames}
+    if unknown := [name for name in wanted if name not in known]:
+        log.warning(
+            "survey.repeats.columns: the survey has no column %s, so that asks nothing of a repeat; the cuts look at "
+            "%s, and those on %s hold for repeats too",
+            " and ".join(unknown),
+            ", ".join(looked_at),
+            ", ".join(name for name in looked_at if name in wanted) or "none of them",
+        )
+
+
+def _repeats(
+    survey: Survey, listing: Listing, observed: NDArray[np.str_], used: NDArray[np.intp], stars: Stars
+) -> tuple[NDArray[np.intp], Stars]:
+    """The rows of the listing that are repeats of stars that are kept, and their star table.
+
+    Args:
+        survey: says which further observations are used.
+        listing: N observations.
+        observed: (N,) the star that each is of.
+        used: (n,) rows of `stars`.
+        stars: those that are kept.
+    """
+    rule = survey.repeats or ALL_CUTS
+    further = np.isin(observed, observed[used])
+    further[used] = False
+    rows = np.flatnonzero(further)
+    rows = rows[rule.passed(listing.stars[rows], survey.cuts)] if survey.repeats else rows[:0]
+    if not len(rows):
+        return rows, numbered(stars[:0], np.array([], dtype=str), set())
+    repeats = _described(survey, listing, rows)
+    chosen = rule.chosen(repeats, np.asarray(stars["FILE"], dtype=str))
+    return rows[chosen], numbered(repeats[chosen], observed[rows[chosen]], set(stars.id.tolist()))
+
+
+def _labelled(stars: Stars) -> Stars:
+    """Groups without blanks around them, '' for every one that is none: -1, NaN, a mask. A file would keep these."""
+    if stars.has("group"):
+        column, labels = stars.roles["group"], np.char.strip(stars.group)
+        nameless = (as_text(stars[column]) != "") & (labels == "")
+        if nameless.any():
+            log.info("%d of %d stars have no name in %s: of the field", int(nameless.sum()), len(stars), column)
+        stars[column] = labels
+    return stars
+
+
+def _claims(survey: Survey, listing: Listing, stars: Stars, *listed: Memberships) -> Memberships:
+    """Who is claimed by a cluster, under the list's ids and under the catalogue's."""
+    if survey.members is None and stars.has("group"):  # the reader's own table tells, of stars that fail cuts too
+        column = stars.roles["group"]
+        every = listing.stars if column in listing.stars.colnames else stars
+        named = zip(as_text(every[survey.roles["id"]]).tolist(), as_labels(every[column]).tolist(), strict=True)
+        return Memberships({star: group for star, group in named if group}, {})
+    cluster, ambiguous = ({**one, **other} for one, other in zip(*listed, strict=True))
+    return Memberships(cluster, ambiguous)
+
+
+def _apart(stars: Stars, found: Grouped) -> tuple[Stars, Stars]:
+    """The field and the members; and the stars of groups, two at least of each, with their groups.
+
+    Of a group one star of which alone is there, that star stays in the field: it has no sibling, and is no worse a
+    stranger than others.
+    """
+    labels = np.array([found.group.get(star, "") for star in stars.id.tolist()], dtype=str)
+    if stars.has("group"):
+        labels[stars.group != ""] = ""  # claimed by a column of the catalogue's own
+    names, number, size = np.unique(labels, return_inverse=True, return_counts=True)
+    labels = np.where(size[number] > 1, labels, "")
+    groups = stars[labels != ""]
+    if len(names) > 1 or found.group:
+        groups[stars.roles["group"]] = labels[labels != ""]
+        groups[KIND] = kind_of(labels[labels != ""])
+    return stars[labels == ""], groups
+
+
+def _require_field(stars: Stars, members: str) -> None:
+    """Refuse a list that names every star; warn where it names none."""
+    if (stars.group != "").all():
+        raise InputError(
+            f"survey.members={members} names all {len(stars)} stars that are left, so none is of the field, with which "
+            "members are compared; give a list of the members of clusters alone"
+        )
+    if not (stars.group != "").any():
+        log.warning("no cluster member passes the cuts: the store will hold field stars only")
+
+
+def _one_row_a_star(
+    stars: Stars, of: NDArray[np.str_], reader: Reader, members_stay: bool
+) -> tuple[Stars, NDArray[np.bool_]]:
+    """Each star's main row, and (N,) which rows these are.
+
+    Args:
+        stars: N observations.
+        of: (N,) the star that each is of.
+        reader: says which rows the survey marks as further ones.
+        members_stay: keep a member's other rows too, as field stars of other names.
+    """
+    snr = stars.snr if stars.has("snr") else np.full(len(stars), np.nan)
+    itself = of == stars.id
+    main = main_rows(of, snr, reader.is_repeat(stars) | ~itself) & itself
+    members_stay = members_stay and stars.has("group")
+    kept = main | (stars.group != "") if members_stay else main
+    stars, other = stars[kept], ~main[kept]
+    if not members_stay:
+        return stars, kept
+    ids, seen = stars.id.tolist(), dict[str, int]()
+    stars[REPEAT_OF] = np.where(other, stars.id, "")
+    for row in np.flatnonzero(other):
+        seen[ids[row]] = seen.get(ids[row], 1) + 1
+        ids[row] = f"{ids[row]}#{seen[ids[row]]}"
+    stars[stars.roles["id"]] = ids
+    stars[stars.roles["group"]] = np.where(other, "", stars.group)
+    return stars.playing({**stars.roles, "repeat_of": REPEAT_OF}), kept
