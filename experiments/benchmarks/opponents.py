@@ -194,7 +194,7 @@ def print_step_1(problem: Problem, given: argparse.Namespace, of: str) -> None:
             steps = f" ({int(found['iterations'])} iterations)" if "iterations" in found else ""
             print(
                 f"| {said}{steps} | {likelihood:.4f} | {hidden:.4f} | {100 * rate:.2f} "
-                f"| {seconds:.0f} | {seconds / first:.1f} | {float(found['memory']):.2f} |",
+                f"| {seconds:.2g} | {seconds / first:.3g} | {float(found['memory']):.2f} |",
                 flush=True,
             )
 

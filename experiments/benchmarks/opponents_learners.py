@@ -27,10 +27,12 @@ from rsca_torch.spectra.arrays import Array, as_tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "noise"))
 from rates import ratio
 
-#: of scikit-learn: the members and their clusters in, a map out
+#: of scikit-learn, of so many dimensions at most: the members and their clusters in, a map out
 TRANSFORMERS = {
-    "scikit-learn LDA, OAS": lambda: LinearDiscriminantAnalysis(solver="eigen", covariance_estimator=OAS()),
-    "scikit-learn NCA": lambda: NeighborhoodComponentsAnalysis(init="lda", random_state=0),
+    "scikit-learn LDA, OAS": lambda most: LinearDiscriminantAnalysis(
+        solver="eigen", covariance_estimator=OAS(), n_components=most
+    ),
+    "scikit-learn NCA": lambda most: NeighborhoodComponentsAnalysis(init="lda", random_state=0, n_components=most),
 }
 #: RSCA as the paper has steps 2 to 4, and with the floor of repeats
 RSCA = {
@@ -44,13 +46,16 @@ Maps = Callable[[Path], dict[str, np.ndarray]]
 class Theirs(Learner):
     """A transformer of scikit-learn as a learner: fitted on the members alone, as it is by its users."""
 
-    def __init__(self, make: Callable[[], TransformerMixin]) -> None:
+    depends_on_units = False  # it is given the latents as RSCA is, and not in units of flux
+
+    def __init__(self, make: Callable[[int], TransformerMixin]) -> None:
         super().__init__()
-        self.of_theirs = make()
+        self.make = make
 
     def initialise(self, field: Array, members: Array, clusters: Labels, summary: object = None) -> None:  # noqa: ARG002
-        """Of the members."""
-        self.of_theirs.fit(as_tensor(members).numpy(), np.asarray(clusters))
+        """Of the members; LDA, with which NCA starts, has a dimension less than there are clusters."""
+        latents, names = as_tensor(members).numpy(), np.asarray(clusters)
+        self.of_theirs = self.make(min(latents.shape[1], len(np.unique(names)) - 1)).fit(latents, names)
 
     def forward(self, z: Array) -> Tensor:
         """(N, D)."""
@@ -59,6 +64,8 @@ class Theirs(Learner):
 
 class Kept(Learner):
     """Maps that were found without each of the clusters: takes the one of the cluster that it is not given."""
+
+    depends_on_units = False  # as it is found of the latents as they are
 
     def __init__(self, found: dict[str, np.ndarray]) -> None:
         super().__init__()

@@ -10,12 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 from scipy.stats import multivariate_normal
 from scripts import printed_by
 
 from rsca_torch import leave_one_cluster_out
+from rsca_torch.comparison.representation import Representation
+from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.reproduction import EXPERIMENTS
 from rsca_torch.spectra.blocks import Arrays
+from rsca_torch.spectra.stars import Stars
 from rsca_torch.testing import drawn_problem
 
 pytestmark = [
@@ -83,3 +87,14 @@ def test_a_map_is_taken_that_was_found_without_the_judged_cluster(of):
     assert torch.equal(kept(stars.members), 4 * stars.members)
     result = leave_one_cluster_out(lambda: kept, stars.field, stars.members, stars.clusters)
     assert set(result.cluster_rates) == set(names.tolist())
+
+
+@pytest.mark.parametrize("name", ["Theirs", "Kept"])
+def test_other_packages_are_given_the_latents_that_rsca_is_given(of, name):
+    """And not those in units of flux, of which a map that was found of latents is a wrong one."""
+    stars = Stars.of(Table({"id": ["a"], "group": ["M 67"]}), id="id", group="group")
+    latents = torch.tensor([[3.0, 1.0]]).double()
+    model = MaskedPPCA(torch.tensor([[5.0, 0], [0, 7.0]]), torch.ones(2), torch.ones(2), 1.0)
+    on = Representation("spectra", latents, latents, stars, stars, (model,))
+    learner = getattr(of("opponents_learners"), name)(None)
+    assert torch.equal(on.seen_by(lambda: learner).members, latents)
