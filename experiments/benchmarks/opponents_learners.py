@@ -59,7 +59,10 @@ class Theirs(Learner):
 
     def forward(self, z: Array) -> Tensor:
         """(N, D)."""
-        return torch.from_numpy(np.ascontiguousarray(self.of_theirs.transform(as_tensor(z).numpy())))
+        z = as_tensor(z)
+        if not len(z):  # scikit-learn refuses no star; a fold may have no stranger
+            return self(z.new_zeros(1, z.shape[1]))[:0]
+        return torch.from_numpy(np.ascontiguousarray(self.of_theirs.transform(z.numpy())))
 
 
 class Kept(Learner):
