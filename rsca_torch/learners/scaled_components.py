@@ -48,6 +48,9 @@ class ScaledComponents(Rescaled):
         score: "distance", by which stars are told apart; or "likelihood", the log likelihood ratio of siblings to
             strangers, which also says that alike stars in a rare place are better evidence (docs/maths.md, 14).
 
+    Without options it is RSCA as the paper has it, learner=paper_text; what `rsca compare` and `RSCA.fit` take where
+    nothing is said is robust=False, floor="auto", trim=2.0 (conf/learner/rsca.yaml; docs/repeats.md).
+
     Attributes:
         repeats: what repeated observations say, for floor="repeats" and "auto"; to be set before `initialise`.
         bound: (K, K) the floor that was used; None: none.

@@ -128,9 +128,9 @@ def test_a_configuration_has_every_option_at_its_default(name):
         assert list(written.recipe) == ["_target_", *(field.name for field in fields(Recipe))]
     values = {key: tuple(value) if OmegaConf.is_list(value) else value for key, value in written.items()}
     differs = {option.name for option in named if option.name != "recipe" and values[option.name] != option.default}
-    # The authors' program differs from RSCA.
-    assert differs == ({"clamp"} if name == "paper" else set())
-    assert learner.name == ("rsca" if name == "paper" else name)
+    # The class is RSCA as the paper's text has it; the authors' program differs, and what is recommended.
+    assert differs == {"paper": {"clamp"}, "rsca": {"robust", "floor", "trim"}}.get(name, set())
+    assert learner.name == ("rsca" if name in ("paper", "paper_text") else name)
 
 
 def test_a_learner_of_one_file_and_one_configuration(tmp_path, monkeypatch, capfd):
