@@ -1,7 +1,7 @@
 """Strangers, siblings and observations of one star: `python experiments/repeats/picture.py FILE.png`.
 
-Draws how pairs differ along the two features of RSCA that tell siblings from strangers best, in units of the field's
-spread, on one simulated survey: as points, and as ellipses of the three covariances 2 T, 2 W and 2 R (docs/repeats.md).
+Draws how pairs differ along two features of RSCA, in units of the field's spread, on one simulated survey: as points,
+and as ellipses of the three covariances 2 T, 2 W and 2 R (docs/repeats.md).
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ STYLES = (
 )
 
 
-def differences(survey: Survey, number: int, shown: int) -> tuple[list[Pairs], list[Pairs]]:
+def differences(survey: Survey, number: int, features: list[int], shown: int) -> tuple[list[Pairs], list[Pairs]]:
     """(n, 2) differences of strangers, siblings and repeats along two features, and the (2, 2) covariance of each."""
     on = survey.on[number]
     seen = on.seen_by(partial(ScaledComponents, floor="repeats", robust=False, trim=2.0))
     learner = seen.make_learner()
     learner.initialise(seen.field, seen.members, on.clusters, noise=seen.noise)
-    spread = learner.sigma_r[:2].double()
+    two = torch.tensor(features) - 1
+    spread = learner.sigma_r[two].double()
     weight = (1 / spread**2 - 1).sqrt()  # step 4; without it the field has unit variance
     again = survey.assembly.repeats
     field, members, repeats = (
-        learner(part)[:, :2] / weight for part in (seen.field, seen.members, on.ppca.latents(again))
+        learner(part)[:, two] / weight for part in (seen.field, seen.members, on.ppca.latents(again))
     )
     rng = np.random.default_rng(0)
     strangers = field[rng.permutation(len(field))[: 2 * shown]]
@@ -54,16 +55,16 @@ def differences(survey: Survey, number: int, shown: int) -> tuple[list[Pairs], l
     place = {name: row for row, name in enumerate(on.field_stars.id)}
     of_star = [(row, place[name]) for row, name in enumerate(again.stars.repeat_of) if name in place]
     rows, stars = np.array(of_star).T
-    turned = learner.weight[:2].double() / weight[:, None]
+    turned = learner.weight[two].double() / weight[:, None]
     bounds = [np.eye(2), np.diag(spread.numpy() ** 2), (turned @ learner.bound @ turned.T).numpy()]
     points = [strangers[::2] - strangers[1::2], torch.stack(siblings), repeats[rows] - field[stars]]
     return [each.numpy()[rng.permutation(len(each))[:shown]] for each in points], [2 * bound for bound in bounds]
 
 
-def drawing(points: list[Pairs], covariances: list[Pairs], said: str) -> Figure:
+def drawing(points: list[Pairs], covariances: list[Pairs], features: list[int], said: str) -> Figure:
     """The whole, and its middle."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
-    for axes, reach in zip(figure.subplots(1, 2), (4.6, 1.15), strict=True):
+    for axes, reach in zip(figure.subplots(1, 2), (4.6, 1.53), strict=True):
         for order, ((name, matrix, colour, mark), pairs, covariance) in enumerate(
             zip(STYLES, points, covariances, strict=True)
         ):
@@ -86,11 +87,11 @@ def drawing(points: list[Pairs], covariances: list[Pairs], said: str) -> Figure:
                 )
             )
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-        axes.set_xlabel("first feature, difference of a pair", fontsize=13)
+        axes.set_xlabel(f"difference along feature {features[0]} [spread of the field]", fontsize=13)
         axes.tick_params(labelsize=12)
-    figure.axes[0].set_ylabel("second feature [spread of the field]", fontsize=13)
+    figure.axes[0].set_ylabel(f"difference along feature {features[1]}", fontsize=13)
     figure.axes[0].legend(loc="upper left", fontsize=12, framealpha=0.95)
-    figure.axes[1].set_title("the middle, four times as large", fontsize=13)
+    figure.axes[1].set_title("the middle, three times as large", fontsize=13)
     figure.suptitle(said, fontsize=14)
     return figure
 
@@ -100,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--components", type=int, default=60)
+    parser.add_argument("--features", type=int, nargs=2, default=[3, 5], help="the most important one is 1")
     parser.add_argument("--pairs", type=int, default=400, help="of each kind, at most")
     parser.add_argument("--folder", type=Path, default=Path("runs/repeats"))
     parser.add_argument("overrides", nargs="*", help="of the survey and step 1")
@@ -107,7 +109,7 @@ def main() -> None:
     warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
     survey = Survey(0, given.folder, [given.components], given.overrides or ["simulation.repeats=600"])
     said = "SIMULATED SURVEY: how pairs of stars differ; ellipses hold 68 % of the pairs"
-    figure = drawing(*differences(survey, given.components, given.pairs), said)
+    figure = drawing(*differences(survey, given.components, given.features, given.pairs), given.features, said)
     figure.savefig(given.file, dpi=110, metadata={"Software": None})
 
 
