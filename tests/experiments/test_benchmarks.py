@@ -26,6 +26,9 @@ class TestBenchmarks:
         assert re.search(r"isotropic .*measured\+scatter ", printed, re.DOTALL)
         assert "ratio" in printed
 
+    def test_an_iteration(self, store):
+        assert "x its two products" in printed_by("benchmarks/iteration.py", store, "--components", 3)
+
     def test_side_by_side(self, store):
         sizes = ("--stars", 300, "--components", 3, "--tolerance", 1e-4)
         printed = printed_alone("benchmarks/ppca.py", "--store", store, *sizes)
