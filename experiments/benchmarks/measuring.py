@@ -10,7 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Meter", "in_own_process"]
+import torch
+
+__all__ = ["Meter", "in_own_process", "products"]
 
 Result = TypeVar("Result")
 
@@ -50,3 +52,17 @@ def in_own_process(task: Callable[..., Result], *arguments: object) -> Result:
     """Fork, so that nothing is imported again: the process that calls this must not have used torch's threads."""
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         return pool.submit(task, *arguments).result()
+
+
+def products(n_stars: int, n_bins: int, n_components: int, dtype: torch.dtype) -> float:
+    """Seconds of (N x P) @ (P x K (K + 1) / 2) and (P x N) @ (N x (K + 1) (K + 2) / 2): the better of two."""
+    weight = torch.rand(n_stars, n_bins, dtype=dtype)
+    outer = torch.rand(n_bins, n_components * (n_components + 1) // 2, dtype=dtype)
+    second = torch.rand(n_stars, (n_components + 1) * (n_components + 2) // 2, dtype=dtype)
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        weight @ outer
+        weight.T @ second
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)

@@ -23,7 +23,7 @@ import full_size_store
 import numpy as np
 import torch
 from authors_compression import compress
-from measuring import Meter, in_own_process
+from measuring import Meter, in_own_process, products
 from rich.console import Console
 from rich.table import Table as Grid
 from sklearn.decomposition import PCA
@@ -152,20 +152,6 @@ def measured_iteration(problem: Problem) -> tuple[float, dict[str, float]]:
         )
     bare = {name: products(*flux.shape, problem.n_components, getattr(torch, name)) for name in ("float32", "float64")}
     return float(np.median(np.diff(times))), bare
-
-
-def products(n_stars: int, n_bins: int, n_components: int, dtype: torch.dtype) -> float:
-    """Seconds of (N x P) @ (P x K (K + 1) / 2) and (P x N) @ (N x (K + 1) (K + 2) / 2): the better of two."""
-    weight = torch.rand(n_stars, n_bins, dtype=dtype)
-    outer = torch.rand(n_bins, n_components * (n_components + 1) // 2, dtype=dtype)
-    second = torch.rand(n_stars, (n_components + 1) * (n_components + 2) // 2, dtype=dtype)
-    seconds = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        weight @ outer
-        weight.T @ second
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds)
 
 
 def as_good(problem: Problem, whole: Outcome, other: Outcome) -> str:

@@ -36,7 +36,7 @@ def squared_distances(along: Tensor, groups: Groups, kept: Tensor) -> tuple[Tens
     """
     number = groups.number
     reference = kept | (torch.bincount(number[kept], minlength=len(groups)) == 0)[number]
-    here = groups.some(reference)
+    here = groups if reference.all() else groups.some(reference)
     size = torch.bincount(number[reference], minlength=len(groups))[number].to(along.dtype)
     factor = size / torch.where(reference, (size - 1).clamp(min=1), size + 1)
     return (along - here.medians(along[reference])[number]).square().sum(1) * factor, ~(reference & (size == 1))

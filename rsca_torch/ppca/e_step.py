@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsca_torch.ppca.products import add_product, product
+from rsca_torch.ppca.set_aside import MARGIN, Candidates, SetAside
 from rsca_torch.spectra.blocks import Block
 
 __all__ = [
@@ -19,7 +21,6 @@ __all__ = [
     "Model",
     "Parameters",
     "Posterior",
-    "SetAside",
     "Symmetric",
     "ZeroOneWeights",
 ]
@@ -67,7 +68,7 @@ class Model:
     """
 
     def __init__(self, theta: Parameters, like: Tensor) -> None:
-        self.loadings, self.mean, self.scatter = (tensor.to(like) for tensor in theta)
+        self.loadings, self.mean, self.scatter = (tensor.to(like).contiguous() for tensor in theta)
         self.symmetric = Symmetric(self.loadings.shape[1], like.device)
         self.unsettled = 0  # stars of all blocks whose bins set aside still changed in the last of the rounds
 
@@ -75,24 +76,6 @@ class Model:
     def outer(self) -> Tensor:
         """(P, K (K + 1) / 2) packed w_p w_p^T."""
         return self.loadings[:, self.symmetric.row] * self.loadings[:, self.symmetric.column]
-
-
-class SetAside(NamedTuple):
-    """Bins that the model cannot explain.
-
-    >>> SetAside.none(torch.ones(5, 2)).bins
-    tensor([], dtype=torch.int64)
-    """
-
-    stars: Tensor  # (m,) rows of the block
-    bins: Tensor  # (m,)
-    weights: Tensor  # (m,) that they would have had
-
-    @classmethod
-    def none(cls, weight: Tensor) -> SetAside:
-        """No bin."""
-        nothing = torch.zeros(0, dtype=torch.long, device=weight.device)
-        return cls(nothing, nothing, weight.new_zeros(0))
 
 
 class Posterior:
@@ -132,8 +115,8 @@ class Posterior:
         self.weights: DenseWeights | ZeroOneWeights = DenseWeights(self.weight)
         self.weighted = self.weight * self.residual
         self.log_weight = _log_weight(block, model, self.weight)
-        self.precision = self.weight @ model.outer  # packed, the prior's not in it
-        self.projection = self.weighted @ model.loadings  # (n, K)
+        self.precision = product(self.weight, model.outer)  # packed, the prior's not in it
+        self.projection = product(self.weighted, model.loadings)  # (n, K)
 
     def _weigh_alike(self, block: Block, nearly_complete: Tensor) -> None:
         """All valid bins alike: weights of 1, and 1 / s^2 as the scale of the sums."""
@@ -142,7 +125,7 @@ class Posterior:
         self.residual = self.weighted = torch.where(block.unused, 0, self.residual)
         self.log_weight = -block.n_valid * self.model.scatter.double().log()
         self.precision = self.scale * self.weights.over_bins(self.model.outer)
-        self.projection = self.scale * (self.weighted @ self.model.loadings)
+        self.projection = self.scale * product(self.weighted, self.model.loadings)
 
     def _solve(self, precision: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
         """(Cholesky factor of the whole precision, mean of the latents), float64."""
@@ -154,31 +137,31 @@ class Posterior:
 
     def _set_aside(self, clip: float) -> SetAside:
         """Take what is far from the model out of the sums, and look again, until nothing changes."""
-        precision, projection = self.precision.clone(), self.projection.clone()
-        aside = torch.zeros_like(self.weight, dtype=torch.bool)
-        everyone = rows = torch.arange(len(aside), device=aside.device)
+        precision, projection, model = self.precision.clone(), self.projection.clone(), self.model
+        with torch.no_grad():  # which bins are set aside has no gradient
+            root, mean = self._solve(precision, projection)
+            some, seen = Candidates(self.weight, self.residual, model.loadings, clip), mean.clone()
+            some.look(mean)
         for _ in range(ROUNDS):
-            few = 2 * len(rows) < len(everyone)
-            part = rows if few else slice(None)  # copies of most rows would cost more than they save
-            _, mean = self._solve(self.precision[part], self.projection[part])
-            with torch.no_grad():  # which bins are set aside has no gradient
-                misfit = torch.addmm(self.residual[part], mean.to(self.residual), self.model.loadings.T, alpha=-1)
-                found = misfit.square_().mul_(self.weight[part]) > clip**2
-            changed = (found != aside[part]).any(1)
-            if not changed.any():
+            with torch.no_grad():
+                rows = some.decide(mean)
+            if not len(rows):
                 break
-            rows = (rows if few else everyone)[changed]
-            aside[rows] = found[changed]
-            star, place = aside[rows].nonzero(as_tuple=True)
-            star = rows[star]
+            star, place = some.of(rows)
             self.precision[rows], self.projection[rows] = precision[rows], projection[rows]
-            outer = self.weight[star, place, None] * self.model.outer[place]
-            along = self.weighted[star, place, None] * self.model.loadings[place]
-            self.precision.index_add_(0, star, outer, alpha=-1)
-            self.projection.index_add_(0, star, along, alpha=-1)
+            self.precision.index_add_(0, star, self.weight[star, place, None] * model.outer[place], alpha=-1)
+            self.projection.index_add_(0, star, self.weighted[star, place, None] * model.loadings[place], alpha=-1)
+            with torch.no_grad():
+                _, mean[rows] = self._solve(self.precision[rows], self.projection[rows])
+                # As a w w^T <= P, no bin comes nearer or goes farther, in standard deviations, than |root^T change|.
+                moved = (root[rows].mT @ (mean - seen)[rows, :, None]).norm(dim=(1, 2))
+                far = rows[moved > MARGIN]
+                if len(far):
+                    some.look(mean, far)
+                    seen[far] = mean[far]
         else:
-            self.model.unsettled += len(rows)
-        star, place = aside.nonzero(as_tuple=True)
+            model.unsettled += len(rows)
+        star, place = some.stars[some.aside], some.bins[some.aside]
         weight = self.weight[star, place]
         if self.weighted.requires_grad:  # autograd needs what the sums were made of
             self.weight, self.weighted = self.weight.clone(), self.weighted.clone()
@@ -252,7 +235,7 @@ class DenseWeights:
 
     def over_stars(self, rows: Tensor, total: Tensor) -> None:
         """(n, m), added to total (P, m)."""
-        total.addmm_(self.weight.T, rows)
+        add_product(total, self.weight.T, rows)
 
 
 class ZeroOneWeights:

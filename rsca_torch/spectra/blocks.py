@@ -19,7 +19,7 @@ Noise = Literal["isotropic", "measured", "measured+scatter"]
 NOISES = ("isotropic", "measured", "measured+scatter")
 
 BLOCK_STARS = 4096  # at once, at most: so many are summed in float32 where the products are
-BLOCK_ELEMENTS = 4_000_000  # stars x bins worked on at once: 32 MB an array in float64
+BLOCK_ELEMENTS = 2_000_000  # stars x bins worked on at once: 8 MB an array in float32, which stays in the cache
 KEPT_BYTES = 800_000_000  # spectra that need no more stay in memory, ready, between iterations
 
 Some = slice | NDArray[np.int64]  # stars, as a slice or by their numbers

@@ -24,6 +24,10 @@ class TestBenchmarks:
     def test_step_1_to_convergence(self, store):
         printed = printed_alone("benchmarks/full_size.py", store, "--components", 3)
         assert re.search(r"isotropic .*measured\+scatter ", printed, re.DOTALL)
+        assert "ratio" in printed
+
+    def test_an_iteration(self, store):
+        assert "x its two products" in printed_by("benchmarks/iteration.py", store, "--components", 3)
 
     def test_side_by_side(self, store):
         sizes = ("--stars", 300, "--components", 3, "--tolerance", 1e-4)
@@ -50,3 +54,5 @@ class TestBenchmarks:
         small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)
         printed = printed_by("benchmarks/leave_one_cluster_out.py", *small).lower()
         assert re.search(r"largest.*\b0\b", printed, re.DOTALL)
+        assert "floor=repeats, trim=2" in printed
+        assert "floor=noise, trim=2" in printed

@@ -23,7 +23,9 @@ import rsca_torch.ppca.e_step
 import rsca_torch.ppca.extrapolation
 import rsca_torch.spectra.blocks
 from rsca_torch import NumericalWarning, fit_ppca
+from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import run_em
+from rsca_torch.spectra.blocks import Block
 
 
 class TestClip:
@@ -175,3 +177,40 @@ def test_products_of_float32_are_those_of_float64(planted, noise, clip):
     close(single(flux, valid, sigma), double(flux, valid, sigma), rtol=0, atol=1e-3)
     assert single.history[-1] == pytest.approx(double.history[-1], rel=1e-5)
     assert not same(single, double)
+
+
+def by_the_rule(weight, residual, loadings, clip):
+    """(n, P) bool: all bins of all stars in every round of eq. 1.12; and whether more rounds would change nothing."""
+    aside = np.zeros(weight.shape, dtype=bool)
+    for _ in range(rsca_torch.ppca.e_step.ROUNDS):
+        used = np.where(aside, 0, weight)
+        precision = np.eye(loadings.shape[1]) + np.einsum("np,pi,pj->nij", used, loadings, loadings)
+        mean = np.linalg.solve(precision, ((used * residual) @ loadings)[..., None])[..., 0]
+        before, aside = aside, weight * (residual - mean @ loadings.T) ** 2 > clip**2
+        if (before == aside).all():
+            return aside, True
+    return aside, False
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@given(seed=st.integers(0, 2**16), clip=st.sampled_from([3.0, 5.0, 8.0]))
+def test_what_is_set_aside_is_found_without_looking_at_every_bin_again(dtype, seed, clip):
+    """Rays of 10 to 1000 standard deviations, which move their stars' latents far."""
+    rng = np.random.default_rng(seed)
+    n, n_bins = 30, 20
+    loadings, weight = rng.normal(size=(n_bins, 3)), rng.uniform(0.5, 2, size=(n, n_bins))
+    residual = rng.normal(size=(n, 3)) @ loadings.T + rng.normal(size=(n, n_bins)) / np.sqrt(weight)
+    rays = rng.random((n, n_bins)) < 0.1
+    residual[rays] += 10 ** rng.uniform(1, 3, size=int(rays.sum()))
+    expected, settled = by_the_rule(weight, residual, loadings, clip)
+    theta = Parameters(*(torch.from_numpy(array) for array in (loadings, np.zeros(n_bins), np.zeros(n_bins))))
+    block = Block(torch.from_numpy(residual), torch.zeros(n, n_bins, dtype=torch.bool), torch.from_numpy(1 / weight), 0)
+    block = block._replace(flux=block.flux.to(dtype), noise=block.noise.to(dtype))
+    model = Model(theta, block.flux)
+    posterior = Posterior(block, model, clip)
+    got = np.zeros_like(expected)
+    got[posterior.set_aside.stars, posterior.set_aside.bins] = True
+    np.testing.assert_array_equal(got, expected)
+    assert (model.unsettled == 0) == settled
+    order = posterior.set_aside.stars * n_bins + posterior.set_aside.bins
+    assert torch.equal(order, order.sort().values)
