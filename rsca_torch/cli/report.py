@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.comparison.sweep import gather, groups_of
+from rsca_torch.comparison.sweep import Gathered, gather, groups_of
 from rsca_torch.errors import InputError
 from rsca_torch.files import claimed, updated_folder
 from rsca_torch.report.latex import label_of, latex
@@ -30,22 +30,29 @@ def run(config: DictConfig) -> None:
     sweep = Path(config.sweep)
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
-    groups = groups_of(gathered, config.baseline)
+    baseline = config.baseline or _baseline(gathered)
+    groups = groups_of(gathered, baseline)
     runs, name = gathered.results["run"].unique(), sweep.resolve().name
     suspects = read_suspects(sweep / runs[0]) if len(runs) == 1 else None
     with claimed(out), updated_folder(out) as part:
         write_rows(part / "runs.csv", gathered)
-        text = markdown(groups, gathered, config.baseline, f"Sweep {name}")
+        text = markdown(groups, gathered, baseline, f"Sweep {name}")
         text += "" if suspects is None else markdown_of(suspects)
         (part / "report.md").write_text(text, encoding="utf-8")
-        tex = latex(groups, gathered, config.baseline, name)
+        tex = latex(groups, gathered, baseline, name)
         tex += "" if suspects is None else "\n" + latex_of(suspects, label_of(name))
         (part / "report.tex").write_text(tex, encoding="utf-8")
         save_figure(draw_groups(groups, gathered.varied), part, "rates")
     if config.format == "latex":
         print(tex, end="")
     else:
-        print_groups(groups, gathered, config.baseline)
+        print_groups(groups, gathered, baseline)
     for folder, problem in gathered.unused:
         log.warning("not used: %s: %s", folder, problem)
     log.info("%d runs; runs.csv, report.md, report.tex and pictures in %s", gathered.results["run"].nunique(), out)
+
+
+def _baseline(gathered: Gathered) -> str:
+    """Where none is named: RSCA, else what was judged first, as RSCA by another score is."""
+    learners = [str(learner) for learner in gathered.results["learner"].unique()]
+    return "rsca" if "rsca" in learners else learners[0]

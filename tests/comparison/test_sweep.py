@@ -485,6 +485,14 @@ def test_a_finished_run_is_one_of_the_same_options_and_data(tmp_path):
         finished_rate(tmp_path / "a", same, None)
 
 
+@pytest.mark.parametrize("judged", ["rsca by likelihood", "mine"])
+def test_where_rsca_was_not_judged_others_are_compared_with_what_was(tmp_path, capsys, judged):
+    config = {"learner": {"_target_": "mine"}, "baselines": SETTINGS["baselines"]}
+    write_run(tmp_path / "a", {judged: (0.1, 0.1, 0.1), "scaled": (0.2, 0.2, 0.2)}, config=config)
+    assert main(["report", f"sweep={tmp_path}"]) == 0
+    assert f"minus {judged}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_report_says_what_the_results_say(work, capsys):
     assert main(["report", "sweep=sweep", "baseline=raw", "out=reported"]) == 0
     shown = capsys.readouterr().out
