@@ -22,7 +22,9 @@ def test_the_python_example(tmp_path, monkeypatch):
     assert main(["ingest", "survey.root=archive", f"store={store}"]) == 0
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, object] = {}
-    smaller = example.replace("n_components=30", "n_components=4").replace("Linear(30,", "Linear(4,")
+    smaller = example.replace("repeats=store.repeats", "n_components=4, repeats=store.repeats")
+    assert smaller.count("n_components=4") == 1
+    smaller = smaller.replace("Linear(60,", "Linear(4,")
     exec(smaller, names)
     assert names["alike"].shape == (185, 185)
     assert names["network"](torch.ones(3, len(names["rsca"].wavelength))).shape == (3, 1)
