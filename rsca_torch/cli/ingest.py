@@ -28,6 +28,7 @@ def run(config: DictConfig) -> None:
             survey,
             config.store,
             progress=partial(told.step, "reading spectra"),
+            parallel=hydra.utils.instantiate(config.parallel),
             found=lambda features: print_table(features_table(features)),
         )
     print_summary(store)

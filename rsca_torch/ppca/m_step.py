@@ -12,6 +12,7 @@ from rsca_torch.spectra.blocks import Blocks, Noise
 __all__ = ["Moments", "moments_of", "require_noise", "solutions"]
 
 STARS_A_SUM = 4096  # that products of float32 are summed over before they join a sum of float64
+BINS_AT_ONCE = 512  # whose (K + 1) x (K + 1) matrices are unpacked: of all they would be 450 MB at K = 60
 
 
 class _Sum:
@@ -108,7 +109,7 @@ class Moments:
 
         With a scatter of each bin twice: with its fast step (1.10), and with its slow one (1.11), which cannot fall.
         """
-        solution = solutions(self.symmetric.unpack(self.normal.collect()), self.right.collect())
+        solution = solutions(self.symmetric, self.normal.collect(), self.right.collect())
         moments = self.latent / self.latent[-1, -1]
         centre = moments[:-1, -1]
         spread = torch.linalg.cholesky(moments[:-1, :-1] - torch.outer(centre, centre))
@@ -155,7 +156,8 @@ class _ScatterSums:
     def scatters(self, solution: Tensor, scatter: Tensor, symmetric: Symmetric) -> tuple[Tensor, Tensor]:
         """(P,) by eq. 1.10 and by eq. 1.11."""
         normal, right, squares, valid, valid_square = self.tensors()
-        quadratic = torch.einsum("pi,pij,pj->p", solution, symmetric.unpack(normal), solution)
+        parts = zip(torch.split(normal, BINS_AT_ONCE), torch.split(solution, BINS_AT_ONCE), strict=True)
+        quadratic = torch.cat([torch.einsum("pi,pij,pj->p", s, symmetric.unpack(some), s) for some, s in parts])
         misfit = (squares - 2 * (solution * right).sum(1) + quadratic).clamp(min=0)
         seen = valid > 0
         fast = torch.where(seen, scatter + (misfit - valid) / valid_square, scatter)
@@ -164,25 +166,36 @@ class _ScatterSums:
         return fast.maximum(least), slow.maximum(least)
 
 
-def solutions(normal: Tensor, right: Tensor) -> Tensor:
-    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin, normal (P, K + 1, K + 1).
+def solutions(symmetric: Symmetric, normal: Tensor, right: Tensor) -> Tensor:
+    """(P, K + 1) loadings and change of the mean: what solves eq. 1.6 of every bin.
+
+    Args:
+        symmetric: packs matrices of size K + 1.
+        normal: (P, (K + 1) (K + 2) / 2) packed matrices of the equations.
+        right: (P, K + 1) right-hand sides.
 
     Raises:
         InputError: where a bin's equations are singular in this precision.
 
     Example:
-        >>> solutions(2 * torch.eye(2).expand(3, 2, 2).clone(), torch.ones(3, 2))[0]
-        tensor([0.5000, 0.5000])
+        >>> solutions(Symmetric(2), torch.tensor([[2.0, 0.0, 2.0]]), torch.ones(1, 2))
+        tensor([[0.5000, 0.5000]])
     """
-    normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
-    cholesky, failed = torch.linalg.cholesky_ex(normal)
-    if failed.any():
+    parts = zip(torch.split(normal, BINS_AT_ONCE), torch.split(right, BINS_AT_ONCE), strict=True)
+    solved, failed = zip(*(_solved(symmetric.unpack(some), rows) for some, rows in parts), strict=True)
+    if any(failed):
         raise InputError(
-            f"the equations of {int((failed > 0).sum())} bins have no solution in this precision: "
+            f"the equations of {sum(failed)} bins have no solution in this precision: "
             "give products='float64', or more stars that have those bins"
         )
-    solution: Tensor = torch.cholesky_solve(right[..., None], cholesky)[..., 0]
-    return solution
+    return torch.cat(solved)
+
+
+def _solved(normal: Tensor, right: Tensor) -> tuple[Tensor, int]:
+    """(p, K + 1), and in how many bins that failed."""
+    normal[normal[:, -1, -1] == 0] = torch.eye(normal.shape[-1]).to(normal)  # unused bins: solution 0
+    cholesky, failed = torch.linalg.cholesky_ex(normal)
+    return torch.cholesky_solve(right[..., None], cholesky)[..., 0], int((failed > 0).sum())
 
 
 def require_noise(variance: float, total: float) -> None:

@@ -61,7 +61,7 @@ def online_em(blocks: Blocks, theta: Parameters) -> Parameters:
         moments = moments_of(blocks, theta, numbers=range(first, len(blocks), chunks))  # stars of the whole survey
         new = _Sums.of(moments, mean)
         known = new if known is None else known.mixed(new, (first + 1) ** -FADING)
-        solution = solutions(moments.symmetric.unpack(known.normal), known.right)
+        solution = solutions(moments.symmetric, known.normal, known.right)
         variance = (known.squares - (solution * known.right).sum()) / known.n_valid
         theta = Parameters(solution[:, :-1], mean + solution[:, -1], variance)
     return theta

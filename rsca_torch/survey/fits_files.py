@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import shutil
@@ -40,6 +41,18 @@ SENTINELS = (-900.0, 900_000.0)
 COMPRESSED = (".gz", ".fz")
 #: How compressed files begin, whatever their names.
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+
+
+#: What the system says of one file alone, and not of the disk, the file server or this process.
+OF_THE_FILE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 
 class UnusableFileError(Exception):
@@ -96,6 +109,7 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     Raises:
         UnusableFileError: missing file, web page saved as FITS, not a FITS file, or whatever goes wrong inside the
             ``with`` block in reading.
+        InputError: the disk, the file server or this process fails (EIO, ESTALE, EMFILE): the file may be a good one.
     """
     try:
         with whole_file(path) as whole, warnings.catch_warnings():
@@ -108,6 +122,11 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
         raise
     except (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE:
+            raise InputError(
+                f"{path} cannot be read now: {told}; that is no fault of the file, which may be a good one: see to the "
+                "disk, the file server or the limits of this process, then give the same command, which goes on"
+            ) from error
         raise UnusableFileError(f"unreadable file ({told})") from error
 
 

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Row
+from astropy.table import Table
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import beside
+from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.chosen_stars import GROUPS, REPEATS, Chosen, choose_stars
 from rsca_torch.survey.cuts import CutFlow
-from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.interstellar import Feature, FoundCensoring
 from rsca_torch.survey.members import lone_members
+from rsca_torch.survey.read_block import BlockReader
 from rsca_torch.survey.store import PARTS, Store
 from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free, require_storable
 from rsca_torch.survey.survey import Survey
@@ -31,6 +32,8 @@ from rsca_torch.survey.survey import Survey
 __all__ = ["censor", "ingest"]
 
 log = logging.getLogger(__name__)
+
+BLOCKS_A_PROCESS = 4  # fewer are read faster than another process starts
 
 Progress = Callable[[int, int], None]  # is told how many of how many are done
 
@@ -41,6 +44,7 @@ def ingest(
     block: int = 256,
     progress: Progress | None = None,
     found: Callable[[list[Feature]], None] | None = None,
+    parallel: Parallel | None = None,
 ) -> Store:
     """Build a store from a survey's files: select and censor, then read, block by block.
 
@@ -57,6 +61,7 @@ def ingest(
         block: stars read between two entries of the journal; bounds the memory, about 130 kB a star.
         progress: is told how many stars of how many are read.
         found: is told what `FoundCensoring` finds.
+        parallel: where files are read; the store is the same, bit for bit. None: in this process.
 
     Raises:
         InputError: something given cannot be used, no star is left, or as `FoundCensoring.find`.
@@ -64,7 +69,7 @@ def ingest(
     store = Path(store)
     require_free(store)
     if isinstance(survey.censoring, FoundCensoring):
-        return _ingest_and_find(survey, survey.censoring, store, block, progress, found)
+        return _ingest_and_find(survey, survey.censoring, store, block, progress, found, parallel)
     grid = survey.reader.grid
     trusted = np.flatnonzero(survey.censoring.trusted_bins(grid)).astype(np.int64)
     chosen = choose_stars(survey)
@@ -72,7 +77,8 @@ def ingest(
         require_storable(table)
     fingerprint = _fingerprint(survey, chosen.stars, chosen.groups, chosen.repeats)
     partial = Partial(store, fingerprint, trusted, grid.wavelength[trusted], len(chosen.stars))
-    _read_spectra(survey, [*chosen.stars, *chosen.groups, *chosen.repeats], partial, block, progress)
+    tables = (chosen.stars, chosen.groups, chosen.repeats)
+    _read_spectra(survey, tables, partial, block, parallel or Parallel(processes=1), progress)
     told = {"survey": survey.config(), "segments": grid.edges()}
     return _finished(chosen, partial, told, "spectrum missing or unreadable")
 
@@ -84,10 +90,11 @@ def _ingest_and_find(
     block: int,
     progress: Progress | None,
     told: Callable[[list[Feature]], None] | None,
+    parallel: Parallel | None,
 ) -> Store:
     path = beside(store, ".uncensored")
     survey = survey.with_censoring(rule.with_ranges([]))
-    whole = Store.open(path) if path.exists() else ingest(survey, path, block, progress)
+    whole = Store.open(path) if path.exists() else ingest(survey, path, block, progress, parallel=parallel)
     if whole.manifest["survey"] != survey.config():
         raise InputError(f"{path} holds a survey that was read otherwise: remove it, or choose another store")
     try:
@@ -191,16 +198,36 @@ def _finished(
 
 
 def _read_spectra(
-    survey: Survey, stars: Sequence[Row], partial: Partial, block: int, progress: Progress | None
+    survey: Survey,
+    tables: Sequence[Stars],
+    partial: Partial,
+    block: int,
+    parallel: Parallel,
+    progress: Progress | None,
 ) -> None:
+    ends = np.cumsum([len(table) for table in tables])
+    total = int(ends[-1])
     if partial.done:
-        log.info("going on after %d of %d spectra", partial.done, len(stars))
-    for first in range(partial.done, len(stars), block):
-        rows = range(len(stars))[first : first + block]
-        _read_block(survey, stars, rows, partial)
+        log.info("going on after %d of %d spectra", partial.done, total)
+    starts = range(partial.done, total, block)
+
+    def rows_from(first: int) -> list[Table]:
+        spans = zip(tables, ends - [len(table) for table in tables], strict=True)
+        parts = (table[max(0, first - start) : max(0, first + block - start)] for table, start in spans)
+        return [Table(part, copy=False) for part in parts if len(part)]
+
+    task = BlockReader(survey.reader, survey.censoring, partial.bins)
+    for read in parallel.each(task, map(rows_from, starts), pieces=len(starts) // BLOCKS_A_PROCESS):
+        partial.append(
+            read.flux,
+            read.error,
+            read.valid,
+            {partial.done + place: problem for place, problem in read.failed.items()},
+            read.faulty,
+        )
         if progress is not None:
-            progress(rows.stop, len(stars))
-    log.info("%d spectra read", len(stars))
+            progress(partial.done, total)
+    log.info("%d spectra read", total)
     if partial.errors:
         log.warning(
             "%d spectra have %d errors that are zero, negative or not finite in bins with a flux: "
@@ -208,28 +235,6 @@ def _read_spectra(
             len(partial.errors),
             sum(sum(counts) for counts in partial.errors.values()),
         )
-
-
-def _read_block(survey: Survey, stars: Sequence[Row], rows: range, partial: Partial) -> None:
-    bins = partial.bins
-    flux, error = np.zeros((2, len(rows), len(bins)), dtype=np.float32)
-    valid = np.zeros(flux.shape, dtype=bool)
-    failed, faulty = dict[int, str](), dict[str, tuple[int, int, int]]()
-    for place, row in enumerate(rows):
-        try:
-            read = survey.reader.read(stars[row])
-        except UnusableFileError as problem:
-            failed[row] = str(problem)
-            continue
-        flux[place], error[place] = read.flux[bins], read.error[bins]
-        masked = slice(0) if read.valid is None else ~read.valid[bins]
-        counted = flux[place].copy()
-        counted[masked] = 0  # what the survey's own mask leaves out is not faulty
-        if any(counts := survey.censoring.faulty_errors(counted, error[place])):
-            faulty[str(stars[row]["FILE"])] = counts
-        error[place, masked] = np.inf
-        valid[place] = survey.censoring.valid(flux[place], error[place])
-    partial.append(flux, error, valid, failed, faulty)
 
 
 def _fingerprint(survey: Survey, *tables: Stars) -> str:

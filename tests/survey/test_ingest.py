@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from mini_archive import (
 
 import rsca_torch.survey.apogee as apogee_module
 from rsca_torch.errors import InputError
+from rsca_torch.parallel import Parallel
 from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.apogee_catalogue import ApogeeCatalogue
 from rsca_torch.survey.cuts import Cut
@@ -510,3 +513,35 @@ def test_commands_in_messages_can_be_pasted_into_a_shell(tmp_path):
         Store.open(tmp_path / "store (1)")
     with pytest.raises(InputError, match=r"make one with rsca ingest store=\S+/store$"):
         Store.open(tmp_path / "store")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_any_number_of_processes_makes_the_same_store(mini_survey, tmp_path, monkeypatch, processes):
+    monkeypatch.setattr("rsca_torch.survey.ingest.BLOCKS_A_PROCESS", 1)
+    ingest(mini_survey, tmp_path / "plain")
+    seen = []
+    told = lambda *done: seen.append(done)  # noqa: E731
+    ingest(mini_survey, tmp_path / "other", block=3, progress=told, parallel=Parallel(processes=processes))
+    assert content(tmp_path / "other") == content(tmp_path / "plain")
+    assert seen == [(3, 14), (6, 14), (9, 14), (12, 14), (14, 14)]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOTCONN], ids=errno.errorcode.get)
+def test_a_file_server_that_fails_stops_the_ingest_which_goes_on_later(mini_survey, tmp_path, monkeypatch, code):
+    ingest(mini_survey, tmp_path / "plain")
+    real, opened = fits.open, []
+
+    def fail(name, *args, **kwargs):
+        if "aspcapStar" in str(name):
+            opened.append(name)
+            if len(opened) > 5:
+                raise OSError(code, os.strerror(code), str(name))
+        return real(name, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fits, "open", fail)
+        with pytest.raises(InputError, match=rf"cannot be read now: {os.strerror(code)}; .* goes on"):
+            ingest(mini_survey, tmp_path / "store", block=2)
+    assert not (tmp_path / "store").exists()
+    ingest(mini_survey, tmp_path / "store", block=2)
+    assert content(tmp_path / "store") == content(tmp_path / "plain")
