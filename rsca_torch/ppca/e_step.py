@@ -100,9 +100,13 @@ class Posterior:
             self._weigh_alike(block, block.nearly_complete)
         else:
             self._weigh(block)
-        self.set_aside = SetAside.none(self.residual) if clip is None else self._set_aside(clip)
+        self.set_aside, solved = SetAside.none(self.residual), None
+        if clip is not None:
+            self.set_aside, solved = self._set_aside(clip)
         self.squares = self.scale * torch.linalg.vecdot(self.weighted, self.residual).double().sum()
-        self.cholesky, self.mean = self._solve(self.precision, self.projection)
+        if solved is None or self.precision.requires_grad or self.projection.requires_grad:
+            solved = self._solve(self.precision, self.projection)
+        self.cholesky, self.mean = solved
 
     def _weigh(self, block: Block) -> None:
         """Every bin of every star by itself."""
@@ -135,13 +139,18 @@ class Posterior:
         cholesky[failed > 0] = torch.nan  # of an extrapolation out of all bounds: its likelihood is not a number
         return cholesky, torch.cholesky_solve(projection.double()[..., None], cholesky)[..., 0]
 
-    def _set_aside(self, clip: float) -> SetAside:
-        """Take what is far from the model out of the sums, and look again, until nothing changes."""
+    def _set_aside(self, clip: float) -> tuple[SetAside, tuple[Tensor, Tensor]]:
+        """Take what is far from the model out of the sums, and look again, until nothing changes.
+
+        Returns:
+            what is set aside, and what `_solve` gives of the sums without it, but for the gradient.
+        """
         precision, projection, model = self.precision.clone(), self.projection.clone(), self.model
         with torch.no_grad():  # which bins are set aside has no gradient
             root, mean = self._solve(precision, projection)
             some, seen = Candidates(self.weight, self.residual, model.loadings, clip), mean.clone()
             some.look(mean)
+            cholesky = root.clone()
         for _ in range(ROUNDS):
             with torch.no_grad():
                 rows = some.decide(mean)
@@ -152,7 +161,7 @@ class Posterior:
             self.precision.index_add_(0, star, self.weight[star, place, None] * model.outer[place], alpha=-1)
             self.projection.index_add_(0, star, self.weighted[star, place, None] * model.loadings[place], alpha=-1)
             with torch.no_grad():
-                _, mean[rows] = self._solve(self.precision[rows], self.projection[rows])
+                cholesky[rows], mean[rows] = self._solve(self.precision[rows], self.projection[rows])
                 # As a w w^T <= P, no bin comes nearer or goes farther, in standard deviations, than |root^T change|.
                 moved = (root[rows].mT @ (mean - seen)[rows, :, None]).norm(dim=(1, 2))
                 far = rows[moved > MARGIN]
@@ -166,7 +175,7 @@ class Posterior:
         if self.weighted.requires_grad:  # autograd needs what the sums were made of
             self.weight, self.weighted = self.weight.clone(), self.weighted.clone()
         self.weight[star, place] = self.weighted[star, place] = 0
-        return SetAside(star, place, weight)
+        return SetAside(star, place, weight), (cholesky, mean)
 
     def deviations(self) -> Tensor:
         """(m,) float64: how far the bins that are set aside lie from the model, in standard deviations."""
