@@ -145,8 +145,8 @@ class Cut:
         if values.ndim != 1 or values.dtype.kind not in kinds:
             raise InputError(
                 f"cut {self.name!r} cannot be made on {column}: {values.dtype} with {values.ndim - 1} more axes; "
-                "above/below need a number a star, without_bit an integer, defined an abundance, none_of/any_of a text, "
-                "is a column of true and false"
+                "above/below need a number a star, without_bit an integer, defined an abundance, none_of/any_of a "
+                "text, is a column of true and false"
             )
         return values
 

@@ -32,7 +32,7 @@ CO_ADDS = "CO_ADDS"  # rows of the catalogue that say the same of release and ob
 #: What a star table says of a star besides its abundances, and where the catalogue must not have it, if it is there.
 DESCRIBING = ("release", "telescope", "snr", "v_rad", "teff", "logg")
 OPTIONAL = (
-    "sdss4_apogee_id", "gaia_dr2_source_id", "gaia_dr3_source_id", "field", "std_v_rad", "e_v_rad", "m_h_atm",
+    "obj", "sdss4_apogee_id", "gaia_dr2_source_id", "gaia_dr3_source_id", "field", "std_v_rad", "e_v_rad", "m_h_atm",
     "alpha_m_atm", "n_visits", "mean_fiber", "spectrum_flags", "result_flags", "flag_bad",
 )  # fmt: skip
 

@@ -65,8 +65,11 @@ def label_rows(stars: Table) -> Table:
         of = np.flatnonzero(number == star)
         first, *further = sorted(of.tolist(), key=lambda row: (later[row], row))
         told = [str(stars["TELESCOPE"][row]) for row in (first, *further)]
-        held = {sites[first]}
-        superseded = [row for row in further if sites[row] in held or held.add(sites[row])]
+        superseded, held = list[int](), {sites[first]}
+        for row in further:
+            if sites[row] in held:
+                superseded.append(row)
+            held.add(sites[row])
         spoilt, better = "", False
         if stars["ROLE"][first] == "field" and not further:
             fields += 1
