@@ -88,7 +88,6 @@ def differences(one: Read, other: Read) -> dict[str, float]:
         "regrouped": sum(one.group[star] != other.group[star] for star in stars),
         "trusted": float(np.isfinite(b).sum() / np.isfinite(a).sum()),
         "largest": float(apart.max()),
-        "in_errors": float((apart / sigma[both]).max()),
         "error": float(np.abs(of_other[both] / sigma[both] - 1).max()),
     }
 
@@ -100,12 +99,13 @@ def rates(store: Path, run: Path) -> dict[str, str]:
         command += ["learner=paper_text", "compressor.n_components=30"]
         subprocess.run(command, check=True, capture_output=True)
     told = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return {each["name"]: _shown(each) for each in told["results"] if each["representation"] == "spectra"}
-
-
-def _shown(result: dict[str, object]) -> str:
-    low, high = (100 * value for value in result["interval"])  # type: ignore[attr-defined]
-    return f"{100 * result['rate']:.2f} ({low:.2f}-{high:.2f})"  # type: ignore[operator]
+    return {
+        each[
+            "learner"
+        ]: f"{100 * each['doppelganger_rate']:.2f} ({' - '.join(f'{100 * v:.2f}' for v in each['interval'])})"
+        for each in told["results"]
+        if each["representation"] == "spectra" and each["held_out"]
+    }
 
 
 def main() -> None:
@@ -117,15 +117,17 @@ def main() -> None:
     given = parser.parse_args()
     stores = {name: store_of(name, given.folder, given.field, given.seed) for name in RELEASES}
     first = read(stores["DR16"])
-    print("| release | stars | of DR16's | others | bins trusted | flux differs by | in errors | errors differ by | RSCA, % |")
+    print(
+        "| release | stars | of DR16's | others | bins trusted | flux differs by | errors differ by | rsca, % | raw |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, store in stores.items():
         told = differences(first, read(store))
         judged = rates(store.path, given.folder / f"run_{name.replace(', ', '_')}")
         print(
             f"| {name} | {told['stars'] + told['only_here']:,} | {told['stars']:,} | {told['only_here']} | "
-            f"{100 * told['trusted']:.1f} % | {told['largest']:.1e} | {told['in_errors']:.1e} | "
-            f"{100 * told['error']:.2g} % | {judged} |"
+            f"{100 * told['trusted']:.1f} % | {told['largest']:.1e} | "
+            f"{told['error']:.1e} | {judged['rsca']} | {judged['raw']} |"
         )
 
 

@@ -210,7 +210,7 @@ def test_the_other_observatory_s_co_add_is_a_repeat(store):
 
 def test_visits_are_repeats_whose_mean_is_the_co_add(root, tmp_path):
     told = survey(root, "survey.repeats.observations=visits", "survey.repeats.columns=[spectrum_flags]",
-                  "survey.error_floor=0")  # fmt: skip
+                  "survey.error_floor=0", "+survey.cuts.few={column: snr, above: 400}")  # fmt: skip
     store = ingest(told, tmp_path / "store")
     field = store.field
     star = field.stars.id[0]

@@ -9,9 +9,9 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_table
+from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits
 from rsca_torch.survey.mwm.catalogue import observatories
-from rsca_torch.survey.mwm.spectrum import HDUS
+from rsca_torch.survey.mwm.spectrum import HDUS, table_rows
 from rsca_torch.survey.reader import Visits
 from rsca_torch.survey.visits import MEAN_FIBRE
 
@@ -55,11 +55,11 @@ def visits_of_stars(root: Path, stars: Table, file: Callable[[int], str]) -> Vis
 
 def _table(path: Path, number: int, release: str) -> Table:
     with open_fits(path) as hdus:
-        data = require_table(hdus, number, "visits").data
-        names = {name.lower(): name for name in data.names}
+        data = table_rows(hdus, number, "visits")
+        names = {name.lower(): name for name in data.dtype.names or ()}
         kept = np.ones(len(data), dtype=bool)
         if "in_stack" in names:  # of later versions of Astra
-            kept &= np.asarray(data[names["in_stack"]], dtype=bool)
+            kept &= data[names["in_stack"]] == b"T"
         kept &= _of_release(native(data[names["apred"]]) if "apred" in names else np.array([]), release, len(data))
         visits = Table({name: native(data[names[name]])[kept] for name in OF_A_VISIT if name in names})
         visits["ROW"] = np.flatnonzero(kept)

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import GRID, N_PIXELS
-from rsca_torch.survey.mwm.catalogue import ELEMENTS, observatories
+from rsca_torch.survey.mwm.catalogue import observatories
 from rsca_torch.survey.simulated.checked_fits import checked_table, empty_table
-from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX
 from rsca_torch.survey.simulated.fits_bytes import card, primary
+from rsca_torch.survey.simulated.mwm_labels import Columns, gaia, label_rows, labels, mean_fibre, single, texts
 from rsca_torch.survey.simulated.spectra import LOG_START, LOG_STEP, Flux
 
-__all__ = ["FURTHER", "MwmFiles", "label_rows"]
-
-Columns = dict[str, NDArray[Any]]
+__all__ = ["FURTHER", "MwmFiles"]
 
 #: Files that are written where they are asked for.
 FURTHER = ("visits", "aspcap")
@@ -33,59 +31,6 @@ NAMES = ("BOSS/APO", "BOSS/LCO", "APOGEE/APO", "APOGEE/LCO")
 NMF_REGIONS = ((125, 3266), (3517, 6089), (6280, 8397))
 
 ROOT = "dr19/spectro/astra/0.6.0"
-A_K_PER_EBV = 0.352
-
-#: One field star in so many is so.
-HIGHER_SNR, SPOILT = 11, 331
-
-
-def label_rows(stars: Table) -> Table:
-    """The rows of the catalogue of labels, and which of them are of spectra that mwmStar holds.
-
-    A star's first observation is its co-add. Of further ones the first of the other observatory is there too; the
-    others are DR17's co-adds, whose labels the catalogue has and whose spectra mwmStar has not. So have some field
-    stars without further observations, of a better S/N. Two kinds of one star in 331: no file, and a file that holds
-    another co-add than the labels are of.
-
-    Args:
-        stars: N observations.
-
-    Returns:
-        STAR (row of ``stars``), sdss_id, release, telescope, snr, HELD (mwmStar has it), SPOILT ("", "missing",
-        "other").
-    """
-    names, number = np.unique(np.asarray(stars["APOGEE_ID"]), return_inverse=True)
-    del names
-    ids = 54_000_000 + 7_919 * (1 + number)
-    sites = observatories(np.asarray(stars["TELESCOPE"]))
-    later = np.isin(stars["ROLE"], ["duplicate", "repeat"])
-    rows: list[tuple[Any, ...]] = []
-    fields = 0
-    for star in np.unique(number):
-        of = np.flatnonzero(number == star)
-        first, *further = sorted(of.tolist(), key=lambda row: (later[row], row))
-        told = [str(stars["TELESCOPE"][row]) for row in (first, *further)]
-        superseded, held = list[int](), {sites[first]}
-        for row in further:
-            if sites[row] in held:
-                superseded.append(row)
-            held.add(sites[row])
-        spoilt, better = "", False
-        if stars["ROLE"][first] == "field" and not further:
-            fields += 1
-            spoilt = {17: "missing", 29: "other"}.get(fields % SPOILT, "")
-            better = fields % HIGHER_SNR == 3
-        newer = better or bool(superseded) or star % 3 == 0
-        for row, telescope in zip((first, *further), told, strict=True):
-            gone = row in superseded
-            release = "dr17" if gone or not newer or spoilt == "other" else "sdss5"
-            rows.append((row, ids[row], release, telescope, float(stars["SNR"][row]), not gone, spoilt))
-        if better and not spoilt:
-            rows.append((first, ids[first], "dr17", told[0], 1.3 * float(stars["SNR"][first]), False, ""))
-    nobody = int(np.flatnonzero(stars["ROLE"] == "field")[0])
-    rows.append((nobody, -1, "sdss5", str(stars["TELESCOPE"][nobody]), float(stars["SNR"][nobody]), False, ""))
-    table = Table(rows=rows, names=("STAR", "sdss_id", "release", "telescope", "snr", "HELD", "SPOILT"))
-    return table[np.argsort(np.asarray(stars["RA"])[table["STAR"]], kind="stable")]
 
 
 @dataclass
@@ -124,7 +69,10 @@ class MwmFiles:
     def write_catalogue(self) -> None:
         """astraAllStarASPCAP: HDU 1 without rows, as BOSS has no ASPCAP; HDU 2 with all labels."""
         content = primary([card("V_ASTRA", "0.6.0")], bitpix=8) + empty_table("ASPCAP/BOSS")
-        _write(self.root / f"{ROOT}/summary/astraAllStarASPCAP-0.6.0.fits", content + checked_table(self._labels()))
+        _write(
+            self.root / f"{ROOT}/summary/astraAllStarASPCAP-0.6.0.fits",
+            content + checked_table(labels(self.rows, self.stars, self.measured)),
+        )
 
     def write_members(self, candidates: Sequence[tuple[Any, str, float]]) -> None:
         """OCCAM's list of DR19: what is at least 0.7 probable, under names and ids of its own."""
@@ -133,11 +81,11 @@ class MwmFiles:
         ids = dict(zip(self.rows["STAR"].tolist(), self.rows["sdss_id"].tolist(), strict=True))
         sdss_id = np.array([ids[row] for row in of.tolist()], dtype=np.int64)
         columns = {
-            "Cluster": _texts([row[1] for row in likely]),
+            "Cluster": texts([row[1] for row in likely]),
             "SDSS_ID": sdss_id,
-            "GaiaDR3_ID": _gaia(sdss_id),
-            "GaiaDR2_ID": _gaia(sdss_id) - 1,
-            "OBJ_ID": _texts(np.asarray(self.stars["APOGEE_ID"])[of]),
+            "GaiaDR3_ID": gaia(sdss_id),
+            "GaiaDR2_ID": gaia(sdss_id) - 1,
+            "OBJ_ID": texts(np.asarray(self.stars["APOGEE_ID"])[of]),
             "V_RAD": np.asarray(self.stars["VHELIO"], np.float32)[of],
             "CG_Prob": np.array([row[2] for row in likely]),
             "EH_Prob": np.full(len(of), 0.9),
@@ -195,7 +143,7 @@ class MwmFiles:
             # The continuum of the other co-add is another: its row is no use to this one.
             shape = [_aspcap(continuum * (1.0 if each == release else 1.07)) for each in both]
             columns = {key: np.repeat(told[key], len(both)) for key in ("sdss_id", "telescope")}
-            columns |= {"release": _texts(both), "continuum": np.stack(shape)}
+            columns |= {"release": texts(both), "continuum": np.stack(shape)}
             tables["aspcap"] = checked_table(columns, name, _GRID_CARDS)
         return tables
 
@@ -203,16 +151,16 @@ class MwmFiles:
         star = self.stars[row]
         return {
             "spectrum_pk_id": np.array([1_000 + row]),
-            "release": _texts([release]),
-            "filetype": _texts(["apStar"]),
-            "v_astra": _texts(["0.6.0"]),
+            "release": texts([release]),
+            "filetype": texts(["apStar"]),
+            "v_astra": texts(["0.6.0"]),
             "sdss_id": np.array([int(label["sdss_id"])]),
-            "apred": _texts(["1.3" if release == "sdss5" else "dr17"]),
-            "obj": _texts([str(star["APOGEE_ID"])]),
-            "telescope": _texts([str(label["telescope"])]),
+            "apred": texts(["1.3" if release == "sdss5" else "dr17"]),
+            "obj": texts([str(star["APOGEE_ID"])]),
+            "telescope": texts([str(label["telescope"])]),
             "n_visits": np.array([star["NVISITS"]], np.int32),
             "snr": np.array([label["snr"]], np.float32),
-            "mean_fiber": np.array([_mean_fibre(star)], np.float32),
+            "mean_fiber": np.array([mean_fibre(star)], np.float32),
             "spectrum_flags": np.array([0]),
             "v_rad": np.array([star["VHELIO"]], np.float32),
             "nmf_flags": np.array([0]),
@@ -222,67 +170,11 @@ class MwmFiles:
         star = self.stars[row]
         columns = {key: np.repeat(told[key], n) for key in ("sdss_id", "apred", "telescope", "obj", "v_rad")}
         return columns | {
-            "plate": _texts([str(plate) for plate in star["PLATE"][:n]]),
+            "plate": texts([str(plate) for plate in star["PLATE"][:n]]),
             "fiber": np.asarray(star["FIBER"][:n], np.int32),
             "mjd": np.asarray(star["MJD"][:n], np.int32),
             "snr": np.full(n, told["snr"][0] / np.sqrt(n), np.float32),
             "spectrum_flags": np.zeros(n, np.int64),
-        }
-
-    def _labels(self) -> Columns:
-        of = np.asarray(self.rows["STAR"])
-        stars, measured = self.stars[of], self.measured[of]
-        role, sdss_id, release = (
-            np.asarray(each) for each in (stars["ROLE"], self.rows["sdss_id"], self.rows["release"])
-        )
-        n, failed = len(of), role == "failed"
-        held = np.asarray(self.rows["HELD"]) | np.isin(role, ["duplicate", "repeat"])
-        bits = np.where(role == "bad", 1 << 25, 0) | np.where(failed, 1 << 0, 0)
-        iron = np.asarray(measured["X_H"])[:, ELEMENT_INDEX["Fe"]]
-        ebv = np.asarray(measured["AK_TARG"]) / A_K_PER_EBV
-        # The last digits of what DR17's own fit of its own co-add gave.
-        other = np.where(held, 0.0, 25.0)
-        fibres = [_mean_fibre(star) for star in stars]
-        abundances: dict[str, Any] = {}
-        for element, column in ELEMENTS.items():
-            index = ELEMENT_INDEX.get(element)
-            abundances[column] = _single(measured["X_H"][:, index])
-            abundances[f"e_{column}"] = _single(measured["X_H_ERR"][:, index])
-            abundances[f"{column}_flags"] = np.where(np.isnan(abundances[column]), 1 << 6, 0)
-        return {
-            "sdss_id": sdss_id.astype(np.int64),
-            "sdss4_apogee_id": _texts(np.where(np.arange(n) % 50 == 49, "", stars["APOGEE_ID"])),  # new in SDSS-V
-            "gaia_dr2_source_id": _gaia(sdss_id) - 1,
-            "gaia_dr3_source_id": _gaia(sdss_id),
-            "release": _texts(release),
-            "apred": _texts(np.where(release == "dr17", "dr17", "1.3")),
-            "v_astra": _texts(np.full(n, "0.6.0")),
-            "obj": _texts(stars["APOGEE_ID"]),
-            "telescope": _texts(self.rows["telescope"]),
-            "field": _texts(np.where(release == "dr17", stars["FIELD"], "")),
-            "ra": _single(stars["RA"]),
-            "dec": _single(stars["DEC"]),
-            "n_visits": np.asarray(stars["NVISITS"], np.int32),
-            "mean_fiber": _single(fibres),
-            "std_fiber": _single(np.full(n, np.nan)),
-            "snr": _single(self.rows["snr"]),
-            "spectrum_flags": np.where(np.asarray(fibres) > 200, 1 << 9, 0),
-            "v_rad": _single(stars["VHELIO"]),
-            "e_v_rad": _single(np.full(n, 0.02)),
-            "std_v_rad": _single(np.full(n, 0.1)),
-            "ebv": _single(ebv * np.where(np.arange(n) % 2, 0.86, 1.0)),  # a mixture of scales
-            "ebv_flags": np.where(np.arange(n) % 2, 1 << 3, 1 << 5),
-            "ebv_rjce_allwise": _single(ebv),
-            "ebv_sfd": _single(0.86 * ebv),
-            "short_grid_name": _texts(np.full(n, "GKg_b")),
-            "teff": _single(np.asarray(measured["TEFF"]) + other),
-            "logg": _single(measured["LOGG"]),
-            "m_h_atm": _single(iron),
-            "alpha_m_atm": _single(np.where(failed, np.nan, stars["ALPHA_M"])),
-            "result_flags": bits,
-            "flag_warn": bits > 0,
-            "flag_bad": bits > 0,
-            **abundances,
         }
 
 
@@ -290,24 +182,6 @@ _GRID_CARDS = (
     card("CRVAL", LOG_START), card("CDELT", LOG_STEP), card("CRPIX", 1), card("CTYPE", "LOG-LINEAR"),
     card("NPIXELS", N_PIXELS),
 )  # fmt: skip
-
-
-def _single(values: Any) -> NDArray[np.float32]:  # noqa: ANN401  (columns and lists)
-    return np.asarray(values, dtype=np.float32)
-
-
-def _texts(values: Any) -> NDArray[np.bytes_]:  # noqa: ANN401  (as above)
-    """As wide as the longest, and at least one character: no two files need agree."""
-    return np.asarray([str(value) for value in values], dtype=bytes)
-
-
-def _gaia(sdss_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """19 digits, more than a float holds."""
-    return np.asarray(np.where(sdss_id > 0, 4_123_456_789_000_000_001 + 2 * sdss_id, -1), dtype=np.int64)
-
-
-def _mean_fibre(star: Any) -> float:  # noqa: ANN401  (a row of an untyped table)
-    return float(np.mean(star["FIBER"][: int(star["NVISITS"])]))
 
 
 def _continuum(random: np.random.Generator) -> NDArray[np.float64]:
@@ -353,11 +227,11 @@ def _pixels(
     with np.errstate(divide="ignore", invalid="ignore"):
         ivar = np.where(np.isfinite(sigma), 1 / (sigma * continuum) ** 2, 1e-20)  # a bad pixel's error is 1e10
     arrays = {"wavelength": GRID.wavelength, "flux": flux * continuum, "ivar": ivar, "pixel_flags": flags}
-    return {name: _single(values)[None] for name, values in {**arrays, "continuum": shown}.items()}
+    return {name: single(values)[None] for name, values in {**arrays, "continuum": shown}.items()}
 
 
 def _aspcap(continuum: NDArray[Any]) -> NDArray[np.float32]:
-    return _single(np.where(GRID.usable(), continuum, np.nan))
+    return single(np.where(GRID.usable(), continuum, np.nan))
 
 
 def _write(path: Path, content: bytes) -> None:
