@@ -16,7 +16,9 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from rsca_torch.cli.options import require_kinds
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import CHIPS, N_PIXELS
 from rsca_torch.survey.fits_files import UnusableFileError
@@ -327,3 +329,8 @@ def test_a_file_of_another_star_or_grid_or_without_a_spectrum_there_is_told(root
     star["telescope"] = "lco25m" if str(star["telescope"]).startswith("apo") else "apo25m"
     with pytest.raises(UnusableFileError, match="no spectrum of"):
         changed(lambda hdu: hdu)
+
+
+def test_the_command_takes_survey_repeats_as_one_word():
+    usual = OmegaConf.create({"survey": {"repeats": {"columns": ["snr"]}}})
+    require_kinds(OmegaConf.create({"survey": {"repeats": "visits"}}), usual)
