@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: A number, a list or auto, a path or several: the command says what it expects.
-SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue", "survey.cuts"}
+SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue", "survey.cuts", "survey.repeats"}
 
 
 def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:

@@ -24,4 +24,6 @@ def run(config: DictConfig) -> None:
     simulation = hydra.utils.instantiate(config.simulation)
     with claimed(root), progress() as told:
         simulation.write(root, config.seed, partial(told.step, "simulating spectra"))
-    log.info("simulated survey in %s; next: rsca ingest %s store=DIR", root, quote(f"survey.root={root}"))
+    release = simulation.release  # dr16 is what ingest reads where nothing is said
+    survey = "" if release == "dr16" else f"survey={'sdss' if release == 'dr19' else 'apogee'}_{release} "
+    log.info("simulated survey in %s; next: rsca ingest %s%s store=DIR", root, survey, quote(f"survey.root={root}"))

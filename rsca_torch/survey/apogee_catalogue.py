@@ -109,7 +109,7 @@ def find_catalogue(root: Path, candidates: Sequence[str]) -> Path:
             if (root / f"{candidate}{suffix}").exists():
                 return root / f"{candidate}{suffix}"
     raise InputError(
-        f"no allStar catalogue below survey.root={root}; looked for {', '.join(candidates)}; "
+        f"no catalogue below survey.root={root}; looked for {', '.join(candidates)}; "
         "fetch one of them, or set survey.catalogue to where it is"
     )
 

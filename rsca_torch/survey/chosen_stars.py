@@ -16,12 +16,14 @@ from rsca_torch.survey.group_lists import KIND, Grouped, grouped, kind_of
 from rsca_torch.survey.member_ids import Wanted, found_in
 from rsca_torch.survey.members import Memberships
 from rsca_torch.survey.reader import Listing, Reader
-from rsca_torch.survey.repeats import ALL_CUTS, REPEAT_OF, numbered, observed_stars, take_back
+from rsca_torch.survey.repeats import ALL_CUTS, REPEAT_OF, RepeatRule, numbered, observed_stars, take_back
 from rsca_torch.survey.survey import Survey
 
 __all__ = ["GROUPS", "REPEATS", "Chosen", "choose_stars"]
 
 log = logging.getLogger(__name__)
+
+Problems = list[tuple[str, str]]
 
 REPEATS, GROUPS = "kept apart as repeats", "kept apart as groups"  # steps of the cut flow
 
@@ -89,7 +91,7 @@ def choose_stars(survey: Survey) -> Chosen:
         stars, kept = stars[~beside], kept[~beside]
     everyone, of = stars, observed[kept]
     stars, chosen = _one_row_a_star(stars, of, reader, survey.member_duplicates == "stay")
-    again, repeats = _repeats(survey, listing, observed, kept[chosen], stars)
+    again, repeats, untold = _repeats(survey, listing, observed, kept[chosen], stars)
     take_back(flow, listing.stars[np.setdiff1d(again, kept)], roles["id"], survey.cuts, before)
     gone = ~chosen & ~np.isin(kept, again)
     removed = zip(everyone.id[gone].tolist(), [str(file) for file in everyone["FILE"][gone]], strict=True)
@@ -101,7 +103,7 @@ def choose_stars(survey: Survey) -> Chosen:
         flow.record(GROUPS, len(stars), hint=": every star is in a group", option="survey.groups")
     if survey.members is not None:
         _require_field(stars, survey.members)
-    return Chosen(stars, groups, repeats, flow, list(listing.problems))
+    return Chosen(stars, groups, repeats, flow, [*listing.problems, *untold])
 
 
 def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
@@ -130,8 +132,8 @@ def _tell_columns(survey: Survey, listing: Listing, kept: NDArray[np.intp]) -> N
 
 def _repeats(
     survey: Survey, listing: Listing, observed: NDArray[np.str_], used: NDArray[np.intp], stars: Stars
-) -> tuple[NDArray[np.intp], Stars]:
-    """The rows of the listing that are repeats of stars that are kept, and their star table.
+) -> tuple[NDArray[np.intp], Stars, Problems]:
+    """The rows of the listing that are repeats of stars that are kept, their star table, and files without use.
 
     Args:
         survey: says which further observations are used.
@@ -141,15 +143,34 @@ def _repeats(
         stars: those that are kept.
     """
     rule = survey.repeats or ALL_CUTS
+    if rule.observations == "visits":
+        return np.array([], dtype=np.intp), *_visits(survey, rule, stars)
     further = np.isin(observed, observed[used])
     further[used] = False
     rows = np.flatnonzero(further)
     rows = rows[rule.passed(listing.stars[rows], survey.cuts)] if survey.repeats else rows[:0]
     if not len(rows):
-        return rows, numbered(stars[:0], np.array([], dtype=str), set())
+        return rows, numbered(stars[:0], np.array([], dtype=str), set()), []
     repeats = _described(survey, listing, rows)
     chosen = rule.chosen(repeats, np.asarray(stars["FILE"], dtype=str))
-    return rows[chosen], numbered(repeats[chosen], observed[rows[chosen]], set(stars.id.tolist()))
+    return rows[chosen], numbered(repeats[chosen], observed[rows[chosen]], set(stars.id.tolist())), []
+
+
+def _visits(survey: Survey, rule: RepeatRule, stars: Stars) -> tuple[Stars, Problems]:
+    """The visits of the stars that are kept, as repeats."""
+    visits = survey.reader.visits(stars)
+    if visits is None:
+        raise InputError("survey.repeats.observations=visits: this survey has no spectra of visits; coadds expected")
+    if not len(visits.stars):
+        first = f", the first: {': '.join(visits.problems[0])}" if visits.problems else ""
+        raise InputError(
+            f"survey.repeats.observations=visits: none of {len(stars)} stars has a visit that can be used{first}; "
+            "fetch their files, or take coadds"
+        )
+    good = rule.passed(visits.stars, survey.cuts, visits.own)
+    of, seen = np.asarray(stars.id)[visits.of[good]], Stars(visits.stars[good]).playing(stars.roles)
+    chosen = rule.chosen(seen, np.asarray(stars["FILE"], dtype=str))
+    return numbered(seen[chosen], of[chosen], set(stars.id.tolist())), list(visits.problems)
 
 
 def _labelled(stars: Stars) -> Stars:

@@ -26,10 +26,11 @@ class Cut:
         column: the catalogue's column.
         above: kept where the value is strictly larger.
         below: kept where the value is strictly smaller.
-        without_bit: kept where this bit of an integer flag is not set.
+        without_bit: kept where this bit of an integer flag is not set, or none of these bits.
         defined: kept where the abundances of all these elements are known (column X_H).
         none_of: kept where the text is none of these.
         any_of: kept where the text is one of these.
+        is_: kept where a column of true and false has this value; in YAML ``is``.
 
     Raises:
         InputError: no condition, two of different kinds, or one that is no number, or no list of texts.
@@ -43,24 +44,32 @@ class Cut:
     column: str
     above: float | None = None
     below: float | None = None
-    without_bit: int | None = None
+    without_bit: int | Sequence[int] | None = None
     defined: Sequence[str] | None = None
     none_of: Sequence[str] | None = None
     any_of: Sequence[str] | None = None
+    is_: bool | None = None
 
     def __post_init__(self) -> None:
         kinds = [self.above is not None or self.below is not None]
-        kinds += [condition is not None for condition in (self.without_bit, self.defined, self.none_of, self.any_of)]
+        others = (self.without_bit, self.defined, self.none_of, self.any_of, self.is_)
+        kinds += [condition is not None for condition in others]
         if sum(kinds) != 1:
             raise InputError(
-                f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined, none_of or any_of"
+                f"cut {self.name!r} needs one kind of condition: above/below, without_bit, defined, none_of, any_of "
+                "or is"
             )
 
-        for key in ("above", "below", "without_bit"):
-            value, number = getattr(self, key), Integral if key == "without_bit" else Real
-            if value is not None and (not isinstance(value, number) or isinstance(value, bool)):
-                kind = "a whole number" if key == "without_bit" else "a number"
-                raise InputError(f"cut {self.name!r}: {key} must be {kind}, got {value!r}")
+        for key in ("above", "below"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+                raise InputError(f"cut {self.name!r}: {key} must be a number, got {value!r}")
+        if any(not isinstance(bit, Integral) or isinstance(bit, bool) for bit in self._bits):
+            raise InputError(
+                f"cut {self.name!r}: without_bit must be a whole number, or a list of such, got {self.without_bit!r}"
+            )
+        if self.is_ is not None and not isinstance(self.is_, bool):
+            raise InputError(f"cut {self.name!r}: is must be true or false, got {self.is_!r}")
         for key in ("defined", "none_of", "any_of"):
             value = getattr(self, key)
             if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
@@ -77,9 +86,11 @@ class Cut:
             return options
         if not isinstance(options, Mapping):
             raise InputError(f"a cut must be a mapping like {{name: snr, column: SNR, above: 100}}, got {options!r}")
+        options = {"is_" if key == "is" else key: value for key, value in options.items()}
         known = cls.__dataclass_fields__
         if unknown := set(options) - set(known):
-            raise InputError(f"a cut has keys {', '.join(known)}, got {', '.join(sorted(unknown))} in {dict(options)}")
+            keys = ", ".join(known).replace("is_", "is")
+            raise InputError(f"a cut has keys {keys}, got {', '.join(sorted(unknown))} in {dict(options)}")
         if missing := {"name", "column"} - set(options):
             raise InputError(f"a cut needs a name and a column; {', '.join(sorted(missing))} not in {dict(options)}")
         return cls(**options)
@@ -98,7 +109,10 @@ class Cut:
         if self.any_of is not None:
             return np.isin(self._values(stars, self.column, "U"), [str(text) for text in self.any_of])
         if self.without_bit is not None:
-            return self._bit_unset(self._values(stars, self.column, "iu"), self.without_bit)
+            flags = self._values(stars, self.column, "iu")
+            return np.asarray(np.all([self._bit_unset(flags, bit) for bit in self._bits], axis=0))
+        if self.is_ is not None:
+            return np.asarray(self._values(stars, self.column, "b") == self.is_)
         # A Python number takes the column's own precision: a float32 column of 0.8 is not above 0.8.
         values = self._values(stars, self.column, "fiu")
         kept = np.ones(len(stars), dtype=bool)
@@ -119,6 +133,11 @@ class Cut:
         known = np.isfinite([np.asarray(stars[abundance_column(element)]) for element in self.defined])
         return ["no " + " ".join(np.array(self.defined)[~row]) for row in known.T]
 
+    @property
+    def _bits(self) -> Sequence[Any]:
+        several = isinstance(self.without_bit, Iterable) and not isinstance(self.without_bit, str)
+        return list(self.without_bit) if several else [] if self.without_bit is None else [self.without_bit]  # type: ignore[arg-type]
+
     def _values(self, stars: Table, column: str, kinds: str) -> NDArray[Any]:
         if column not in stars.colnames:
             raise InputError(f"cut {self.name!r}: there is no column {column}; there are {', '.join(stars.colnames)}")
@@ -126,7 +145,8 @@ class Cut:
         if values.ndim != 1 or values.dtype.kind not in kinds:
             raise InputError(
                 f"cut {self.name!r} cannot be made on {column}: {values.dtype} with {values.ndim - 1} more axes; "
-                "above/below need a number a star, without_bit an integer, defined an abundance, none_of/any_of a text"
+                "above/below need a number a star, without_bit an integer, defined an abundance, none_of/any_of a "
+                "text, is a column of true and false"
             )
         return values
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsca_torch.survey.grid import Grid
 
-__all__ = ["Listing", "Measured", "Reader"]
+__all__ = ["Listing", "Measured", "Reader", "Visits"]
 
 
 class Listing(NamedTuple):
@@ -46,6 +46,22 @@ class Measured(NamedTuple):
     flux: NDArray[np.floating[Any]]
     error: NDArray[np.floating[Any]]
     valid: NDArray[np.bool_] | None = None
+
+
+class Visits(NamedTuple):
+    """Observations of which those in the star table are made.
+
+    Attributes:
+        stars: one row a visit, like its star's but for what is the visit's own, FILE too.
+        of: (visits,) the row of the star.
+        own: the columns that say something of the visit itself.
+        problems: (file, problem) of stars whose visits cannot be used.
+    """
+
+    stars: Table
+    of: NDArray[np.intp]
+    own: Sequence[str]
+    problems: Sequence[tuple[str, str]] = ()
 
 
 class Reader(ABC):
@@ -100,6 +116,15 @@ class Reader(ABC):
     def is_repeat(self, stars: Table) -> NDArray[np.bool_]:
         """(n,) True for rows that the survey itself marks as not the main observation of their star."""
         return np.zeros(len(stars), dtype=bool)
+
+    def visits(self, stars: Table) -> Visits | None:
+        """The visits that observations are made of, each a spectrum that `read` gives. None: the survey has none.
+
+        Args:
+            stars: n rows, as `describe` gives them.
+        """
+        del stars
+        return None
 
     @abstractmethod
     def read(self, star: Row) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,17 @@ class RepeatRule:
     Attributes:
         columns: those cuts of the survey must hold that look at one of these columns, since they tell how good a
             spectrum is. None: all cuts.
+        observations: "coadds", the catalogue's further rows, or "visits" of the rows that are used, where the reader
+            has them; of a visit those cuts must hold that look at what a visit says of itself.
         snr: smallest signal-to-noise ratio. None: what the cuts say.
 
     Raises:
-        InputError: the S/N is no number.
+        InputError: the S/N is no number, or observations are of neither kind.
     """
 
     columns: Sequence[str] | None = None
     snr: float | None = None
+    observations: str = "coadds"
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
@@ -42,27 +45,35 @@ class RepeatRule:
         if self.snr is not None and (isinstance(self.snr, bool) or not isinstance(self.snr, int | float)):
             raise InputError(f"survey.repeats.snr must be a number, or null, got {self.snr!r}")
 
+        if self.observations not in ("coadds", "visits"):
+            raise InputError(f"survey.repeats.observations must be coadds or visits, got {self.observations!r}")
+
     @classmethod
-    def of(cls, options: RepeatRule | Mapping[str, Any] | None) -> RepeatRule | None:
-        """A rule from its YAML mapping; None stays None.
+    def of(cls, options: RepeatRule | Mapping[str, Any] | str | None) -> RepeatRule | None:
+        """A rule from its YAML mapping, or from a text that says which observations; None stays None.
 
         Raises:
             InputError: it is no mapping, or has an unknown key.
         """
         if options is None or isinstance(options, RepeatRule):
             return options
+        if isinstance(options, str):
+            return cls(observations=options)
         if not isinstance(options, Mapping):
             raise InputError(
-                f"survey.repeats must be a mapping {{columns, snr}}, or null to drop them, got {options!r}"
+                "survey.repeats must be a mapping {columns, snr, observations}, coadds, visits, or null to drop them, "
+                f"got {options!r}"
             )
         if unknown := set(options) - set(cls.__dataclass_fields__):
-            raise InputError(f"survey.repeats has keys columns and snr, got {', '.join(sorted(unknown))}")
+            raise InputError(f"survey.repeats has keys columns, snr and observations, got {', '.join(sorted(unknown))}")
         return cls(**options)
 
-    def passed(self, stars: Table, cuts: Sequence[Cut]) -> NDArray[np.bool_]:
-        """(N,) True where all cuts hold that must."""
+    def passed(self, stars: Table, cuts: Sequence[Cut], own: Collection[str] | None = None) -> NDArray[np.bool_]:
+        """(N,) True where all cuts hold that must; ``own``: columns that say something of the observation itself."""
         passed = np.ones(len(stars), dtype=bool)
         for cut in cuts:
+            if own is not None and cut.column not in own:
+                continue
             if self.columns is None or cut.column in self.columns:
                 passed &= cut.mask(stars)
         return passed

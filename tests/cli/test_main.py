@@ -203,7 +203,7 @@ def test_a_learner_of_ones_own(work, monkeypatch):
         (["embed", "model=first/results.json", STORE, "out=x"], r"is no safetensors file"),
         (["simulate", "root=first"], r"first holds something already"),
         (["ingest", "survey.root=nowhere", "store=x"], r"survey.root=nowhere must be a folder that can be read"),
-        (["ingest", "survey.root=first", "store=x"], r"no allStar catalogue below"),
+        (["ingest", "survey.root=first", "store=x"], r"no catalogue below"),
         (["ingest", "survey.root=first"], r"Missing mandatory value: store"),
         (["dance"], r"there is no command 'dance'"),
         (["fit", STORE, "out=x", "+compresor.tolerance=1e-9"], r"no option compresor.tolerance; did you mean compr"),

@@ -122,3 +122,22 @@ def test_main_row_is_the_unmarked_then_the_one_of_highest_signal():
     snr = np.array([200.0, 10.0, 100.0, 20.0, 5.0, 5.0, np.nan])
     is_repeat = np.array([True, False, False, False, False, False, True])
     assert np.flatnonzero(main_rows(ids, snr, is_repeat)).tolist() == [2, 3, 4, 6]
+
+
+def test_a_column_of_true_and_false_is_cut_by_is():
+    stars = Table({"flag_bad": [False, True, False], "n": [0, 1, 0]})
+    assert Cut.of({"name": "bad", "column": "flag_bad", "is": False}).mask(stars).tolist() == [True, False, True]
+    assert Cut.of({"name": "bad", "column": "flag_bad", "is": True}).mask(stars).tolist() == [False, True, False]
+    with pytest.raises(InputError, match="is a column of true and false"):
+        Cut("bad", "n", is_=False).mask(stars)
+    with pytest.raises(InputError, match="is must be true or false, got 0"):
+        Cut.of({"name": "bad", "column": "flag_bad", "is": 0})
+
+
+def test_several_bits_must_all_be_unset():
+    stars = Table({"flags": [0, 1 << 3, 1 << 18, 1 << 9]})
+    assert Cut("flags", "flags", without_bit=[0, 3, 18]).mask(stars).tolist() == [True, False, False, True]
+    with pytest.raises(InputError, match="or a list of such, got 'x'"):
+        Cut("flags", "flags", without_bit="x")
+    with pytest.raises(InputError, match="bits 0 to 63"):
+        Cut("flags", "flags", without_bit=[0, 64]).mask(stars)

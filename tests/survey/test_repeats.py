@@ -320,7 +320,7 @@ def test_a_survey_may_say_itself_what_repeats_what(tmp_path):
         ({"parents": ["", "b", "", ""]}, r"1 stars are repeats of themselves \(first: b\)"),
         ({"parents": ["", "z", "", "z"]}, r"1 stars of which there are repeats are not in .* \(first: z\); list them"),
         ({"parents": ["", "a", "b", ""]}, r"not in the survey's list of stars as stars of their own \(first: b\)"),
-        ({"parents": [""] * 4, "repeats": {"snrs": 3}}, "survey.repeats has keys columns and snr, got snrs"),
+        ({"parents": [""] * 4, "repeats": {"snrs": 3}}, "has keys columns, snr and observations, got snrs"),
         ({"parents": [""] * 4, "repeats": 30}, "must be a mapping .*, or null to drop them, got 30"),
         ({"parents": [""] * 4, "repeats": {"snr": "high"}}, "survey.repeats.snr must be a number, or null, got 'high'"),
         ({"parents": [""] * 4, "repeats": {"columns": "SNR"}}, "must be a list of columns, got 'SNR'"),

@@ -67,14 +67,17 @@ class Pipeline:
             measured[name][failed] = release.missing
         x_h, x_h_error = self._abundances(stars, worse, rng)
         gone = rng.random(x_h.shape) < SPECIES["missing"]
-        gone[np.asarray(stars["VHELIO"]) > self.cerium_velocity, ELEMENT_INDEX["Ce"]] = True
+        if release.name != "dr19":
+            gone[np.asarray(stars["VHELIO"]) > self.cerium_velocity, ELEMENT_INDEX["Ce"]] = True
+        gone[:, [ELEMENT_INDEX[name] for name in release.never]] = True
         unmeasured = np.flatnonzero(role == "unmeasured")
         gone[unmeasured, ELEMENT_INDEX["S"] + np.arange(len(unmeasured)) % 8] = True
         gone[failed] = True
         x_h[gone], x_h_error[gone] = release.missing, release.missing_error
-        extra = np.full((n, len(release.elements) - len(SPECIES)), release.missing)
-        measured["X_H"] = np.concatenate([x_h, extra], axis=1)
-        measured["X_H_ERR"] = np.concatenate([x_h_error, extra], axis=1)
+        order = [ELEMENT_INDEX.get(name, len(SPECIES)) for name in release.elements]  # the last: drawn for none
+        extra = np.full((n, 1), release.missing)
+        measured["X_H"] = np.concatenate([x_h, extra], axis=1)[:, order]
+        measured["X_H_ERR"] = np.concatenate([x_h_error, extra], axis=1)[:, order]
         measured["AK_TARG"] = np.where(role == "no_extinction", release.missing, stars["AK"])
         measured["ASPCAPFLAG"] = _flags(stars, release).astype(release.flag)
         return measured
@@ -95,7 +98,7 @@ def _flags(stars: Table, release: Release) -> Array:
     for name, numbers in bits.items():
         flags[role == name] = sum(1 << number for number in numbers)
     faint = (role == "repeat") & (np.asarray(stars["SNR"]) < 50)
-    flags[faint] = sum(1 << number for number in (bits["faint"] if release.name == "dr16" else (SN_BAD,)))
+    flags[faint] = sum(1 << number for number in (bits["faint"] if release.name != "dr17" else (SN_BAD,)))
     return flags.astype(np.uint32).astype(np.int64)
 
 
@@ -124,9 +127,9 @@ def all_star(stars: Table, measured: Table, release: Release) -> Columns:
 def _identity(stars: Table, measured: Table, release: Release) -> Columns:
     field, star, telescope = (np.asarray(stars[name], dtype=str) for name in ("FIELD", "APOGEE_ID", "TELESCOPE"))
     kind = np.where(telescope == "lco25m", "as", "ap")
-    version = "r12" if release.name == "dr16" else "dr17"
-    phase = ".s" if release.name == "dr16" else ""  # the survey proper, not its commissioning
-    between = [f".{code}." if release.name == "dr16" else "." for code in stars["LOCATION_ID"]]
+    version = "r12" if release.name != "dr17" else "dr17"
+    phase = ".s" if release.name != "dr17" else ""  # the survey proper, not its commissioning
+    between = [f".{code}." if release.name != "dr17" else "." for code in stars["LOCATION_ID"]]
     full = [f"apogee.{t}{phase}.stars.{f}.{s}" for t, f, s in zip(telescope, field, star, strict=True)]
     target = [f"{t}{b}{f}.{s}" for t, b, f, s in zip(telescope, between, field, star, strict=True)]
     return {
@@ -177,7 +180,7 @@ def _parameters(stars: Table, measured: Table, release: Release) -> Columns:
     vector = np.full((n, 9), release.missing, np.float32)
     vector[:, [0, 1, 3, 6]] = np.stack(list(short.values()), axis=1)
     covariance = np.full((n, 9, 9), release.missing_error, np.float32)
-    dr16 = release.name == "dr16"
+    dr16 = release.name != "dr17"
     return {
         "PARAM": vector,
         "FPARAM": vector,
@@ -210,7 +213,7 @@ def _elements(measured: Table, release: Release) -> Columns:
         "ELEM_CHI2": np.ones_like(x_h),
         "ELEMFLAG": np.where(unknown, 1 << 2, 0).astype(release.flag),
     }
-    named = [name for name in release.elements if release.name == "dr16" or name not in {"Ge", "Rb", "Nd", "C13"}]
+    named = [name for name in release.elements if release.name != "dr17" or name not in {"Ge", "Rb", "Nd", "C13"}]
     for name in named:
         of, tag = release.elements.index(name), "FE_H" if name == "Fe" else f"{name.upper()}_FE"
         columns[tag] = (x_h if name == "Fe" else x_m)[:, of]
@@ -220,13 +223,13 @@ def _elements(measured: Table, release: Release) -> Columns:
 
 
 def _visits(stars: Table, release: Release) -> Columns:
-    places = 50 if release.name == "dr16" else 100
+    places = 50 if release.name != "dr17" else 100
     # DR17 fills with 2**31 and writes it into an int32: it comes out negative.
-    key = np.full((len(stars), places), -1 if release.name == "dr16" else -(2**31), np.int32)
+    key = np.full((len(stars), places), -1 if release.name != "dr17" else -(2**31), np.int32)
     made = np.arange(places) < np.asarray(stars["NVISITS"])[:, None]
     key[made] = np.arange(made.sum())
     columns = {"ALL_VISIT_PK": key, "VISIT_PK": key}
-    if release.name == "dr16":
+    if release.name != "dr17":
         names = [visits(star) for star in stars]
         columns = {"ALL_VISITS": text(names, 400), "VISITS": text(names, 400)} | columns
     return columns

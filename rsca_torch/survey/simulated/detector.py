@@ -79,7 +79,8 @@ class Detector:
         deviates = self._correlated(rng.standard_normal(flux.shape, dtype=np.float32))
         observed = flux + np.hypot(sigma, self.sky_residual * sky) * deviates
         self._add_cosmic_rays(observed, rng)
-        error = np.maximum(self._quoted(sigma, rng), np.float32(self.floor)) * release.sky_error(sky)
+        floor = np.float32(self.floor if release.has_floor else 0)
+        error = np.maximum(self._quoted(sigma, rng), floor) * release.sky_error(sky)
         bad = self._bad_runs(len(stars), rng) | (observed < self.trusted) | (observed > release.highest_flux)
         observed[bad], error[bad] = release.bad_flux, release.bad_error
         gap = ~GRID.usable()

@@ -14,7 +14,7 @@ from rsca_torch.survey.simulated.release import Release
 from rsca_torch.survey.simulated.spectra import LOG_START, Flux
 from rsca_torch.survey.simulated.tables import CLUSTERS
 
-__all__ = ["FAULTS", "write_catalogue", "write_memberships", "write_spectrum"]
+__all__ = ["FAULTS", "member_candidates", "write_catalogue", "write_memberships", "write_spectrum"]
 
 Candidate = tuple[np.integer[Any], str, float]  # place among the stars, cluster, probability of belonging to it
 
@@ -46,7 +46,7 @@ def write_spectrum(path: Path, spectrum: Flux, columns: Columns, row: int, relea
     if fault == "all_zero":
         spectrum = np.zeros_like(spectrum)
     log_start = LOG_START + 0.001 if fault == "wrong_grid" else LOG_START
-    cards = _dr16_cards(columns, row) if release.name == "dr16" else [fits.card("VERSION", "dr17")]
+    cards = _dr16_cards(columns, row) if release.name != "dr17" else [fits.card("VERSION", "dr17")]
     images = [fits.image(values.astype(release.image), log_start) for values in spectrum]
     content = b"".join([fits.primary(cards), *images, fits.table(_row(columns, row))])
     if fault == "truncated":
@@ -71,17 +71,22 @@ def write_catalogue(root: Path, columns: Columns, release: Release) -> None:
 
 def write_memberships(root: Path, stars: Table, measured: Table, release: Release, rng: np.random.Generator) -> None:
     """Write the two OCCAM files: text padded with NUL, probabilities in steps of 0.1, every sentinel."""
+    rows = member_candidates(stars, rng)
+    tables = {"member": _member_columns(rows, stars, measured, release), "cluster": _cluster_columns(stars)}
+    for name, columns in tables.items():
+        path = root / release.occam / f"apogee/vac/apogee-occam/occam_{name}-{release.occam.upper()}.fits"
+        _write(path, fits.primary([], bitpix=8) + fits.table(columns))
+
+
+def member_candidates(stars: Table, rng: np.random.Generator) -> list[Candidate]:
+    """Who is on the list, and how probable it says that is."""
     in_cluster = np.flatnonzero((stars["CLUSTER"] != "") & ~np.isin(stars["ROLE"], ["duplicate", "repeat"]))
     rows: list[Candidate] = [(i, str(stars["CLUSTER"][i]), float(rng.choice([0.9, 1.0]))) for i in in_cluster]
     for number, i in enumerate(np.flatnonzero(stars["ROLE"] == "unlikely_member")):
         rows.append((i, "NGC 6819", (0.8, 0.4, 0.0, -9999.99)[number % 4]))
     for i in np.flatnonzero(stars["ROLE"] == "two_clusters"):
         rows += [(i, "ASCC 16", 0.7), (i, "Briceno 1", 0.6)]
-    rows.sort(key=lambda row: (row[1], stars["APOGEE_ID"][row[0]]))
-    tables = {"member": _member_columns(rows, stars, measured, release), "cluster": _cluster_columns(stars)}
-    for name, columns in tables.items():
-        path = root / release.name / f"apogee/vac/apogee-occam/occam_{name}-{release.name.upper()}.fits"
-        _write(path, fits.primary([], bitpix=8) + fits.table(columns))
+    return sorted(rows, key=lambda row: (row[1], stars["APOGEE_ID"][row[0]]))
 
 
 def _member_columns(rows: list[Candidate], stars: Table, measured: Table, release: Release) -> Columns:
@@ -169,7 +174,7 @@ def _keys(release: Release) -> Columns:
         "ELEM_SYMBOL": text(release.elements, 5),
         "ELEM_VALUE": text([f"[{name}/M]" for name in release.elements], 8),
         "ELEMTOH": np.append(to_h, np.zeros(len(release.elements) - len(to_h), np.int16)),
-        "CLASSES" if release.name == "dr16" else "GRIDS": text(["GKg_a", "GKg_b", "GKg_c", "GKg_d"], 6),
+        "CLASSES" if release.name != "dr17" else "GRIDS": text(["GKg_a", "GKg_b", "GKg_c", "GKg_d"], 6),
     }
 
 

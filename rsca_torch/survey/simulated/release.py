@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ class Release:
     """One data release.
 
     Attributes:
-        name: dr16 or dr17.
+        name: dr13, dr14, dr16, dr17 or dr19.
         folder: where all that the pipeline makes lies, below the root; version: how its catalogues' names end.
         image: dtype of the images in the files.
         missing: what stands for an unknown value; missing_error: for an unknown error.
@@ -27,6 +27,9 @@ class Release:
         highest_flux: the pipeline distrusts what is above.
         sky_peak: the error under a sky line's peak is so many times larger.
         gaussian: whether that falls off to the sides.
+        spectra: how the name of a spectrum's file begins, and the folder of one: {TELESCOPE}/{FIELD} or {LOCATION_ID}.
+        occam: the release whose list of members is used.
+        never: species that are never measured; has_floor: whether the files' errors have a floor.
     """
 
     name: str
@@ -41,6 +44,10 @@ class Release:
     highest_flux: float
     sky_peak: float
     gaussian: bool
+    spectra: str
+    occam: str
+    never: tuple[str, ...] = ()
+    has_floor: bool = True
 
     @property
     def catalogue(self) -> str:
@@ -49,13 +56,13 @@ class Release:
 
     @property
     def spectrum(self) -> str:
-        """The path of an aspcapStar file below the root, with {TELESCOPE}, {FIELD} and {APOGEE_ID}."""
-        return f"{self.folder}/{{TELESCOPE}}/{{FIELD}}/aspcapStar-{self.version.split('-')[0]}-{{APOGEE_ID}}.fits"
+        """The path of an aspcapStar file below the root: {TELESCOPE} and {FIELD}, or {LOCATION_ID}; {APOGEE_ID}."""
+        return f"{self.folder}/{self.spectra}-{{APOGEE_ID}}.fits"
 
     @property
     def elements(self) -> list[str]:
         """The species of X_H, in order."""
-        return ELEMENTS[self.name]
+        return ELEMENTS["dr16" if self.name == "dr19" else self.name]
 
     def sky_error(self, sky: NDArray[np.float32]) -> NDArray[np.float32]:
         """What sky lines multiply the error with; ``sky`` is 1 at a line's peak and 0 away from lines."""
@@ -76,6 +83,8 @@ RELEASES = {
         highest_flux=2.0,
         sky_peak=1000.0,
         gaussian=True,
+        spectra="{TELESCOPE}/{FIELD}/aspcapStar-r12",
+        occam="dr16",
     ),
     "dr17": Release(
         name="dr17",
@@ -90,5 +99,25 @@ RELEASES = {
         highest_flux=np.inf,
         sky_peak=99.0,
         gaussian=False,
+        spectra="{TELESCOPE}/{FIELD}/aspcapStar-dr17",
+        occam="dr17",
     ),
 }
+#: They differ from DR16 in paths, in the order of elements, and in what the pipeline believes.
+for _name, _version, _start in (("dr13", "l30e.2", "r6"), ("dr14", "l31c.2", "r8")):
+    RELEASES[_name] = replace(
+        RELEASES["dr16"],
+        name=_name,
+        folder=f"{_name}/apogee/spectro/redux/{_start}/stars/{_version[:4]}/{_version}",
+        version=_version,
+        missing=-9999.0,
+        missing_error=-9999.0,
+        highest_flux=1.1,
+        spectra=f"{{LOCATION_ID}}/aspcapStar-{_start}-{_version}",
+        never=("Ce", "Cu"),
+    )
+#: What marks a pixel is no error there: a negative one stands for a sky line, an infinite one for a bad pixel, until
+#: `MwmFiles` makes flags of them.
+RELEASES["dr19"] = replace(
+    RELEASES["dr17"], name="dr19", bad_flux=0.0, bad_error=np.inf, sky_peak=-2.0, occam="dr19", has_floor=False
+)

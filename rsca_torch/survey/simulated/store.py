@@ -45,10 +45,10 @@ def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
     _require_same(folder, settings)
     if not (folder / "store").exists():
         release = OmegaConf.select(config, "survey.release")
-        if config.simulation.release != release:
+        if (made := config.simulation.release) != release:
             raise InputError(
-                f"simulation.release={config.simulation.release} would be read as {release}: "
-                f"give survey=apogee_{config.simulation.release} too"
+                f"simulation.release={made} would be read as {release}: "
+                f"give survey={'sdss' if made == 'dr19' else 'apogee'}_{made} too"
             )
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / "lock"):

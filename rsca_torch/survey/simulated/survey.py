@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_folder, is_free
 from rsca_torch.survey.apogee import GRID
+from rsca_torch.survey.apogee_catalogue import spectrum_files
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
 from rsca_torch.survey.simulated.companions import Companions
 from rsca_torch.survey.simulated.detector import Detector
 from rsca_torch.survey.simulated.faint_lines import FaintLines
-from rsca_torch.survey.simulated.files import FAULTS, write_catalogue, write_memberships, write_spectrum
+from rsca_torch.survey.simulated.files import (
+    FAULTS,
+    member_candidates,
+    write_catalogue,
+    write_memberships,
+    write_spectrum,
+)
 from rsca_torch.survey.simulated.groups import Groups, is_grouped
+from rsca_torch.survey.simulated.mwm_files import MwmFiles
 from rsca_torch.survey.simulated.release import RELEASES, Release
 from rsca_torch.survey.simulated.repeats import REPEAT, Repeats
 from rsca_torch.survey.simulated.spectra import Flux, OfStar, Synthesis
@@ -38,7 +46,7 @@ class SimulatedSurvey:
 
     Attributes:
         n_field: field stars that pass the paper's cuts (about: faint cerium costs a few); at least 6.
-        release: dr16 or dr17.
+        release: dr13, dr14, dr16, dr17 or dr19: from one seed the same stars in each.
         faults: damage six files in six ways.
         repeats: further observations of field stars and members; however many, what is observed first is the same
             to the last bit. None: 82 for a thousand field stars, as many as DR16 has (35,836 of 437,485 stars).
@@ -50,9 +58,10 @@ class SimulatedSurvey:
         synthesis: how labels become flux.
         faint_lines: what the line list lacks.
         detector: noise and censoring.
+        further_files: of dr19 what is written beside mwmStar: "visits", "aspcap".
 
     Raises:
-        InputError: an unknown release, no field stars, or a negative number of repeats.
+        InputError: an unknown release, no field stars, a negative number of repeats, or files that the release has not.
     """
 
     n_field: int = 3000
@@ -67,10 +76,15 @@ class SimulatedSurvey:
     synthesis: Synthesis = field(default_factory=Synthesis)
     faint_lines: FaintLines = field(default_factory=FaintLines)
     detector: Detector = field(default_factory=Detector)
+    further_files: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.release not in RELEASES:
             raise InputError(f"release must be one of {', '.join(RELEASES)}, got {self.release!r}")
+        if self.release == "dr19" and self.faults:
+            raise InputError("faults=true is of aspcapStar files (dr13 to dr17); dr19 has missing files of its own")
+        if self.further_files and self.release != "dr19":
+            raise InputError(f"further_files={list(self.further_files)} are of release=dr19, got {self.release}")
         if self.n_field < len(FAULTS):
             raise InputError(f"n_field must be at least {len(FAULTS)}, got {self.n_field}")
         if self.n_repeats < 0:
@@ -120,11 +134,14 @@ class SimulatedSurvey:
         if self.faults:
             stars["FAULT"][np.flatnonzero(stars["ROLE"] == "field")[: len(FAULTS)]] = FAULTS
         measured = self._measure(stars, release, measuring)
-        columns = all_star(stars, measured, release)
-        write_catalogue(root, columns, release)
-        write_memberships(root, stars, measured, release, belonging)
         self.groups.write(root, stars)
-        self._write_spectra(root, stars, columns, release, seeds[3], progress)
+        if self.release == "dr19":
+            self._write_mwm(MwmFiles(root, stars, measured, self.further_files), belonging, seeds[3], progress)
+        else:
+            columns = all_star(stars, measured, release)
+            write_catalogue(root, columns, release)
+            write_memberships(root, stars, measured, release, belonging)
+            self._write_spectra(root, stars, columns, release, seeds[3], progress)
         stars.meta.clear()
         stars.write(root / "truth.fits")
         return stars
@@ -220,6 +237,22 @@ class SimulatedSurvey:
         flux = self.synthesis.stellar(stars, own)
         return self.faint_lines.absorb(flux, stars) if self.faint_lines.number else flux
 
+    def _write_mwm(
+        self,
+        files: MwmFiles,
+        belonging: np.random.Generator,
+        seed: np.random.SeedSequence,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        files.write_catalogue()
+        files.write_members(member_candidates(files.stars, belonging))
+        made = 0
+        for rows, _, flux, error in self.observe(files.stars, seed):
+            made += len(rows)
+            files.write_spectra(rows, flux, error)
+            if progress is not None:
+                progress(made, len(files.stars))
+
     def _write_spectra(
         self,
         root: Path,
@@ -229,8 +262,7 @@ class SimulatedSurvey:
         seed: np.random.SeedSequence,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        names = ("TELESCOPE", "FIELD", "APOGEE_ID")
-        paths = [root / release.spectrum.format(**{name: star[name] for name in names}) for star in stars]
+        paths = [root / file for file in spectrum_files(release.spectrum, stars)]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
         made = 0
