@@ -23,6 +23,7 @@ STEPS = (2e-6, 5e-6, 1e-5)  # of the new grid [dex]: 0.03, 0.075 and 0.15 A
 
 
 def of_spectres(numba: bool):
+    """SpectRes (Carnall 2017), in Python or compiled."""
     name = "spectres.spectral_resampling_numba" if numba else "spectres"
     module = importlib.import_module(name)
     resample = module.spectres_numba if numba else module.spectres
@@ -30,6 +31,7 @@ def of_spectres(numba: bool):
 
 
 def of_specutils():
+    """FluxConservingResampler of specutils."""
     units = importlib.import_module("astropy.units")
     nddata = importlib.import_module("astropy.nddata")
     specutils = importlib.import_module("specutils")
@@ -60,6 +62,7 @@ CANDIDATES = {
 
 
 def bin_edges(centres):
+    """Midway between centres."""
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
@@ -78,6 +81,7 @@ def drawn(width, rng, pixels=4096):
 
 
 def measured(resample, width, step):
+    """(worst error of an equivalent width, chi^2 a bin, share of bad bins that look good, seconds a spectrum)."""
     rng = np.random.default_rng(0)
     old, flux, centres, areas = drawn(width, rng)
     new = 10 ** (np.log10(6501) + step * np.arange(int(np.log10(old[-2] / 6501) / step)))
@@ -107,6 +111,7 @@ def measured(resample, width, step):
 
 
 def main():
+    """Measure all candidates that are there."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.parse_args()
     print(f"{'candidate':22}{'line':>10}{'bins [dex]':>12}{'EW error':>11}{'chi^2':>8}{'leaked':>9}{'s/spectrum':>12}")

@@ -24,6 +24,7 @@ from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compar
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Candidates, Representation, compared_values, represent
 from rsca_torch.comparison.several_models import side_by_side
@@ -81,6 +82,7 @@ class Assembly:
         self.repeats: AnySpectra = store.repeats
         self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
+        self.pairs = possible_pairs(self.pairs, store.stars)
         self.training = TrainingOptions()
         self._made: dict[tuple[int, int | None], Representation] = {}  # by number of components, and of its start
 

@@ -1,4 +1,4 @@
-"""Continua of spectra that are not normalised: an upper envelope, by two methods with known faults (docs/own-data.md)."""
+"""Continua of spectra that are not normalised, by two methods with known faults (docs/own-data.md)."""
 
 from __future__ import annotations
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from astropy.units import Unit
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from rsca_torch.errors import InputError
 
@@ -21,6 +23,11 @@ LAYOUTS = ("file_per_star", "row_per_star", "file_per_arm", "file_of_many")
 ERRORS = ("sigma", "ivar", "variance", "relative")
 GOOD = ("zero", "true_is_good", "none")
 METHODS = ("running_quantile", "polynomial")
+
+
+def _one_of(what: str, given: str, allowed: Sequence[str]) -> None:
+    if given not in allowed:
+        raise InputError(f"description.{what}: {', '.join(allowed[:-1])} or {allowed[-1]} expected, got {given!r}")
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,7 @@ class Description:
         if self.layout == "file_of_many" and self.row is None:
             raise InputError("description.row: {hdu, column} expected, where a file of many stars keeps each row's id")
         if self.layout == "file_per_arm" and "{arm}" not in self.spectrum:
-            raise InputError(f"description.spectrum={self.spectrum}: {{arm}} expected in the names of layout=file_per_arm")
+            raise InputError(f"description.spectrum={self.spectrum}: {{arm}} expected where layout=file_per_arm")
         if self.normalised is False and self.continuum is None:
             raise InputError(
                 "description.normalised=false: name a normaliser, as continuum: {method: running_quantile}, or say "
@@ -269,13 +276,13 @@ def formula(kind: str, start: float, step: float, n: int) -> NDArray[np.float64]
     """
     _one_of("formula.kind", kind, ("linear", "log10"))
     values = start + step * np.arange(n)  # not arange(start, end, step): the last pixel would come and go
-    return 10.0**values if kind == "log10" else values
+    return np.asarray(10.0**values if kind == "log10" else values, dtype=np.float64)
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        given = OmegaConf.to_container(OmegaConf.load(path))  # as Hydra reads it: 1e-4 is a number
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"survey.description={path}: a file of YAML expected, got: {said}") from error
     return _mapping(given, "")
@@ -339,8 +346,3 @@ def _divisor(given: Mapping[str, Any]) -> Source:
     if set(given) != {"divide_by"}:
         raise InputError(f"description.normalised: true, false or divide_by: COLUMN expected, got {dict(given)}")
     return _made(Source, given["divide_by"], "normalised.divide_by")
-
-
-def _one_of(what: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise InputError(f"description.{what}: {', '.join(allowed[:-1])} or {allowed[-1]} expected, got {given!r}")

@@ -1,4 +1,4 @@
-"""From an arm as its file has it to a spectrum on the survey's grid: vacuum and rest, good pixels, continuum, resampled."""
+"""From an arm as its file has it to a spectrum on the survey's grid: in vacuum, at rest, normalised, resampled."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ def is_good(mask: NDArray[Any] | None, rule: Any, n: int) -> NDArray[np.bool_]: 
     known = np.isfinite(mask) if mask.dtype.kind == "f" else np.ones(n, dtype=bool)
     whole = np.where(known, mask, 0).astype(np.int64)  # flags may be stored as floating point
     if rule == "true_is_good":
-        return known & (whole != 0)
-    if rule == "zero":
-        return known & (whole == 0)
-    return known & ((whole & sum(1 << bit for bit in rule)) == 0)
+        good = whole != 0
+    else:
+        good = whole == 0 if rule == "zero" else (whole & sum(1 << bit for bit in rule)) == 0
+    return np.asarray(known & good)
 
 
 def on_new_grid(arms: list[Prepared], grid: Floats) -> Measured:

@@ -1,4 +1,4 @@
-"""A survey that a description says how to read: files of one star, of one arm, of many stars, or tables with a row a star."""
+"""A survey that a description says how to read: files of a star, an arm or many stars, or tables with a row a star."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class DescribedReader(SpectrumReader):
         super().__init__(root, Description.of(description))
 
     def list_all(self) -> tuple[Table, list[tuple[str, str]]]:
+        """The stars with the name of their file, and rows that name a spectrum a second time."""
         rule = self.rule
         if rule.layout == "row_per_star":
             return self._rows_of_files(), []
@@ -94,6 +95,7 @@ class DescribedReader(SpectrumReader):
         return kept
 
     def raw_arms(self, star: Row) -> list[Raw]:
+        """The arms of a star, each file opened once."""
         files: dict[str, list[Arm]] = {}
         for arm in self.rule.arms.values():
             name = star["FILE"] if self.rule.layout == "row_per_star" else _filled(self.rule.spectrum, star, arm)

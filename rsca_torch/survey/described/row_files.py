@@ -135,7 +135,7 @@ def _parquet(path: Path) -> Mapping[str, Rows]:
 
 def _leaves(fields: Any, before: str = "") -> list[str]:  # noqa: ANN401  (pyarrow's)
     """Columns, and the fields of columns that are structures as ``spectrum.flux``."""
-    names = []
+    names: list[str] = []
     for field in fields:
         inner = hasattr(field.type, "fields") or getattr(field.type, "num_fields", 0) > 1
         names += _leaves(list(field.type), f"{before}{field.name}.") if inner else [before + field.name]

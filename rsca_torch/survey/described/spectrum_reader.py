@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from astropy.table import Row, Table
@@ -34,7 +34,7 @@ LOOKED_AT = 16  # stars that are looked at before all are read
 class SpectrumReader(Reader):
     """Reads what a description says; where the arrays of a star lie is left to its subclasses."""
 
-    roles: Mapping[str, str] = MappingProxyType({})
+    roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, root: str | Path, rule: Description) -> None:
         super().__init__(root)
@@ -61,6 +61,7 @@ class SpectrumReader(Reader):
 
     @cached_property
     def grid(self) -> Grid:
+        """The description's own, or that of the first spectrum that can be read."""
         if self.rule.grid is not None:
             wavelength = self.rule.grid.wavelength()
             ranges = {name: arm.range for name, arm in self.rule.arms.items() if arm.range is not None}
@@ -76,6 +77,7 @@ class SpectrumReader(Reader):
         raise InputError(f"none of the spectra that were looked at can be used; the first is {first or 'not there'}")
 
     def list_stars(self, columns: Sequence[str]) -> Listing:
+        """All stars, with all that their table says."""
         stars, problems = self.listed
         stars = renamed(stars.copy(copy_data=False), columns)
         for name in columns[:1]:
@@ -87,6 +89,7 @@ class SpectrumReader(Reader):
         return Listing(stars, problems, "stars listed", "listed twice or without a file" if problems else "")
 
     def describe(self, stars: Table, rows: NDArray[np.intp], columns: Sequence[str]) -> Table:
+        """The same stars; some of their spectra are looked at first, so that what is wrong with all is said at once."""
         del rows
         table = renamed(stars.copy(copy_data=False), columns)
         if not self._looked and len(table):
@@ -125,6 +128,7 @@ class SpectrumReader(Reader):
         return arms
 
     def read(self, star: Row) -> Measured:
+        """One spectrum on the grid."""
         arms, grid = self._arms(star), self.grid.wavelength
         if self.rule.grid is None:
             return on_common_grid(arms, grid, str(star["FILE"]))

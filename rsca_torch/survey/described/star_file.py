@@ -85,7 +85,8 @@ class FitsFile:
         name = found(source.column, list(hdu.columns.names))
         if name is None:
             raise UnusableFileError(
-                f"no column {source.column} in HDU {hdu.name or source.hdu or 1}; there are {', '.join(hdu.columns.names)}"
+                f"no column {source.column} in HDU {hdu.name or source.hdu or 1}; "
+                f"there are {', '.join(hdu.columns.names)}"
             )
         values = hdu.data[name]
         return _native(values.ravel() if row is None or source.shared else np.asarray(values[row]).ravel())
@@ -130,12 +131,13 @@ class RowFile:
         if row is None or source.shared:
             return np.asarray(rows[: rows.shape[0]]).ravel()
         if row >= rows.shape[0]:
-            raise UnusableFileError(f"{name or 'the array'} in {self.path.name} has {rows.shape[0]} rows, not {row + 1}")
+            raise UnusableFileError(f"{name or 'the array'} has {rows.shape[0]} rows, not {row + 1}")
         first = row - row % BLOCK
         values = np.asarray(_block(self.path, name, first)[row - first])
         return values.ravel().astype(float) if values.dtype.kind == "O" else values.ravel()
 
     def grid(self, cards: Any, source: Source) -> Floats:  # noqa: ANN401  (names of header cards)
+        del source
         raise UnusableFileError(f"{self.path.name} has no header with {', '.join(cards)}: say formula")
 
 

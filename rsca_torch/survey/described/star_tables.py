@@ -27,7 +27,7 @@ OF_BYTES = re.compile(r"""b(['"])(.*)\1""")
 
 
 def read_star_table(path: Path, rule: StarTable) -> Table:
-    """The table, its columns plain: text, int64, bool, or float64 with NaN for missing. Columns of vectors are left out.
+    """The table with plain columns: text, int64, bool, or float64 with NaN for missing; vectors are left out.
 
     Args:
         path: the file.
@@ -48,7 +48,9 @@ def read_star_table(path: Path, rule: StarTable) -> Table:
 def _read(path: Path, rule: StarTable) -> Table | pandas.DataFrame | dict[str, Any]:
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
     if not path.exists() and not path.with_name(f"{path.name}.gz").exists():
-        raise InputError(f"expected a table of stars in {path}, got: no such file; a relative path counts from survey.root")
+        raise InputError(
+            f"expected a table of stars in {path}, got: no such file; relative paths count from survey.root"
+        )
     if rule.format and rule.format.startswith("pandas."):
         return getattr(pandas, f"read_{rule.format.removeprefix('pandas.')}")(path)
     if rule.format:
@@ -72,7 +74,7 @@ def _read_fits(path: Path, numbers: Sequence[int | str]) -> dict[str, Any]:
         with open_fits(path, memmap=True) as hdus:
             for number in numbers:
                 if number not in hdus:
-                    raise InputError(f"{path} has no HDU {number}, but {', '.join(hdu.name or '(none)' for hdu in hdus)}")
+                    raise InputError(f"{path} has no HDU {number}, but {', '.join(hdu.name or '?' for hdu in hdus)}")
                 hdu = hdus[number]
                 if hdu.is_image:
                     raise InputError(f"HDU {number} of {path} is no table; tables are {_tables(hdus)}")

@@ -56,4 +56,5 @@ def at_rest(given: NDArray[np.floating], is_what: Wavelength, velocity: float = 
     wavelength = given.astype(np.float64) * Unit(is_what.unit).to("Angstrom")
     if is_what.medium == "air":
         wavelength = to_vacuum(wavelength)
-    return wavelength / (1.0 + velocity / LIGHT) if is_what.frame == "barycentric" else wavelength
+    moves = is_what.frame == "barycentric"
+    return np.asarray(wavelength / (1.0 + velocity / LIGHT) if moves else wavelength, dtype=np.float64)
