@@ -9,7 +9,6 @@ from astropy.table import Table
 LIGHT = 299792.458
 NUMBER = 4_611_686_018_427_387_904  # 2^62: a float of it would be another number for most stars
 STRONG = (4862.68, 5891.58, 5897.56, 6564.61, 8500.36, 8544.44, 8664.52)
-PADDING = 0.3
 
 
 def drawn_stars(n_field=126, families="ABCD", size=6, seed=0):
@@ -30,8 +29,10 @@ def normalised_flux(wavelength, latents, width):
     flux = np.ones(len(wavelength))
     for line in STRONG:
         flux -= 0.5 * np.exp(-0.5 * ((wavelength / line - 1) * LIGHT / max(width, 25.0)) ** 2)
-    for line in np.linspace(wavelength[0], wavelength[-1], 25):
-        depth = 0.1 + 0.02 * rng.normal(size=3) @ latents
+    lines = np.arange(4800.0, 7800.0, max(2.0, width / 8))
+    depths = 0.1 + 0.02 * rng.normal(size=(len(lines), 3)) @ latents
+    inside = (lines > wavelength[0] - 5) & (lines < wavelength[-1] + 5)
+    for line, depth in zip(lines[inside], depths[inside], strict=True):
         flux -= depth * np.exp(-0.5 * ((wavelength / line - 1) * LIGHT / width) ** 2)
     return flux
 
