@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -45,6 +46,11 @@ class SpectrumReader(Reader):
         """For another process: without the table of all stars, of which it is handed those that it reads."""
         _ = self.grid
         return {name: value for name, value in vars(self).items() if name != "listed"}
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The whole description: a store says how its survey was read, and what it was read with may not change."""
+        return {"description": asdict(self.rule)}
 
     @cached_property
     def listed(self) -> tuple[Table, list[tuple[str, str]]]:
