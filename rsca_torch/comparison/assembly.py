@@ -80,9 +80,8 @@ class Assembly:
         self.members: AnySpectra = store.select(store.is_member)
         self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
         self.repeats: AnySpectra = store.repeats
-        self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
+        self.pairs: Callable[..., Tensor] = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
-        self.pairs = possible_pairs(self.pairs, store.stars)
         self.training = TrainingOptions()
         self._made: dict[tuple[int, int | None], Representation] = {}  # by number of components, and of its start
 

@@ -16,7 +16,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.described.description import Description, Source, StarTable
+from rsca_torch.survey.described.description import Description, Source
 from rsca_torch.survey.described.preparation import Raw
 from rsca_torch.survey.described.row_files import columns_of
 from rsca_torch.survey.described.spectrum_reader import SpectrumReader
@@ -111,8 +111,8 @@ class ArraysReader(SpectrumReader):
             counts = Counter(as_text(listing.stars[columns[0]]).tolist())
             if twice := [star for star, count in counts.items() if count > 1]:
                 raise InputError(
-                    f"{len(twice)} ids in {columns[0]} come more than once (first: {twice[0]}): keep one row a star, or "
-                    "say survey.same_id=repeats where they are observations of one star"
+                    f"{len(twice)} ids in {columns[0]} come more than once (first: {twice[0]}): keep one row a star, "
+                    "or say survey.same_id=repeats where they are observations of one star"
                 )
         return listing
 

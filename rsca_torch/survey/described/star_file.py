@@ -95,7 +95,8 @@ class FitsFile:
         hdu = self._hdu(source)
         start, step, reference = cards
         if lacking := [card for card in (start, step) if card not in hdu.header]:
-            raise UnusableFileError(f"no {' and '.join(lacking)} in the header of HDU {hdu.name or source.hdu or 0}")
+            place = hdu.name or source.hdu or int(source.column is not None)
+            raise UnusableFileError(f"no {' and '.join(lacking)} in the header of HDU {place}")
         first = float(hdu.header.get(reference, 1)) or 1.0  # GALAH writes 0 for 1
         return float(hdu.header[start]) + (np.arange(hdu.shape[-1]) + 1.0 - first) * float(hdu.header[step])
 
