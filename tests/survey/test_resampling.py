@@ -9,7 +9,7 @@ import pytest
 from other_surveys import air_of, normalised_flux, vacuum_of
 
 from rsca_torch.survey.described.continuum import continuum_of
-from rsca_torch.survey.described.description import Continuum, Resample, Wavelength
+from rsca_torch.survey.described.parts import Continuum, Resample, Wavelength
 from rsca_torch.survey.described.resampling import resampled
 from rsca_torch.survey.described.strong_lines import line_velocity
 from rsca_torch.survey.described.wavelength import at_rest, to_air, to_vacuum

@@ -16,7 +16,8 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.survey.censoring import Censoring
-from rsca_torch.survey.described.description import Description, Source
+from rsca_torch.survey.described.description import Description
+from rsca_torch.survey.described.parts import Source
 from rsca_torch.survey.described.preparation import Raw
 from rsca_torch.survey.described.row_files import columns_of
 from rsca_torch.survey.described.spectrum_reader import SpectrumReader

@@ -7,7 +7,7 @@ import pandas
 from numpy.polynomial import Chebyshev
 from numpy.typing import NDArray
 
-from rsca_torch.survey.described.description import Continuum
+from rsca_torch.survey.described.parts import Continuum
 
 __all__ = ["continuum_of"]
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.described.continuum import continuum_of
-from rsca_torch.survey.described.description import Description, ErrorKind
+from rsca_torch.survey.described.description import Description
+from rsca_torch.survey.described.parts import ErrorKind
 from rsca_torch.survey.described.resampling import resampled
 from rsca_torch.survey.described.wavelength import at_rest
 from rsca_torch.survey.fits_files import UnusableFileError

@@ -11,7 +11,8 @@ import numpy as np
 from astropy.table import Row, Table, vstack
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.described.description import Arm, Description, Source, StarTable
+from rsca_torch.survey.described.description import Description
+from rsca_torch.survey.described.parts import Arm, Source, StarTable
 from rsca_torch.survey.described.preparation import Raw
 from rsca_torch.survey.described.row_files import found
 from rsca_torch.survey.described.spectrum_reader import SpectrumReader, cell

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_text
-from rsca_torch.survey.described.description import Source, formula
+from rsca_torch.survey.described.parts import Source, formula
 from rsca_torch.survey.described.row_files import BLOCK, Rows, columns_of, found, is_row_file
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import missing_among
 from rsca_torch.spectra.labels import as_text
-from rsca_torch.survey.described.description import StarTable
+from rsca_torch.survey.described.parts import StarTable
 from rsca_torch.survey.described.row_files import HDF5, PARQUET, TEXT, columns_of, found
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits
 

@@ -7,7 +7,7 @@ from astropy.constants import c
 from astropy.units import Unit
 from numpy.typing import NDArray
 
-from rsca_torch.survey.described.description import Wavelength
+from rsca_torch.survey.described.parts import Wavelength
 
 __all__ = ["LIGHT", "at_rest", "to_air", "to_vacuum"]
 
