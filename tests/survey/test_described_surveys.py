@@ -134,6 +134,8 @@ def test_bad_descriptions_end_in_one_sentence(lamost, capfd, options, message):
 
 @pytest.mark.usefixtures("galah")
 def test_another_medium_than_said_is_told_by_the_lines(caplog):
-    assert main(["ingest", *GALAH, "store=wrong", "survey.description.wavelength.medium=vacuum"]) == 0
+    some = f"+survey.cuts={{some: {{column: sobject_id, below: {NUMBER + 20}}}}}"
+    options = [*(option for option in GALAH if option != "survey.cuts=null"), some.replace("+", "")]
+    assert main(["ingest", *options, "store=wrong", "survey.description.wavelength.medium=vacuum"]) == 0
     said = caplog.text
     assert "as where air is taken for vacuum: is wavelength.medium=air?" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import weakref
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -98,6 +99,8 @@ class ZippedRows:
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._file = archive.open(name)
+        for handle in (self._file, archive):
+            weakref.finalize(self, handle.close)
         version = np.lib.format.read_magic(self._file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         self.shape, by_column, self.dtype = read_header[version](self._file)

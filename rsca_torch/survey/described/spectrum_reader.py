@@ -19,6 +19,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.survey.described.description import Description
 from rsca_torch.survey.described.preparation import Prepared, Raw, on_common_grid, on_new_grid, prepared
 from rsca_torch.survey.described.row_files import found
+from rsca_torch.survey.described.star_file import forget
 from rsca_torch.survey.described.star_tables import renamed
 from rsca_torch.survey.described.strong_lines import doubt, line_velocity
 from rsca_torch.survey.fits_files import UnusableFileError
@@ -38,8 +39,9 @@ class SpectrumReader(Reader):
     roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, root: str | Path, rule: Description) -> None:
-        super().__init__(root)
+        super().__init__(Path(root).absolute())  # also where the process goes to another folder
         self.rule = rule
+        forget()
         self._looked = False
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rsca_torch.survey.described.parts import Source, formula
 from rsca_torch.survey.described.row_files import BLOCK, Rows, columns_of, found, is_row_file
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 
-__all__ = ["StarFile", "opened", "row_of", "wavelengths"]
+__all__ = ["StarFile", "forget", "opened", "row_of", "wavelengths"]
 
 Floats = NDArray[np.float64]
 
@@ -146,6 +146,12 @@ class RowFile:
 def _block(path: Path, name: str, first: int) -> Any:  # noqa: ANN401  (rows of whatever kind)
     rows: Rows = columns_of(path)[name]
     return rows[first : min(first + BLOCK, rows.shape[0])]
+
+
+def forget() -> None:
+    """Let go of files that are held open: what is read next is what they hold then."""
+    for held in (_block, _rows_by_key, columns_of):
+        held.cache_clear()
 
 
 def wavelengths(file: StarFile, source: Source, flux: Source, row: int | None) -> Floats:
