@@ -63,6 +63,9 @@ def test_a_galah_like_survey_comes_in(galah):
     assert list(store.segments) == ["1", "2", "3", "4"]
     spectra = store.spectra()
     assert float(spectra.valid.double().mean()) > 0.9
+    core, beside = (abs(store.wavelength - at).argmin() for at in (6564.61, 6570.0))
+    sigma = np.nanmedian(np.where(spectra.valid, spectra.sigma, np.nan), axis=0)
+    assert sigma[core] == pytest.approx(sigma[beside], rel=0.15), "the file's error is relative to the flux"
 
 
 def test_a_line_of_air_and_another_frame_is_where_it_is_in_vacuum_at_rest(galah):
@@ -134,8 +137,8 @@ def test_bad_descriptions_end_in_one_sentence(lamost, capfd, options, message):
 
 @pytest.mark.usefixtures("galah")
 def test_another_medium_than_said_is_told_by_the_lines(caplog):
-    some = f"+survey.cuts={{some: {{column: sobject_id, below: {NUMBER + 20}}}}}"
-    options = [*(option for option in GALAH if option != "survey.cuts=null"), some.replace("+", "")]
+    options = [option for option in GALAH if option != "survey.cuts=null"]
+    options += ["survey.cuts.flag_sp.column=sobject_id", f"survey.cuts.flag_sp.below={NUMBER + 20}"]  # some stars do
     assert main(["ingest", *options, "store=wrong", "survey.description.wavelength.medium=vacuum"]) == 0
     said = caplog.text
     assert "as where air is taken for vacuum: is wavelength.medium=air?" in said
