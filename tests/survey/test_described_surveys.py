@@ -122,7 +122,10 @@ def test_lamost_like_stars_are_compared_fitted_and_embedded(lamost):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["survey.description.arms.all.flux=FLUKS"], "no column FLUKS in HDU 1; there are FLUX, IVAR, WAVELENGTH"),
+        (
+            ["survey.description.arms.all.flux=FLUKS"],
+            "none of 16 spectra that were looked at can be used; the first is spec-56000-GAC1_sp03-000.fits: no",
+        ),
         (["survey.description.continuum=null"], "normalised=false: name a normaliser, as continuum: {method: running"),
         (["+survey.description.colour=red"], "description has no key colour; there are layout, spectrum, arms"),
         (["survey.roles.id=rv"], "ids in rv are floating point or missing: whole numbers (int64) or text expected"),
