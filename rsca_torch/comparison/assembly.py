@@ -24,6 +24,7 @@ from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compar
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Candidates, Representation, compared_values, represent
 from rsca_torch.comparison.several_models import side_by_side
@@ -79,7 +80,7 @@ class Assembly:
         self.members: AnySpectra = store.select(store.is_member)
         self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
         self.repeats: AnySpectra = store.repeats
-        self.pairs: Callable[..., Tensor] = hydra.utils.instantiate(config.pairs)
+        self.pairs: Callable[..., Tensor] = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
         self._made: dict[tuple[int, int | None], Representation] = {}  # by number of components, and of its start

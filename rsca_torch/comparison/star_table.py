@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
 from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
@@ -120,7 +121,7 @@ def compare_table(config: DictConfig, folder: Path, progress: Progress) -> tuple
     learners = [make for place, make in enumerate(learners) if names[place] not in names[:place]]
     merits = Merits.of(config)
     training = TrainingOptions.of(config, checksum, folder)
-    pairs = hydra.utils.instantiate(config.pairs)
+    pairs = possible_pairs(hydra.utils.instantiate(config.pairs), stars)
     comparison = compare(given, learners, pairs, config.seed, progress.step, training, merits)
     training.forget()
     counts = {"field": len(field), "members": len(members), "clusters": len(np.unique(members.group))}

@@ -18,6 +18,7 @@ from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.merits import Merits
+from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
@@ -85,7 +86,9 @@ def write_table_comparison(
         log.info("drawing")
         _draw_rates(folder, comparison)
         _draw_reliability(folder, comparison, config)
-    return _suspects(folder, comparison, maker(config.learner), hydra.utils.instantiate(config.pairs), config)
+    stars = comparison.results[0].representation.member_stars
+    pairs = possible_pairs(hydra.utils.instantiate(config.pairs), stars, said=True)
+    return _suspects(folder, comparison, maker(config.learner), pairs, config)
 
 
 def _write_set_aside(path: Path, aside: Table) -> None:

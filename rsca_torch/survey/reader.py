@@ -80,6 +80,11 @@ class Reader(ABC):
     roles: ClassVar[Mapping[str, str]]
     id_length: ClassVar[int | None] = None
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What a store says of the reader besides its options: what these name, such as a file's content."""
+        return {}
+
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 

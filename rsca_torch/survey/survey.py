@@ -124,6 +124,7 @@ class Survey:
             "reader": f"{kind.__module__}.{kind.__qualname__}",
             "root": str(self.root),
             **self.of_reader,
+            **self.reader.told,
             "members": self.members,
             "membership": None if self.membership is None else asdict(self.membership),
             "most_missing": self.most_missing,

@@ -25,7 +25,7 @@ def composed(name, *overrides):
         return compose(overrides=[f"+survey={name}", *overrides]).survey
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "survey").glob("a*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "survey").glob("a[ps]*.yaml")))
 def test_every_survey_instantiates(name):
     survey = instantiate(composed(name, "survey.root=somewhere"))
     assert isinstance(survey, Survey)
@@ -79,3 +79,13 @@ def test_a_cut_is_changed_left_out_and_added_by_its_name():
     cuts = {cut.name: cut for cut in survey.cuts}
     assert list(cuts) == ["extinction", "logg", "star_bad", "abundances", "authors_list", "snr"]
     assert (cuts["logg"].above, cuts["logg"].below, cuts["snr"].above) == (1.5, 3.2, 100)
+
+
+@pytest.mark.parametrize("name", sorted({p.stem for p in (CONF / "survey").glob("[!a]*.yaml")} - {"described"}))
+def test_every_described_survey_instantiates(name):
+    text = (CONF / "survey" / f"{name}.yaml").read_text(encoding="utf-8")
+    if "\n  - described\n" not in text:
+        pytest.skip("read by a reader of its own")
+    survey = instantiate(composed(name, "survey.root=somewhere"))
+    assert survey.config()["description"]["arms"], "a store says how its survey was read"
+    assert survey.meant_for == f"survey={name}"

@@ -1,0 +1,1 @@
+"""Surveys that a description says how to read, and arrays of one's own (docs/own-data.md)."""
