@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mini_archive import BASE, SPECTRUM, good_spectrum, mini_rows, survey, write_catalogue, write_spectrum
 
+from rsca_torch.comparison.comparison import _logger
 from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.ingest import ingest
@@ -48,3 +49,15 @@ def test_rows_that_climb_are_listed_and_no_file_is_read(archive, tmp_path, bad):
     (problem,) = [problem for file, problem in store.problems if name in file]
     assert "no name of one file or folder" in problem
     assert [row[0] for row in store.removed if row[1] == "spectrum missing or unreadable"] == [name]
+
+
+@pytest.mark.parametrize("cluster", ["../../x", "/etc", "a\0b", "..", "x" * 300, ""])
+def test_a_cluster_whose_name_is_none_of_a_folder_is_logged_below_the_others(tmp_path, cluster):
+    def make(save_dir, name, version):
+        return Path(save_dir, name, version)
+
+    folder = _logger(make, tmp_path, "spectra", "nca", cluster)
+    assert folder.parent == tmp_path / "training/spectra/nca"
+    assert len(folder.name) < 255
+    assert "\0" not in folder.name
+    assert _logger(make, tmp_path, "spectra", "nca", "NGC 2682").name == "NGC_2682"
