@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -17,7 +18,10 @@ from scipy.sparse.csgraph import connected_components
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_labels, has_name
 from rsca_torch.spectra.stars import Stars
-from rsca_torch.survey.listed_stars import cut_id, read_listed, texts_of
+from rsca_torch.survey.cuts import cuts_of
+from rsca_torch.survey.id_kinds import catalogue_column, require_kind
+from rsca_torch.survey.list_formats import read_columns
+from rsca_torch.survey.listed_stars import cut_id, texts_of
 from rsca_torch.survey.member_ids import ids_meant
 from rsca_torch.survey.members import Memberships
 
@@ -35,11 +39,15 @@ class GroupList:
 
     Attributes:
         name: of the kind of groups.
-        path: below the survey's root, or absolute; read as `read_listed` does.
+        path: below the survey's root, or absolute; read as `read_columns` does.
         id: its column of ids; two columns where each row is a pair. None: the name of the role id's.
         group: its column of groups. None: each row is a pair.
         pairs: wide binaries and the like: of groups with a star in common one is made. False: such a list is refused.
         matches: column of the catalogue that has these ids. None: that of the role id.
+        kind: of these ids, one of `KINDS`, in place of `matches`: survey.ids says which column has it.
+        format: as in `read_columns`. None: the end of the name tells.
+        readme: of a "cds" table. None: ReadMe.
+        cuts: which rows count: name -> the other keys of a `Cut`. None: all.
 
     Raises:
         InputError: no file, or columns that say no groups.
@@ -51,9 +59,14 @@ class GroupList:
     group: str | None = "GROUP"
     pairs: bool = False
     matches: str | None = None
+    kind: str | None = None
+    format: str | None = None
+    readme: str | None = None
+    cuts: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         two = not (self.id is None or isinstance(self.id, str))
+        require_kind(f"survey.lists.{self.name}.kind", self.kind)
         if not self.path:
             raise InputError(f"survey.lists.{self.name}.path must name a list of stars, got {self.path!r}")
         if two and len(self.id or ()) != 2:
@@ -92,17 +105,32 @@ class GroupList:
         path = root / self.path
         of_pair = [] if isinstance(self.id, str) or self.id is None else [column.upper() for column in self.id]
         columns = of_pair or [(self.id if isinstance(self.id, str) else id).upper(), str(self.group).upper()]
-        table = read_listed(path, f"{self.name}", columns)
-        if missing := [column for column in columns if column not in table.colnames]:
-            raise InputError(
-                f"survey.lists.{self.name}: {path} has no column {' and '.join(missing)}, but "
-                f"{', '.join(table.colnames)}: set its id and group to what they are called"
-            )
+        cuts = cuts_of(self.cuts)
+
+        def choose(names: Sequence[str]) -> tuple[list[str], list[str]]:
+            if missing := [name for name in (*columns, *(cut.column.upper() for cut in cuts)) if name not in names]:
+                raise InputError(
+                    f"survey.lists.{self.name}: it has no column {' and '.join(missing)}, but "
+                    f"{', '.join(names)}: set its id, group and cuts to what they are called"
+                )
+            texts = [cut.column.upper() for cut in cuts if (cut.none_of or cut.any_of) is not None]
+            return [*columns, *texts], [cut.column.upper() for cut in cuts]
+
+        table = read_columns(path, self.name, choose, self.format, self.readme)
+        for cut in cuts:
+            kept = cut.mask(Table({cut.column: table[cut.column.upper()]}))
+            log.info("%d of %d rows of %s pass %s", kept.sum(), len(kept), path.name, cut.name)
+            table = table[kept]
         first, second = (texts_of(path, table, column) for column in columns)
         rows = [(cut_id(one, id_length), other) for one, other in zip(first, second, strict=True)]
         if of_pair:  # each pair is a group with the name of its first star
             rows = [pair for one, other in rows for pair in ((one, one), (cut_id(other, id_length), one))]
-        rows = [(star, group) for star, group in rows if has_name(star) and has_name(group)]
+        named = [(star, group) for star, group in rows if has_name(star) and star != "0" and has_name(group)]
+        if len(named) < len(rows):
+            log.warning(
+                "%d of %d entries of %s have no id or no group: left out", len(rows) - len(named), len(rows), path
+            )
+        rows = named
         if not rows:
             raise InputError(f"survey.lists.{self.name}: no row of {path} names a star and its group")
         return self._of_rows(*np.array(rows, dtype=str).T)
@@ -162,15 +190,19 @@ def counts_of(groups: Stars) -> dict[str, Any]:
     }
 
 
-def chosen_lists(groups: Any, lists: Any) -> tuple[GroupList, ...]:  # noqa: ANN401  (whatever a YAML holds)
-    """The lists that ``survey.groups`` names, in order, but for the list of members.
+def chosen_lists(
+    groups: Any,  # noqa: ANN401  (whatever a YAML holds)
+    lists: Any,  # noqa: ANN401
+    ids: Mapping[str, str] | None = None,
+) -> tuple[GroupList, ...]:
+    """The lists that ``survey.groups`` names, in order, but for the list of members; `ids` are the survey's.
 
     Raises:
         InputError: it is no list of names with "clusters" among them, or names one that is not there.
 
     Examples:
         >>> chosen_lists(["clusters", "binaries"], {"binaries": {"path": "wide.csv", "pairs": True}})
-        (GroupList(name='binaries', path='wide.csv', id=None, group='GROUP', pairs=True, matches=None),)
+        (GroupList(name='binaries', path='wide.csv', id=None, group='GROUP', pairs=True, matches=None, ...),)
     """
     lists = {} if lists is None else lists
     if isinstance(groups, str) or not isinstance(groups, Sequence) or CLUSTERS not in groups:
@@ -184,7 +216,17 @@ def chosen_lists(groups: Any, lists: Any) -> tuple[GroupList, ...]:  # noqa: ANN
                 f"survey.groups: there is no list {name!r}; there are {', '.join([CLUSTERS, *lists])}; "
                 f"+survey.lists.{name}={{path: FILE}} adds one"
             )
-    return tuple(GroupList.of(name, lists[name]) for name in names)
+    return tuple(_matching(GroupList.of(name, lists[name]), ids or {}) for name in names)
+
+
+def _matching(each: GroupList, ids: Mapping[str, str]) -> GroupList:
+    if each.kind is None or each.matches is not None:
+        return each
+    option = f"survey.lists.{each.name}.kind"
+    column, _ = catalogue_column(each.path, str(each.id), each.kind, (), ids, "", option)
+    if not column:
+        raise InputError(f"{option}={each.kind}: survey.ids must say which column of the survey has such ids")
+    return replace(each, matches=column)
 
 
 def grouped(
