@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_labels, as_text
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow, main_rows, select
-from rsca_torch.survey.group_lists import KIND, Grouped, grouped, kind_of
+from rsca_torch.survey.grouped_stars import KIND, Grouped, grouped, kind_of
 from rsca_torch.survey.id_kinds import catalogue_column
 from rsca_torch.survey.member_ids import Wanted, found_in
 from rsca_torch.survey.members import Memberships
