@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -24,6 +25,7 @@ __all__ = [
     "atomic_folder",
     "beside",
     "claimed",
+    "file_name",
     "is_free",
     "require_new_file",
     "require_new_folder",
@@ -45,6 +47,21 @@ def is_free(path: Path) -> bool:
     if not path.is_dir():
         return not path.exists()
     return all(entry.name in NOTHING or entry.name.startswith(PART) for entry in path.iterdir())
+
+
+def file_name(text: str, empty: str = "unnamed") -> str:
+    """A text as the name of one file or folder: with a hash of it where it makes none, so that texts stay apart.
+
+    Args:
+        text: whatever, from a table maybe; its first 100 characters count.
+        empty: what stands before the hash where no character is left.
+
+    Example:
+        >>> file_name("NGC_2682"), file_name("../../x")
+        ('NGC_2682', '_.._x-9cdf6a50')
+    """
+    name = re.sub(r"[^\w.=,+-]", "_", text).lstrip(".")[:100] or empty
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def beside(path: Path, suffix: str) -> Path:

@@ -27,7 +27,7 @@ from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.scaled_components import ScaledComponents
-from rsca_torch.survey.group_lists import kind_of
+from rsca_torch.survey.grouped_stars import kind_of
 from rsca_torch.survey.simulated.store import simulated_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "noise"))

@@ -28,6 +28,7 @@ from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
+from rsca_torch.files import file_name
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.spectra.packed import PACKED
 
@@ -109,7 +110,8 @@ class TrainingOptions:
 
 def _logger(make: Callable[..., Any], folder: Path, representation: str, learner: str, cluster: str) -> Any:  # noqa: ANN401
     """Of one training, in a folder of its own."""
-    return make(save_dir=folder / "training" / representation / learner, name=cluster.replace(" ", "_"), version="")
+    name = file_name(cluster.replace(" ", "_"))  # a list may call a cluster ../../x
+    return make(save_dir=folder / "training" / representation / learner, name=name, version="")
 
 
 def recipe_of(learner: Learner) -> Recipe | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +10,12 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rsca_torch.files import updated_folder, write_json
+from rsca_torch.files import file_name, updated_folder, write_json
 
 __all__ = ["NOTE", "Job", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
 
 NOTE = "job.json"
 UNFINISHED = "did not come to its end"
-LONGEST = 100  # characters of a folder's name before its hash
 
 
 class Job(NamedTuple):
@@ -47,9 +44,7 @@ def job_overrides() -> list[str] | None:
 def job_folder(sweep: Path, overrides: Sequence[str]) -> Path:
     """The folder of a job in its sweep's: its options, with a hash of them where they make no name of a file."""
     text = ",".join(sorted(o for o in overrides if o.partition("=")[0].lstrip("+~") not in ("out", "figures")))
-    name = re.sub(r"[^\w.=,+-]", "_", text).lstrip(".")[:LONGEST] or "defaults"
-    hashed = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return sweep / (name if name == text else f"{name}-{hashed}")
+    return sweep / file_name(text, "defaults")
 
 
 def job_note(

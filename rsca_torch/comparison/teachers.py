@@ -15,7 +15,7 @@ from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.view import View
-from rsca_torch.survey.group_lists import counts_of, kind_of
+from rsca_torch.survey.grouped_stars import counts_of, kind_of
 from rsca_torch.survey.store import Store
 from rsca_torch.training.members import Members
 

@@ -31,7 +31,7 @@ from rsca_torch.report.results import write_csv, write_merits, write_results
 from rsca_torch.report.suspects import NAME
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
-from rsca_torch.survey.group_lists import counts_of
+from rsca_torch.survey.grouped_stars import counts_of
 
 __all__ = ["write_comparison", "write_table_comparison"]
 

@@ -13,7 +13,7 @@ from rsca_torch.report.terminal import plain_table
 from rsca_torch.survey.interstellar import Feature
 from rsca_torch.survey.store import Store
 
-__all__ = ["features_table", "print_summary", "repeats_table"]
+__all__ = ["cut_flow_table", "features_table", "members_table", "print_summary", "repeats_table"]
 
 EDGES = (30, 50, 75, 100, 150, 200, 300)  # S/N
 
@@ -21,12 +21,9 @@ EDGES = (30, 50, 75, 100, 150, 200, 300)  # S/N
 def print_summary(store: Store) -> None:
     """The cut flow, and what is in the store."""
     console, counts = Console(), store.manifest["counts"]
-    table = Table("cut", box=None)
-    for name in ("removed", "kept"):
-        table.add_column(name, justify="right")
-    for step in store.selection:
-        table.add_row(step["cut"], f"{step['removed']:,}", f"{step['kept']:,}")
-    console.print(table)
+    if store.manifest["listed"]:
+        console.print(members_table(store))
+    console.print(cut_flow_table(store))
     if counts["repeats"]:
         console.print(repeats_table(store))
     lines = [
@@ -42,6 +39,33 @@ def print_summary(store: Store) -> None:
     if counts["problems"]:
         lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store.path} lists them and why")
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def cut_flow_table(store: Store) -> Table:
+    """What each step removed, and what is left beside what was published, where the survey knows of it."""
+    survey, counts = store.manifest["survey"], store.manifest["counts"]
+    published = survey["published"]
+    table = Table("cut", box=None)
+    for name in ("removed", "kept", *(("published",) if published else ())):
+        table.add_column(name, justify="right")
+    table.add_column("")  # why
+    reasons = published.get("why") or {}
+    rows = [(step["cut"], f"{step['removed']:,}", step["kept"]) for step in store.selection]
+    rows += [(name, "", counts[name]) for name in ("field", "members", "clusters") if name in published]
+    for name, removed, kept in rows:
+        known = published.get(name)
+        told = ["-" if known is None else f"{known:,}"] if published else []
+        table.add_row(name, removed, f"{kept:,}", *told, reasons.get(name, ""))
+    return table
+
+
+def members_table(store: Store) -> Table:
+    """What became of the rows of the list of members."""
+    table = Table("list of members", box=None)
+    table.add_column("number", justify="right")
+    for name, number in store.manifest["listed"].items():
+        table.add_row(name, f"{number:,}")
+    return table
 
 
 def repeats_table(store: Store) -> Table:

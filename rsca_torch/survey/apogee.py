@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import Row, Table
 from numpy.typing import NDArray
 
+from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.file_kinds import require_aspcapstar
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 from rsca_torch.survey.grid import Grid
@@ -68,7 +69,7 @@ class ApogeeReader(Reader):
 
     def read(self, star: Row) -> Measured:
         """An aspcapStar file."""
-        return Measured(*read_spectrum(self.root / star["FILE"]))
+        return Measured(*read_spectrum(below_root(self.root, str(star["FILE"]))))
 
 
 def add_columns(stars: Table) -> Table:

@@ -8,20 +8,24 @@ from string import Formatter
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column, error_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
+from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
-from rsca_torch.survey.reader import Listing
+from rsca_torch.survey.reader import Listing, Measured
 from rsca_torch.survey.visits import MEAN_FIBRE
 
 __all__ = ["ApogeeCatalogue", "find_catalogue", "read_catalogue", "spectrum_files"]
 
 #: EXTRATARG: not the observation of this star with the highest signal-to-noise.
 DUPLICATE_BIT = 4
+
+#: What a spectrum's path may name.
+PLACES = ("TELESCOPE", "FIELD", "LOCATION_ID", "APOGEE_ID")
 
 #: Columns with a value an element -> the name of the column of one.
 OF_ELEMENTS = {"X_H": abundance_column, "X_H_ERR": error_column}
@@ -85,6 +89,11 @@ class ApogeeCatalogue(ApogeeReader):
             described["LOCATION_ID"] = STAR_COLUMNS["LOCATION_ID"]
         described["FILE"] = spectrum_files(self.spectrum, described)
         return add_columns(described)
+
+    def read(self, star: Row) -> Measured:
+        """An aspcapStar file, where the row names a file below root."""
+        below_root(self.root, self.spectrum, _places(star))  # FILE no longer tells FIELD a/b from a folder a
+        return super().read(star)
 
     def is_repeat(self, stars: Table) -> NDArray[np.bool_]:
         """Rows marked as not the observation of highest signal-to-noise."""
@@ -194,14 +203,14 @@ def spectrum_files(template: str, stars: Table) -> list[str]:
     Raises:
         InputError: the template names something else.
     """
-    names = [name for name in ("TELESCOPE", "FIELD", "LOCATION_ID", "APOGEE_ID") if name in stars.colnames]
-    files = []
-    for values in zip(*(stars[name] for name in names), strict=True):
-        star = dict(zip(names, values, strict=True))
-        if star.get("TELESCOPE") == "apo1m":
-            star["LOCATION_ID"] = star["FIELD"]
-        try:
-            files.append(template.format(**star))
-        except (KeyError, IndexError, ValueError) as error:
-            raise InputError(f"survey.spectrum={template} may name {', '.join(names)} in braces, got {error}") from None
-    return files
+    try:
+        return [template.format(**_places(star)) for star in stars]
+    except (KeyError, IndexError, ValueError) as error:
+        names = [name for name in PLACES if name in stars.colnames]
+        raise InputError(f"survey.spectrum={template} may name {', '.join(names)} in braces, got {error}") from None
+
+
+def _places(star: Row) -> dict[str, Any]:
+    """What a path may name of a row."""
+    values = {name: star[name] for name in PLACES if name in star.colnames}
+    return values | ({"LOCATION_ID": values["FIELD"]} if values.get("TELESCOPE") == "apo1m" else {})

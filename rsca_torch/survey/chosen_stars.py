@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,8 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_labels, as_text
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow, main_rows, select
-from rsca_torch.survey.group_lists import KIND, Grouped, grouped, kind_of
+from rsca_torch.survey.grouped_stars import KIND, Grouped, grouped, kind_of
+from rsca_torch.survey.id_kinds import catalogue_column
 from rsca_torch.survey.member_ids import Wanted, found_in
 from rsca_torch.survey.members import Memberships
 from rsca_torch.survey.reader import Listing, Reader
@@ -37,6 +40,7 @@ class Chosen(NamedTuple):
         repeats: further observations of all these; the role repeat_of names the star.
         flow: the cut flow so far.
         problems: (file, problem) of the files that are already known to be unusable.
+        listed: what became of the list of members: text -> number.
     """
 
     stars: Stars
@@ -44,6 +48,7 @@ class Chosen(NamedTuple):
     repeats: Stars
     flow: CutFlow
     problems: list[tuple[str, str]]
+    listed: Mapping[str, int]
 
 
 def choose_stars(survey: Survey) -> Chosen:
@@ -55,15 +60,16 @@ def choose_stars(survey: Survey) -> Chosen:
     """
     reader, roles = survey.reader, survey.roles
     naming = {role: column for role, column in roles.items() if role in ("id", "repeat_of")}
-    matched = [each.matches for each in survey.lists if each.matches]
+    listed_members = memberships = survey.memberships()
+    named_by, _ = _id_column(survey, listed_members)
+    matched = [named_by, *(each.matches for each in survey.lists if each.matches)]
     wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched]
     listing = reader.list_stars(list(dict.fromkeys(wanted_columns)))
     listed = Stars.of(listing.stars, **naming).playing(naming)
     observed = observed_stars(listed)
-    listed_members = memberships = survey.memberships()
     if survey.members is not None:
-        wanted = Wanted(survey.members, roles["id"], listing.catalogue or str(survey.root), survey.most_missing)
-        memberships = found_in(listed.id, memberships, wanted)
+        wanted = Wanted(survey.members, named_by, listing.catalogue or str(survey.root), survey.most_missing)
+        memberships = _found(survey, listing, listed.id, listed_members, wanted)
     flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
     if listing.unusable:
         unusable = [("", f"{file}: {problem}") for file, problem in listing.problems]
@@ -103,7 +109,42 @@ def choose_stars(survey: Survey) -> Chosen:
         flow.record(GROUPS, len(stars), hint=": every star is in a group", option="survey.groups")
     if survey.members is not None:
         _require_field(stars, survey.members)
-    return Chosen(stars, groups, repeats, flow, [*listing.problems, *untold])
+    counts = dict(memberships.counts)
+    if counts:
+        counts["in two clusters"] = len(memberships.ambiguous)
+        counts["pass the cuts, in a cluster"] = int((stars.group != "").sum())
+    return Chosen(stars, groups, repeats, flow, [*listing.problems, *untold], counts)
+
+
+def _id_column(survey: Survey, listed: Memberships) -> tuple[str, str | None]:
+    """The survey's column that has the ids of the list of members, and their kind."""
+    if survey.members is None:
+        return survey.roles["id"], None
+    ids = [*listed.cluster, *listed.ambiguous]
+    return catalogue_column(
+        f"survey.members={survey.members}", listed.column, survey.listed.kind, ids, survey.ids, survey.roles["id"],
+        "survey.listed.kind",
+    )  # fmt: skip
+
+
+def _found(survey: Survey, listing: Listing, ids: NDArray[np.str_], listed: Memberships, wanted: Wanted) -> Memberships:
+    """The memberships under the survey's own ids; where too few are found, it is said which ids would fit."""
+    try:
+        return found_in(ids, listed, wanted, as_labels(listing.stars[wanted.column]))
+    except InputError as error:
+        fits = []
+        for kind, column in survey.ids.items():
+            if column == wanted.column:
+                continue
+            with suppress(InputError):  # a catalogue may lack a column that no cut looks at
+                there = {*as_text(survey.reader.list_stars([survey.roles["id"], column]).stars[column]).tolist()}
+                fits.append((sum(star in there for star in listed.cluster), kind, column))
+        number, kind, column = max(fits, default=(0, "", ""))
+        if 2 * number <= len(listed.cluster):
+            raise
+        raise InputError(
+            f"{error}. But {number} of {len(listed.cluster)} are in {column}: survey.listed.kind={kind} takes them so"
+        ) from error
 
 
 def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
@@ -191,8 +232,8 @@ def _claims(survey: Survey, listing: Listing, stars: Stars, *listed: Memberships
         every = listing.stars if column in listing.stars.colnames else stars
         named = zip(as_text(every[survey.roles["id"]]).tolist(), as_labels(every[column]).tolist(), strict=True)
         return Memberships({star: group for star, group in named if group}, {})
-    cluster, ambiguous = ({**one, **other} for one, other in zip(*listed, strict=True))
-    return Memberships(cluster, ambiguous)
+    one, other = listed
+    return Memberships({**one.cluster, **other.cluster}, {**one.ambiguous, **other.ambiguous})
 
 
 def _apart(stars: Stars, found: Grouped) -> tuple[Stars, Stars]:

@@ -143,7 +143,8 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     flow = CutFlow("", 0)
     flow.steps, flow.removed = given.selection[:-1], list(given.removed)  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
-    return _finished(Chosen(given.stars, given.groups.stars, given.repeats.stars, flow, given.problems), partial, told)
+    parts = (given.stars, given.groups.stars, given.repeats.stars)
+    return _finished(Chosen(*parts, flow, given.problems, given.manifest["listed"]), partial, told)
 
 
 def _finished(
@@ -153,7 +154,7 @@ def _finished(
     step: str = "",
 ) -> Store:
     """The store of the spectra that were kept; the others are accounted for, unreadable ones under the step's name."""
-    stars, groups, repeats, flow, problems = chosen
+    stars, groups, repeats, flow, problems, listed = chosen
     n, failed = len(stars), dict(sorted(partial.failed.items()))
     of_stars = {row: problem for row, problem in failed.items() if row < n}
     files = [*stars["FILE"], *groups["FILE"], *repeats["FILE"]]
@@ -186,6 +187,7 @@ def _finished(
     if lone:
         stars[stars.roles["group"]] = np.where(np.isin(stars.group, lone), "", stars.group)
     manifest = {"survey": before["survey"], "censoring": before["survey"]["censoring"], "segments": before["segments"]}
+    manifest["listed"] = dict(listed)
     manifest["lone_members"] = sorted([*before.get("lone_members", ()), *lone])
     among_usable = np.cumsum(readable) - 1
     places = [np.flatnonzero(kept) + start for kept, start in ((of_groups, n), (of_repeats, n + len(of_groups)))]

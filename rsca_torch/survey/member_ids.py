@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import has_name
 from rsca_torch.survey.members import Memberships
 
 __all__ = ["Wanted", "found_in", "ids_meant"]
@@ -30,7 +31,7 @@ class Wanted(NamedTuple):
 
     Attributes:
         members: the list, as it was given.
-        column: of the ids.
+        column: of the catalogue's ids.
         place: the name of the catalogue, or what stands for one.
         most_missing: the largest share of listed ids, 0 to 1, that may be missing there.
     """
@@ -41,7 +42,9 @@ class Wanted(NamedTuple):
     most_missing: float
 
 
-def found_in(ids: NDArray[np.str_], listed: Memberships, wanted: Wanted) -> Memberships:
+def found_in(
+    ids: NDArray[np.str_], listed: Memberships, wanted: Wanted, values: NDArray[np.str_] | None = None
+) -> Memberships:
     """The memberships under the ids of a catalogue.
 
     An id that is not there as it stands is compared again without blanks, in lower case and without what stands before
@@ -51,21 +54,29 @@ def found_in(ids: NDArray[np.str_], listed: Memberships, wanted: Wanted) -> Memb
         ids: (N,) of the catalogue, several rows of one star alike.
         listed: as `read_memberships` gives them.
         wanted: for the messages, and the share that may be missing.
+        values: (N,) the catalogue's ids of the list's kind, '' or 0 for none. None: `ids`.
 
     Raises:
         InputError: a larger share of the listed ids is not there.
     """
-    stars = {str(star) for star in ids}
+    stars_of: dict[str, set[str]] = defaultdict(set)
+    for star, value in zip(ids.tolist(), (ids if values is None else values).tolist(), strict=True):
+        if has_name(value) and value != "0":
+            stars_of[value].add(star)
+    stars = stars_of.keys()
     claims: dict[str, set[str]] = defaultdict(set)
     names = {star: [cluster] for star, cluster in listed.cluster.items()} | listed.ambiguous
     meant = ids_meant(names, stars, wanted.column)
-    for star, there in meant.items():
-        claims[there].update(names[star])
+    for listed_id, there in meant.items():
+        for star in stars_of[there]:
+            claims[star].update(names[listed_id])
     missing = [star for star in names if star not in meant]
     _tell(len(names), meant, missing, stars, wanted)
     return Memberships(
         {star: next(iter(claim)) for star, claim in claims.items() if len(claim) == 1},
         {star: sorted(claim) for star, claim in claims.items() if len(claim) > 1},
+        wanted.column,
+        {**listed.counts, f"found in the survey by {wanted.column}": len(meant), "not in the survey": len(missing)},
     )
 
 

@@ -18,7 +18,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import is_free
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
-from rsca_torch.survey.group_lists import counts_of
+from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.repeats import numbered
 from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
 

@@ -16,7 +16,8 @@ from rsca_torch.spectra.stars import ROLES
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, cuts_of
 from rsca_torch.survey.group_lists import CLUSTERS, chosen_lists
-from rsca_torch.survey.members import Memberships, read_memberships
+from rsca_torch.survey.id_kinds import require_kinds
+from rsca_torch.survey.members import ListedAs, Memberships, read_memberships
 from rsca_torch.survey.reader import Reader
 from rsca_torch.survey.repeats import ALL_CUTS, RepeatRule
 
@@ -46,6 +47,9 @@ class Survey:
         groups: whose stars say how siblings scatter: "clusters", the list of members, which judge, and names of
             `lists`.
         lists: name -> the other keys of a `GroupList`: further groups, which teach and never judge. None: none.
+        listed: how the list of members is written, a `ListedAs` or its mapping. None: as it tells itself.
+        ids: kind of ids (`KINDS`) -> column of the survey that has them, best first. None: that of the role id alone.
+        published: name of a step, or field, members, clusters -> the number that a paper gives for it. None: none.
         **of_reader: whatever else the reader takes.
 
     Raises:
@@ -68,6 +72,9 @@ class Survey:
         repeats: RepeatRule | Mapping[str, Any] | None = ALL_CUTS,
         groups: Sequence[str] = ("clusters",),
         lists: Mapping[str, Any] | None = None,
+        listed: ListedAs | Mapping[str, Any] | None = None,
+        ids: Mapping[str, str | None] | None = None,
+        published: Mapping[str, Any] | None = None,
         **of_reader: Any,
     ) -> None:
         self.root, self.name, self.members = Path(root), name, members
@@ -84,7 +91,9 @@ class Survey:
         self.roles = {role: column for role, column in given.items() if column is not None}
         if "id" not in self.roles:
             raise InputError("survey.roles.id=null: the column that names a star expected")
-        self.lists = chosen_lists(groups, lists)
+        self.listed, self.ids = ListedAs.of(listed), require_kinds(ids)
+        self.published = dict(published or {})
+        self.lists = chosen_lists(groups, lists, self.ids)
         if (members is not None or self.lists) and "group" not in self.roles:
             raise InputError("survey.roles.group=null: a name for the column of the groups in survey.members expected")
         self.member_duplicates = member_duplicates
@@ -106,7 +115,9 @@ class Survey:
         """
         if self.members is None:
             return Memberships({}, {})
-        return read_memberships(self.root / self.members, self.membership, self.roles["id"], self.reader.id_length)
+        length = self.reader.id_length
+        path = self.root / self.members
+        return read_memberships(path, self.membership, self.roles["id"], length, self.listed, [*self.ids])
 
     @property
     def meant_for(self) -> str:
@@ -127,6 +138,9 @@ class Survey:
             **self.reader.told,
             "members": self.members,
             "membership": None if self.membership is None else asdict(self.membership),
+            "listed": asdict(self.listed),
+            "ids": self.ids,
+            "published": self.published,
             "most_missing": self.most_missing,
             "cuts": [asdict(cut) for cut in self.cuts],
             "censoring": asdict(self.censoring),
