@@ -101,6 +101,14 @@ class Reader(ABC):
         """(n,) True for rows that the survey itself marks as not the main observation of their star."""
         return np.zeros(len(stars), dtype=bool)
 
+    def files(self, stars: Table) -> list[str]:
+        """The files that these rows of the star table need, below the root: what `rsca download` fetches.
+
+        Args:
+            stars: as `describe` gives them.
+        """
+        return [str(file) for file in stars["FILE"]]
+
     @abstractmethod
     def read(self, star: Row) -> Measured:
         """The spectrum of one row of the star table.
