@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """Fetch a release of the survey: the catalogue, the list of members, and the spectra of stars that pass the cuts."""
+    """Fetch a release of the survey: catalogue, list of members, and the spectra of the stars that pass the cuts."""
     root, told = tree_root(config.root, os.environ)
     if told != "root":
         log.info("the tree is %s, as %s says", root, told)
@@ -85,8 +85,8 @@ def _agree(config: DictConfig, pause: Callable[[], None]) -> Callable[[int, int 
             return
         if not sys.stdin.isatty():
             raise InputError(
-                f"{files:,} files, {about}, are more than ask_above={config.ask_above:g} GB, and there is no terminal to "
-                "ask on: yes=true fetches them"
+                f"{files:,} files, {about}, are more than ask_above={config.ask_above:g} GB, and there is no terminal "
+                "to ask on: yes=true fetches them"
             )
         pause()
         if not Confirm.ask("Fetch them?"):

@@ -35,7 +35,8 @@ __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-ORDER = "compare simulate download doctor ingest why fit embed report reproduce learners cite".split()  # of the help; then others
+#: In the help; others come after these.
+ORDER = "compare simulate download doctor ingest why fit embed report reproduce learners cite".split()
 #: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
 COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0, 1 for an error of the program (or what `rsca download` and `rsca doctor` found), 2 for input that cannot be used, 130 when interrupted, 141
-        where whoever read the output has gone.
+        The exit code: 0, 1 for an error of the program or for what `rsca download` and `rsca doctor` found, 2 for input
+        that cannot be used, 130 when interrupted, 141 where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:

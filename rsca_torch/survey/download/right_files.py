@@ -95,6 +95,9 @@ def _require_fits(path: Path) -> str:
             end = place["datLoc"] + place["datSpan"]
             if end > size:
                 raise UnusableFileError("truncated file")
+            file.seek(place["hdrLoc"])
+            if place["hdrLoc"] and file.read(8) != b"XTENSION":  # astropy takes a whole file behind the first for HDUs
+                raise UnusableFileError(f"{size - place['hdrLoc']} bytes behind its last HDU")
             told = [str(hdu.header[name]).strip("0 ") for name in ("CHECKSUM", "DATASUM") if name in hdu.header]
             if len(told) == 2 and told[0]:
                 how = CHECKSUMS
