@@ -25,10 +25,11 @@ class ArchiveServer:
         asked: path -> requests of it (GET).
         most: connections that there were at once.
         delay: seconds before each answer.
+        piece: seconds after each 16 kB of one.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.delay = root, 0.0
+        self.root, self.delay, self.piece = root, 0.0, 0.0
         self.faults: dict[str, list[str]] | object = {}
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
@@ -165,7 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if fault == "short":
             sent = sent[: int(headers["Content-Length"])]
-        self.wfile.write(sent)
+        for begin in range(0, len(sent), 2**14):
+            self.wfile.write(sent[begin : begin + 2**14])
+            time.sleep(archive.piece)
         if fault == "long":
             self.close_connection = True
         return None

@@ -7,10 +7,7 @@ import csv
 import errno
 import hashlib
 import io
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,8 @@ from archive_server import serving, write_lists
 from astropy.io import fits
 from mini_archive import BASE, MEMBERS, SPECTRUM, star_id, survey, write_archive
 
-from rsca_torch.cli import download as command
 from rsca_torch.cli.main import main
 from rsca_torch.errors import InputError
-from rsca_torch.survey.download import archive as archive_module
 from rsca_torch.survey.download.archive import Archive
 from rsca_torch.survey.download.download import PROBLEMS, Download
 from rsca_torch.survey.download.known_sums import KnownSums
@@ -230,7 +225,7 @@ def test_no_space_left_says_how_much_is_needed_and_goes_on(sas, written, tmp_pat
 
 @pytest.mark.parametrize("bad", ["../../x", "/etc", "a\0b"])
 def test_a_field_that_climbs_out_of_root_is_refused(tmp_path, bad):
-    from mini_archive import mini_rows, write_catalogue, write_members  # noqa: PLC0415
+    from mini_archive import mini_rows, write_catalogue, write_members
 
     rows = mini_rows()
     rows[1]["FIELD"] = bad
@@ -255,8 +250,8 @@ def test_what_makes_a_file_right(tmp_path, written):
         with pytest.raises(UnusableFileError, match="CHECKSUM of HDU"):
             require_right(path)
     for wrong, reason in (
-        (content[:-2880], "truncated"), (content[:-1], "truncated"), (content + content, "bytes behind"), (b"", "empty"),
-        (b"SIMPLE", "not a FITS"), (b"\n <html>", "web page"),
+        (content[:-2880], "truncated"), (content[:-1], "truncated"), (content + content, "bytes behind"),
+        (b"", "empty"), (b"SIMPLE", "not a FITS"), (b"\n <html>", "web page"),
     ):  # fmt: skip
         path.write_bytes(wrong)
         with pytest.raises(UnusableFileError, match=reason):
@@ -266,7 +261,7 @@ def test_what_makes_a_file_right(tmp_path, written):
     with pytest.raises(UnusableFileError, match="sha1 is not the archive's"):
         require_right(path, "0" * 40)
     assert require_right(written / MEMBERS) == STRUCTURE
-    import gzip  # noqa: PLC0415
+    import gzip
 
     packed = gzip.compress(content)
     path.write_bytes(packed)
@@ -295,7 +290,7 @@ def test_the_manifest_outlives_a_torn_line(tmp_path):
     assert not Manifest(tmp_path, reading=True).is_whole("a.fits")
 
 
-def test_where_sdss_keeps_its_tree(tmp_path):
+def test_where_sdss_keeps_its_tree():
     assert tree_root("x", {"SAS_BASE_DIR": "/sas"}) == (Path("x"), "root")
     assert tree_root(None, {"SAS_BASE_DIR": "/sas", "MWM_ASTRA": "/y"}) == (Path("/sas"), "SAS_BASE_DIR")
     for name, place in (
