@@ -20,9 +20,10 @@ from rsca_torch.errors import InputError
 from rsca_torch.files import claimed
 from rsca_torch.report.download_summary import outcome_lines, received
 from rsca_torch.survey.download.archive import Archive
-from rsca_torch.survey.download.download import Download, in_bytes
+from rsca_torch.survey.download.download import Download
 from rsca_torch.survey.download.known_sums import KnownSums
 from rsca_torch.survey.download.manifest import Manifest
+from rsca_torch.survey.download.outcome import in_bytes
 from rsca_torch.survey.download.sdss_tree import tree_root
 
 __all__ = ["run"]

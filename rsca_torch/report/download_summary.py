@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from rsca_torch.survey.download.download import Outcome, in_bytes
+from rsca_torch.survey.download.outcome import Outcome, in_bytes
 
 __all__ = ["Received", "outcome_lines", "received"]
 

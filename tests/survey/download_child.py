@@ -1,4 +1,4 @@
-"""A process that makes runs of a download in children of its own, to be killed: ROOT ADDRESS, then a line a run.
+"""A process that makes runs of a download in children of its own, to be killed: ADDRESS, then a line a run, its root.
 
 Python imports the package once; each child is a fork. It says the child's number, and its status when it has ended.
 """
@@ -41,13 +41,13 @@ def run(root: Path, address: str) -> int:
 
 
 def main() -> None:
-    root, address = Path(sys.argv[1]), sys.argv[2]
+    address = sys.argv[1]
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         child = os.fork()
         if not child:
             try:
-                code = run(root, address)
+                code = run(Path(line.rstrip()), address)
             except BaseException as error:  # whatever: the child must not go on as its parent
                 print(repr(error), file=sys.stderr, flush=True)
                 code = 3

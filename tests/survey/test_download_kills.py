@@ -19,18 +19,18 @@ HERE = Path(__file__).parent
 
 
 @contextmanager
-def runs(root: Path, address: str):
+def runs(address: str):
     """A function that starts a run and kills it after so many seconds (None: lets it end): its exit code, its time."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
-    command = [sys.executable, str(HERE / "download_child.py"), str(root), address]
+    command = [sys.executable, str(HERE / "download_child.py"), address]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
     ) as parent:
         assert parent.stdout.readline() == "ready\n"
 
-        def run(killed_after: float | None) -> tuple[int, float]:
+        def run(root: Path, killed_after: float | None = None) -> tuple[int, float]:
             start = time.monotonic()
-            parent.stdin.write("\n")
+            parent.stdin.write(f"{root}\n")
             child = int(parent.stdout.readline())
             if killed_after is not None:
                 time.sleep(killed_after)
@@ -55,16 +55,15 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
     moments = random.Random(0)
     with serving(archive) as server:
         server.piece, server.delay = 0.004, 0.005  # seconds for a part of a file: a whole run takes about half a second
-        with runs(tmp_path / "another", server.address) as run:
-            code, lasts = run(None)
+        with runs(server.address) as run:
+            code, lasts = run(tmp_path / "another")
             assert code == 0
-        with runs(root, server.address) as run:
             seen = []
             for _ in range(KILLS):
-                code, _ = run(moments.uniform(0, lasts / 3))
+                code, _ = run(root, moments.uniform(0, lasts / 3))
                 assert code in (0, -signal.SIGKILL)
                 seen.append(require_right(root, archive) if root.exists() else 0)
-            assert run(None)[0] == 0
+            assert run(root)[0] == 0
     assert require_right(root, archive) == 16
     assert seen == sorted(seen)
     assert len({*seen}) > 2  # it went on, and not from the beginning

@@ -8,7 +8,6 @@ import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rsca_torch.errors import InputError
@@ -16,11 +15,12 @@ from rsca_torch.files import atomic_file
 from rsca_torch.survey.download.archive import AbsentError, Archive, FetchError
 from rsca_torch.survey.download.known_sums import KnownSums
 from rsca_torch.survey.download.needed import Needed, first_needed, spectra_needed
+from rsca_torch.survey.download.outcome import Outcome, in_bytes
 from rsca_torch.survey.download.right_files import STRUCTURE, require_right
 from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError
 from rsca_torch.survey.survey import Survey
 
-__all__ = ["PROBLEMS", "Download", "Outcome", "in_bytes"]
+__all__ = ["PROBLEMS", "Download"]
 
 log = logging.getLogger(__name__)
 
@@ -28,32 +28,6 @@ PROBLEMS = "download_problems.csv"
 #: Asked for their size where it is to be said how much all are.
 SAMPLED = 5
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass
-class Outcome:
-    """What became of the files that a survey needs.
-
-    Attributes:
-        needed: how many.
-        there: that were right already.
-        fetched: that came.
-        unsure: of all that are there, those with no checksum to be had, which were checked by their structure alone.
-        absent: that the archive has not (404): (path, reason).
-        problems: others that are missing.
-    """
-
-    needed: int = 0
-    there: int = 0
-    fetched: int = 0
-    unsure: int = 0
-    absent: list[tuple[str, str]] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def missing(self) -> list[tuple[str, str]]:
-        """(path, reason) of every file that is not there."""
-        return sorted(self.absent + self.problems)
 
 
 class Download:
@@ -295,15 +269,3 @@ def _of_size(part: Path, size: int | None) -> str:
     if size is not None and part.stat().st_size != size:
         raise UnusableFileError(f"truncated file ({part.stat().st_size} bytes, {size} when the archive was asked)")
     return require_right(part)
-
-
-def in_bytes(size: float) -> str:
-    """A number of bytes as people say it.
-
-    >>> in_bytes(135360), in_bytes(2.1e10), in_bytes(0)
-    ('135.4 kB', '21.0 GB', '0 bytes')
-    """
-    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= one:
-            return f"{size / one:,.1f} {unit}"
-    return f"{size:.0f} bytes"

@@ -14,7 +14,7 @@ from rsca_torch.survey.download.manifest import Manifest
 
 __all__ = ["KnownSums", "read_list"]
 
-LINE = re.compile(r"([0-9a-f]{40}) [ *]?(\S+)")
+LINE = re.compile(r"([0-9a-f]{40}) [ *]?([!-~]+)")
 
 
 class KnownSums:
