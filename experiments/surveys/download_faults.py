@@ -3,7 +3,7 @@
     python experiments/surveys/download_faults.py [SURVEYS] [SHARE]
 
 Each survey is a miniature archive of 14 spectra, served on loopback. A share of all answers (0.3) is spoilt in one of
-twelve ways, drawn anew for each request. A run is killed at five random moments, then made to its end; up to three such.
+twelve ways, drawn anew for each request. A run is killed at five random moments, then made to its end; three at most.
 Printed: how many trees are complete after each run, missing files that are named and that are not, files under a final
 name that are not the archive's, and the largest number of connections at once.
 """

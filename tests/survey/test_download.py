@@ -9,11 +9,13 @@ import hashlib
 import io
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from archive_server import serving, write_lists
 from astropy.io import fits
+from astropy.table import Table
 from mini_archive import BASE, MEMBERS, SPECTRUM, star_id, survey, write_archive
 
 from rsca_torch.cli.main import main
@@ -27,6 +29,9 @@ from rsca_torch.survey.download.needed import first_needed, spectra_needed
 from rsca_torch.survey.download.right_files import CHECKSUMS, SHA1, STRUCTURE, require_right
 from rsca_torch.survey.download.sdss_tree import tree_root
 from rsca_torch.survey.fits_files import UnusableFileError
+from rsca_torch.survey.grid import Grid
+from rsca_torch.survey.reader import Listing, Reader
+from rsca_torch.survey.survey import Survey
 
 LIST = "r12_l33_{TELESCOPE}_{FIELD}.sha1sum"
 LISTS = {name: f"r12_l33_{name}_{{FIELD}}.sha1sum" for name in ("apo25m", "lco25m")}
@@ -361,3 +366,53 @@ def test_no_permission_is_said(sas, tmp_path, capfd, monkeypatch):
     said = capfd.readouterr().err
     assert "Permission denied" in said
     assert "choose a place where you may read and write" in said
+
+
+class Astra(Reader):
+    """A reader of DR19's layout as far as a download needs one: a catalogue's names, and a file a star."""
+
+    roles: ClassVar = {"id": "sdss_id", "group": "cluster"}
+    grid = Grid([5000.0, 5001.0])
+    catalogue = ("dr19/spectro/astra/0.6.0/summary/astraAllStarASPCAP-0.6.0.fits",)
+
+    def list_stars(self, columns):
+        del columns
+        with fits.open(self.root / f"{self.catalogue[0]}.gz") as hdus:
+            ids = np.array(hdus[1].data["sdss_id"], dtype=np.int64)
+        star = "dr19/spectro/astra/0.6.0/spectra/star/{:02d}/{:02d}/mwmStar-0.6.0-{}.fits"
+        files = [star.format(one // 100 % 100, one % 100, one) for one in ids.tolist()]
+        return Listing(Table({"sdss_id": ids, "cluster": [""] * len(ids), "FILE": files}))
+
+    def read(self, star):
+        raise NotImplementedError
+
+
+def test_a_layout_without_lists_of_sha1_and_a_compressed_catalogue(tmp_path):
+    sas, root = tmp_path / "sas", tmp_path / "tree"
+    hdu = fits.BinTableHDU.from_columns([fits.Column("sdss_id", "K", array=[103020000, 70344997, 54321005])])
+    catalogue = sas / f"{Astra.catalogue[0]}.gz"
+    catalogue.parent.mkdir(parents=True)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(catalogue)
+    for name in ("00/00/mwmStar-0.6.0-103020000.fits", "49/97/mwmStar-0.6.0-70344997.fits"):
+        star = sas / "dr19/spectro/astra/0.6.0/spectra/star" / name
+        star.parent.mkdir(parents=True)
+        fits.HDUList([fits.PrimaryHDU(), hdu, fits.ImageHDU(np.arange(9000.0))]).writeto(star, checksum=True)
+    absent = "dr19/spectro/astra/0.6.0/spectra/star/10/05/mwmStar-0.6.0-54321005.fits"
+    with serving(sas) as server:
+        first = star.relative_to(sas).as_posix()
+        server.faults = {first: ["corrupt", "short"]}
+        root.mkdir()
+
+        async def work(manifest):
+            async with Archive(server.address, QUICK, manifest) as archive:
+                download = Download(Survey(root, Astra), archive, KnownSums(manifest))
+                await download.first()
+                await download.spectra()
+                return download.outcome
+
+        with Manifest(root) as manifest:
+            outcome = asyncio.run(work(manifest))
+    assert (outcome.fetched, outcome.unsure, outcome.problems) == (3, 0, [])
+    assert outcome.absent == [(absent, "not in the archive (HTTP 404 Not Found)")]
+    assert server.asked[first] == 3
+    require_no_wrong_file(root, sas)
