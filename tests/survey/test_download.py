@@ -20,6 +20,7 @@ from mini_archive import BASE, MEMBERS, SPECTRUM, star_id, survey, write_archive
 
 from rsca_torch.cli.main import main
 from rsca_torch.errors import InputError
+from rsca_torch.survey.download import download as download_module
 from rsca_torch.survey.download.archive import Archive
 from rsca_torch.survey.download.download import PROBLEMS, Download
 from rsca_torch.survey.download.known_sums import KnownSums
@@ -86,7 +87,7 @@ def require_no_wrong_file(root: Path, written: Path) -> int:
     return len([path for path in files if path.name.startswith("aspcapStar")])
 
 
-def test_a_tree_is_fetched_checked_and_not_fetched_again(sas, written, tmp_path):
+def test_a_tree_is_fetched_checked_and_not_fetched_again(sas, written, tmp_path, monkeypatch):
     first = fetch(sas, tmp_path / "tree").outcome
     assert (first.needed, first.fetched, first.there, first.missing) == (N_SPECTRA + 2, N_SPECTRA + 2, 0, [])
     assert first.unsure == 1  # the list of members, which has no checksum
@@ -97,6 +98,7 @@ def test_a_tree_is_fetched_checked_and_not_fetched_again(sas, written, tmp_path)
     assert next(iter(sas.agents)).startswith("rsca_torch/")
     assert 1 < sas.most <= 4
     asked = sum(sas.asked.values())
+    monkeypatch.setattr(download_module, "require_right", None)  # no file is read again
     second = fetch(sas, tmp_path / "tree").outcome
     assert (second.fetched, second.there, second.missing) == (0, N_SPECTRA + 2, [])
     assert sum(sas.asked.values()) == asked
@@ -170,6 +172,16 @@ def test_a_list_that_lacks_a_file_or_is_not_there_or_comes_wrong(written, tmp_pa
         asked = sum(server.asked.values())
         fetch(server, tmp_path / "tree")
         assert sum(server.asked.values()) == asked  # also lists that are not there
+
+
+def test_a_list_that_came_wrong_is_read_again_before_a_file_is_given_up(sas, written, tmp_path):
+    root, place = tmp_path / "tree", f"{BASE}/apo25m/060+00/r12_l33_apo25m_060+00.sha1sum"
+    root.mkdir()
+    with Manifest(root) as manifest:
+        manifest.listed(place, {spectrum(3): "0" * 40})
+    outcome = fetch(sas, root).outcome
+    assert (outcome.missing, sas.asked[place]) == ([], 1)
+    assert require_no_wrong_file(root, written) == N_SPECTRA
 
 
 def test_a_part_of_another_version_is_not_glued(written, tmp_path):
@@ -291,6 +303,8 @@ def test_the_manifest_outlives_a_torn_line(tmp_path):
             assert manifest.parts == {"b.fits": '"etag, with a comma"'}
             manifest.is_absent("d.fits")
         assert "d.fits" in Manifest(tmp_path, reading=True).absent
+    (tmp_path / MANIFEST).write_text("b.fits,part,whole,,,.\nb.fits,part,ha,,,")
+    assert Manifest(tmp_path, reading=True).parts == {"b.fits": "whole"}
     (tmp_path / "a.fits").write_bytes(b"22")
     assert not Manifest(tmp_path, reading=True).is_whole("a.fits")
 
