@@ -19,6 +19,7 @@ from rich.console import Console
 
 from rsca_torch import cli
 from rsca_torch.cli.at_fault import not_ours
+from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.cli.help import asks_for_help, columns, help_of
 from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.null_options import require_values
@@ -34,21 +35,23 @@ __all__ = ["COMMANDS", "CONFIG", "main"]
 
 log = logging.getLogger(__name__)
 
-ORDER = "compare simulate ingest why fit embed report reproduce learners cite".split()  # of the help; then others
+#: In the help; others come after these.
+ORDER = "compare simulate download doctor ingest why fit embed report reproduce learners cite".split()
 #: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
 COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
     key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
 )
 BUG, BAD_INPUT, INTERRUPTED, UNHEARD = 1, 2, 130, 141
+REMARKS = 1  # of a command that examines or fetches: what matters is told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0, 1 for an error of the program, 2 for input that cannot be used, 130 when interrupted, 141
-        where whoever read the output has gone.
+        The exit code: 0, 1 for an error of the program or for what `rsca download` and `rsca doctor` found, 2 for input
+        that cannot be used, 130 when interrupted, 141 where whoever read the output has gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -83,6 +86,8 @@ def _ended(command: str, *options: str) -> int:
         _compose_and_run(command, overrides)
     except BrokenPipeError:
         raise
+    except RemarksError:
+        return REMARKS
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
@@ -113,7 +118,7 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_values(config, usual)
         try:
             return _function(command)(config)
-        except (InputError, BrokenPipeError):
+        except (InputError, BrokenPipeError, RemarksError):
             raise
         except Exception as error:
             told = not_ours(error, config)

@@ -36,6 +36,7 @@ UNUSABLE = (InputError, OSError, HydraException, OmegaConfBaseException)
 #: What a command that was interrupted finds when it is given again.
 KEPT = {
     **dict.fromkeys(("compare", "fit"), "goes on from the fits and folds that are finished in checkpoints=DIR"),
+    "download": "goes on from the files that are there, and in the middle of those that had begun",
     "ingest": "goes on from the spectra that are read",
     "reproduce": "goes on from the items that are finished in out=DIR and the fits in checkpoints=DIR",
 }

@@ -34,7 +34,7 @@ SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue", "survey.
 def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
     """The options as Hydra's overrides.
 
-    `rsca reproduce figure2 table1`: a word without = is an experiment, of `rsca why` a star.
+    `rsca reproduce figure2 table1`: a word without = is an experiment, of `rsca why` a star, of `rsca doctor` a folder.
     `censoring=NAME` is the survey's. A list takes the place of the mapping of cuts, and a cut can have more keys.
 
     Raises:
@@ -51,6 +51,9 @@ def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
         words = [option for option in overrides if "=" not in option and not option.startswith("-")]
         star = " ".join(words).replace("'", r"\'")
         return [*([f"id='{star}'"] if words else []), *(option for option in overrides if option not in words)]
+    if command == "doctor":  # a word is a folder
+        words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]
+        return [*(f"place={word}" for word in words), *(option for option in overrides if option not in words)]
     if command != "reproduce":
         return overrides
     words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]

@@ -131,6 +131,14 @@ class Reader(ABC):
         del stars
         return None
 
+    def files(self, stars: Table) -> list[str]:
+        """The files that these rows of the star table need, below the root: what `rsca download` fetches.
+
+        Args:
+            stars: as `describe` gives them.
+        """
+        return [str(file) for file in stars["FILE"]]
+
     @abstractmethod
     def read(self, star: Row) -> Measured:
         """The spectrum of one row of the star table.
