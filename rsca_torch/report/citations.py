@@ -19,7 +19,15 @@ from rsca_torch.survey.store import Store
 __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", "of_run", "of_store"]
 
 FILE = Path(__file__).with_name("references.bib")
-UNPUBLISHED = ("cloudpickle", "filelock", "rich", "safetensors")  # packages of which no paper is known
+UNPUBLISHED = (
+    "aiohttp",
+    "cloudpickle",
+    "filelock",
+    "joblib",
+    "rich",
+    "safetensors",
+    "yarl",
+)  # packages of which no paper is known
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,11 @@ def choose_stars(survey: Survey) -> Chosen:
     """
     reader, roles = survey.reader, survey.roles
     naming = {role: column for role, column in roles.items() if role in ("id", "repeat_of")}
-    listed_members = memberships = survey.memberships()
+    try:
+        listed_members = memberships = survey.memberships()
+    except InputError:
+        reader.list_stars([*naming.values()])  # where there is no survey either, that is to be said first
+        raise
     named_by, _ = _id_column(survey, listed_members)
     matched = [named_by, *(each.matches for each in survey.lists if each.matches)]
     wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched]

@@ -144,7 +144,7 @@ def censor(given: Store, censoring: Censoring, store: str | Path, block: int = 2
     flow.steps, flow.removed = given.selection[:-1], list(given.removed)  # the last step is taken anew
     told = given.manifest | {"survey": given.manifest["survey"] | {"censoring": rule}}
     parts = (given.stars, given.groups.stars, given.repeats.stars)
-    return _finished(Chosen(*parts, flow, given.problems, given.manifest["listed"]), partial, told)
+    return _finished(Chosen(*parts, flow, given.problems, given.manifest.get("listed", {})), partial, told)
 
 
 def _finished(

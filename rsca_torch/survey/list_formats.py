@@ -76,7 +76,7 @@ def read_columns(
         raise InputError(f"{path}: {error}") from error
     except ImportError as error:
         raise InputError(
-            f"{path} is Parquet, which needs pyarrow ({error}): pip install 'rsca-torch[parquet]', or pyarrow"
+            f"{path} is Parquet, which needs pyarrow ({error}): pip install 'rsca_torch[formats]', or pyarrow"
         ) from error
     except Exception as error:  # whatever a reader of a format raises
         cure = "; fetch the file, give another, or set survey.members=null for no clusters" if "cluster" in of else ""

@@ -388,8 +388,13 @@ def test_every_option_of_a_group_is_an_argument(path):
     """Every YAML of a group is composed and instantiated."""
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose(overrides=[f"+{path.parent.name}={path.stem}"])[path.parent.name]
-    if OmegaConf.is_missing(config, "root"):
-        config.root = "somewhere"
+    for name, text in {"root": "somewhere", "flux": "flux.npy", "wavelength": "w.npy", "stars": "s.csv"}.items():
+        if OmegaConf.is_missing(config, name):
+            config[name] = text
+    if path.stem == "arrays":
+        config.error = "error.npy"  # or ivar
+    if OmegaConf.is_missing(config, "description"):  # any that ships
+        config.description = OmegaConf.load(CONFIG / "survey" / "galah_dr4.yaml").description
     assert hydra.utils.instantiate(config) is not None
 
 

@@ -73,7 +73,6 @@ def test_rates_are_those_of_the_columns(stars, tmp_path, caplog, ending):
     [
         (["group=CLUSTER"], "role group=CLUSTER: the star table has no such column"),
         (["store=somewhere"], "store=somewhere: no part in this, since stars="),
-        (["pairs=paper"], "no column of the star table plays the role velocity"),
         (["abundances.abundances.elements=[Eu]"], "has no abundances that can be judged"),
     ],
 )
@@ -104,3 +103,9 @@ def test_the_real_abundances_of_dr13(shared, tmp_path):
     for learner in ("raw", "scaled", "rsca"):
         low, high = rates["abundances", learner]["interval"]
         assert 0 < low < rates["abundances", learner]["doppelganger_rate"] < high < 1
+
+
+def test_pairs_are_limited_by_what_the_table_has(stars, tmp_path, caplog):
+    stars.write(tmp_path / "stars.csv")
+    assert compare(tmp_path / "stars.csv", tmp_path / "out", "pairs=paper") == 0
+    assert "no column plays the role velocity or extinction: pairs are compared whatever theirs" in caplog.text

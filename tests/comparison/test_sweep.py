@@ -595,6 +595,14 @@ def test_two_that_keep_the_same_fit_do_no_harm(tmp_path):
 
 
 GROUPS = sorted(CONFIG.glob("*/*.yaml"))
+#: What a user must give of a survey.
+EXPECTED = {
+    "root": "somewhere",
+    "flux": "flux.npy",
+    "wavelength": "wavelength.npy",
+    "stars": "stars.csv",
+    "description": OmegaConf.to_container(OmegaConf.load(CONFIG / "survey" / "galah_dr4.yaml").description),
+}
 USED = ("learner", "trainer", "pairs", "compressor", "survey", "simulation")
 
 
@@ -609,7 +617,8 @@ def test_every_choice_of_a_group_works_in_its_place(path):
         config = hydra.compose("compare", [f"{group}={path.stem}"])
     written = OmegaConf.load(path)
     assert config[group]._target_ == written.get("_target_", config[group]._target_)  # one may stand on another
-    options = {"root": "somewhere"} if OmegaConf.is_missing(config[group], "root") else {}
+    options = {name: text for name, text in EXPECTED.items() if OmegaConf.is_missing(config[group], name)}
+    options |= {"error": "error.npy"} if path.stem == "arrays" else {}  # or ivar
     made = hydra.utils.instantiate(config[group], **options)
     if isinstance(made, partial):
         takers = [made.func, fit_ppca] if group == "compressor" else [made.func]  # compress hands on to fit_ppca

@@ -73,10 +73,10 @@ class ArraysReader(SpectrumReader):
             raise InputError("survey.error=FILE (standard errors) or survey.ivar=FILE (inverse variances): one of them")
         if same_id not in ("refuse", "repeats"):
             raise InputError(f"survey.same_id must be refuse or repeats, got {same_id!r}")
-        self.files = {"flux": flux, "wavelength": wavelength, "error": error or str(ivar), "mask": mask}
+        self.sources = {"flux": flux, "wavelength": wavelength, "error": error or str(ivar), "mask": mask}
         self.same_id = same_id
         given = {"path": stars, "ids": list(ids)} if isinstance(stars, str) else stars
-        arm = {name: name for name, file in self.files.items() if file is not None}
+        arm = {name: name for name, file in self.sources.items() if file is not None}
         if not {*of_description} <= {"normalised", "continuum", "grid"}:
             raise InputError(f"survey: arrays have no option {', '.join(of_description)}")
         described = {"layout": "row_per_star", "spectrum": flux, "arms": {"all": arm}, "stars": given}
@@ -89,19 +89,19 @@ class ArraysReader(SpectrumReader):
         rule = self.rule.stars
         assert rule is not None
         stars = read_star_table(self.root / rule.path, rule)
-        shapes = {name: self._shape(name) for name, file in self.files.items() if file is not None}
+        shapes = {name: self._shape(name) for name, file in self.sources.items() if file is not None}
         for name, shape in shapes.items():
             if name != "wavelength" and shape[0] != len(stars):
                 raise InputError(
-                    f"survey.{name}={self.files[name]} has {shape[0]} rows, the star table {rule.path} {len(stars)}: "
+                    f"survey.{name}={self.sources[name]} has {shape[0]} rows, the star table {rule.path} {len(stars)}: "
                     "one a star expected, in the same order"
                 )
         if len(shapes["wavelength"]) == 2 and self.rule.grid is None and shapes["wavelength"][0] > 1:
             raise InputError(
-                f"survey.wavelength={self.files['wavelength']} has a row a star: grids differ; say "
+                f"survey.wavelength={self.sources['wavelength']} has a row a star: grids differ; say "
                 "survey.grid={resample: {start: .., step: .., n: .., log: true}}"
             )
-        stars["FILE"] = [f"{self.files['flux']}[{row}]" for row in range(len(stars))]
+        stars["FILE"] = [f"{self.sources['flux']}[{row}]" for row in range(len(stars))]
         stars[ROW] = np.arange(len(stars))
         return stars, []
 
@@ -118,7 +118,7 @@ class ArraysReader(SpectrumReader):
         return listing
 
     def _place(self, name: str) -> tuple[Path, str]:
-        file, _, inside = str(self.files[name]).partition(":")
+        file, _, inside = str(self.sources[name]).partition(":")
         return self.root / file, inside
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -128,7 +128,7 @@ class ArraysReader(SpectrumReader):
             inside = next(iter(columns))
         if inside not in columns:
             raise InputError(
-                f"survey.{name}={self.files[name]}: there is no array {inside or 'without a name'}; there are "
+                f"survey.{name}={self.sources[name]}: there is no array {inside or 'without a name'}; there are "
                 f"{', '.join(columns) or 'one without a name'}: FILE:NAME"
             )
         return tuple(columns[inside].shape)
@@ -138,7 +138,7 @@ class ArraysReader(SpectrumReader):
         return [Raw(*(self._array(name, int(star[ROW])) for name in ("wavelength", "flux", "error", "mask")))]
 
     def _array(self, name: str, row: int) -> Any:  # noqa: ANN401  (an array, or None)
-        if self.files[name] is None:
+        if self.sources[name] is None:
             return None
         path, inside = self._place(name)
         columns = columns_of(path)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.table import Row, Table, vstack
 
 from rsca_torch.errors import InputError
+from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.described.description import Description
 from rsca_torch.survey.described.parts import Arm, Source, StarTable
 from rsca_torch.survey.described.preparation import Raw
@@ -18,7 +19,6 @@ from rsca_torch.survey.described.row_files import found
 from rsca_torch.survey.described.spectrum_reader import SpectrumReader, cell
 from rsca_torch.survey.described.star_file import StarFile, opened, row_of, wavelengths
 from rsca_torch.survey.described.star_tables import plain_table, read_star_table
-from rsca_torch.survey.fits_files import UnusableFileError
 
 __all__ = ["DescribedReader"]
 
@@ -103,7 +103,7 @@ class DescribedReader(SpectrumReader):
             files.setdefault(str(name), []).append(arm)
         arms = []
         for name, of_file in files.items():
-            path = self.root / _inside(name)
+            path = below_root(self.root, name)
             if len(files) > 1 and self.rule.missing_arms == "leave_out" and not path.exists():
                 continue
             row = self._row(path, star)
@@ -150,14 +150,6 @@ def _filled(template: str, star: Row, arm: Arm) -> str:
         return format(int(given) if part[3] else given, part[3] or "")
 
     return PART.sub(value, template)
-
-
-def _inside(name: str) -> PurePosixPath:
-    """A path below the root: an id of a table must not lead elsewhere."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise UnusableFileError("a path that leaves survey.root")
-    return path
 
 
 def _without_double(stars: Table, key: str | None) -> tuple[Table, list[tuple[str, str]]]:

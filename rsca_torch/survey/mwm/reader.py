@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.survey.apogee import GRID, N_PIXELS
 from rsca_torch.survey.apogee_catalogue import find_catalogue
+from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.mwm.catalogue import observatories, of_another_coadd, read_labels
 from rsca_torch.survey.mwm.spectrum import BAD_BITS, HDUS, OTHER_COADD, measured, read_pixels
@@ -180,6 +181,13 @@ class MwmReader(Reader):
         """Those in mwmVisit."""
         return visits_of_stars(self.root, stars, lambda star: self._path("visit", star))
 
+    def files(self, stars: Table) -> list[str]:
+        """The mwmStar or mwmVisit of each row, and where it is asked for the file with ASPCAP's continuum."""
+        named = [_Place.of(str(file)).path for file in stars["FILE"]]
+        if self.continuum != "aspcap":
+            return named
+        return [*named, *(self._path("aspcap", int(str(star).split("#")[0])) for star in stars["sdss_id"])]
+
     def read(self, star: Row) -> Measured:
         """A co-add of mwmStar, or a visit of mwmVisit."""
         place = _Place.of(str(star["FILE"]))
@@ -189,7 +197,7 @@ class MwmReader(Reader):
         def chosen(rows: list[dict[str, Any]]) -> int:
             return _coadd(rows, star) if place.visit is None else place.visit
 
-        pixels = read_pixels(self.root / place.path, str(star["telescope"]), sdss_id, chosen, *columns)
+        pixels = read_pixels(below_root(self.root, place.path), str(star["telescope"]), sdss_id, chosen, *columns)
         continuum = pixels["continuum"] if self.continuum == "nmf" else self._aspcap_continuum(star, sdss_id)
         if not (np.isfinite(continuum) & (continuum > 0)).any():
             raise UnusableFileError(f"no continuum ({self.continuum}); survey.continuum names another")
