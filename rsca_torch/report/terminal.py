@@ -7,8 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Bars", "percent", "plain_table", "print_table", "progress"]
 
@@ -37,12 +49,22 @@ class Bars:
         self._bars.update(self._tasks[bar], description=text, completed=done, total=total)
 
 
+class Rate(ProgressColumn):
+    """How many a second, and once that is known."""
+
+    def render(self, task: Task) -> Text:
+        """As text."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
+
+
 @contextmanager
 def progress() -> Iterator[Bars]:
     """Bars on the terminal; nothing where there is none."""
     console = Console(stderr=True)
     what, done = TextColumn("{task.description}"), MofNCompleteColumn()
-    columns = (SpinnerColumn(), what, BarColumn(), done, TimeElapsedColumn())
+    left = TextColumn("left"), TimeRemainingColumn()
+    columns = (SpinnerColumn(), what, BarColumn(), done, Rate(), TimeElapsedColumn(), *left)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield Bars(bars)
 

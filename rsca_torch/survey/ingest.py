@@ -209,6 +209,7 @@ def _read_spectra(
 ) -> None:
     ends = np.cumsum([len(table) for table in tables])
     total = int(ends[-1])
+    _require_room(partial, total)
     if partial.done:
         log.info("going on after %d of %d spectra", partial.done, total)
     starts = range(partial.done, total, block)
@@ -236,6 +237,18 @@ def _read_spectra(
             "treated as invalid (errors.csv)",
             len(partial.errors),
             sum(sum(counts) for counts in partial.errors.values()),
+        )
+
+
+def _require_room(partial: Partial, total: int) -> None:
+    """Refuse to begin what the disk cannot hold: all spectra, and the store that is written beside them."""
+    spectra = 8 * len(partial.bins)  # bytes of flux and error
+    needed, free = spectra * (2 * total - partial.done), shutil.disk_usage(partial.path).free
+    if needed > free:
+        raise InputError(
+            f"store={partial.store} takes up to {needed / 1e9:.1f} GB more while it is made "
+            f"({spectra * total / 1e9:.1f} GB in the end), and {free / 1e9:.1f} GB are free there: make room, or "
+            "choose another disk; what was read is kept for the same command"
         )
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -545,3 +546,13 @@ def test_a_file_server_that_fails_stops_the_ingest_which_goes_on_later(mini_surv
     assert not (tmp_path / "store").exists()
     ingest(mini_survey, tmp_path / "store", block=2)
     assert content(tmp_path / "store") == content(tmp_path / "plain")
+
+
+def test_a_disk_without_room_is_said_before_anything_is_read(mini_survey, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+        patch.setattr(type(mini_survey.reader), "read", None)
+        with pytest.raises(InputError, match=r"takes up to 0.0 GB more .*0.0 GB are free there: make room"):
+            ingest(mini_survey, tmp_path / "store")
+    assert len(ingest(mini_survey, tmp_path / "store")) == 12
