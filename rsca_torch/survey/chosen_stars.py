@@ -74,10 +74,10 @@ def choose_stars(survey: Survey) -> Chosen:
     if survey.members is not None:
         wanted = Wanted(survey.members, named_by, listing.catalogue or str(survey.root), survey.most_missing)
         memberships = _found(survey, listing, listed.id, listed_members, wanted)
-    flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems))
+    flow = CutFlow(listing.called, len(listing.stars) + len(listing.problems) + len(listing.left_out))
     if listing.unusable:
         unusable = [("", f"{file}: {problem}") for file, problem in listing.problems]
-        flow.record(listing.unusable, len(listing.stars), unusable)
+        flow.record(listing.unusable, len(listing.stars), [*unusable, *listing.left_out])
     before = len(flow.steps)
     kept = select(listing.stars, survey.cuts, flow, roles["id"], survey.meant_for)
     _tell_columns(survey, listing, kept)

@@ -23,8 +23,9 @@ class Listing(NamedTuple):
         stars: one row an observation: the id and what the cuts look at, or all that is known.
         problems: (file, problem) of observations that are already known to be unusable.
         called: what the cut flow calls all of them.
-        unusable: what the cut flow calls the step that leaves the problems out; '': no such step.
+        unusable: what the cut flow calls the step that leaves the problems and `left_out` out; '': no such step.
         catalogue: the name of the catalogue, of which some member at least must be; '': none, a folder may lack them.
+        left_out: (id, reason) of observations that no spectrum is of, through no fault of a file.
     """
 
     stars: Table
@@ -32,6 +33,7 @@ class Listing(NamedTuple):
     called: str = "catalogue"
     unusable: str = ""
     catalogue: str = ""
+    left_out: Sequence[tuple[str, str]] = ()
 
 
 class Measured(NamedTuple):

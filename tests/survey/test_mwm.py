@@ -181,8 +181,10 @@ def test_the_store_has_the_stars_with_abundances_extinction_and_members(store, l
 
 def test_labels_belong_to_the_co_add_that_mwmstar_holds(store, labels):
     """A DR17 row of better S/N does not win over SDSS-V's; its labels are listed, not used."""
-    superseded = [problem for problem in problems(store) if problem == "label of another co-add"]
+    superseded = [star for star, cut, _ in store.removed if cut == "label of another co-add"]
     assert len(superseded) == store.selection[1]["removed"] > 10
+    assert {*superseded} <= {*map(str, labels["sdss_id"])}
+    assert len(problems(store)) < 10  # these are no bad files
     assert store.selection[1]["cut"] == "label of another co-add"
     both = [i for i in set(labels["sdss_id"]) if len({*labels["release"][labels["sdss_id"] == i]}) == 2 and i > 0]
     for star in set(map(str, both)) & {*store.field.stars.id.tolist()}:

@@ -116,7 +116,7 @@ class MwmReader(Reader):
         self.bad_bits = sum(1 << bit for bit in set(bad_bits))
 
     def list_stars(self, columns: Sequence[str]) -> Listing:
-        """Every row whose co-add mwmStar can hold; the others are problems."""
+        """Every row whose co-add mwmStar can hold; the others are left out."""
         made = {"FILE", "ROW", CO_ADDS, "CLUSTER"}
         wanted = ["sdss_id", "release", "telescope", "snr", *columns]
         stars = self._labels([name for name in dict.fromkeys(wanted) if name not in made])
@@ -124,8 +124,8 @@ class MwmReader(Reader):
         other = of_another_coadd(stars)
         sites = observatories(np.asarray(stars["telescope"]))
         elsewhere = ~other & (sites == "")
-        problems = [
-            (f"{self.catalogue_name}, row {row}: sdss_id {star}", problem)
+        left_out = [
+            (str(star), f"{self.catalogue_name}, row {row}: {problem}")
             for rows, problem in ((other, OTHER_COADD), (elsewhere, "a telescope of neither observatory"))
             for row, star in zip(stars["ROW"][rows], stars["sdss_id"][rows], strict=True)
         ]
@@ -134,7 +134,8 @@ class MwmReader(Reader):
         key = np.char.add(np.asarray(stars["sdss_id"]).astype(str), sites)
         _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
         stars[CO_ADDS] = counts[inverse]
-        return Listing(stars, problems, unusable=OTHER_COADD if problems else "", catalogue=self.catalogue_name)
+        unusable = OTHER_COADD if left_out else ""
+        return Listing(stars, unusable=unusable, catalogue=self.catalogue_name, left_out=left_out)
 
     def describe(self, stars: Table, rows: NDArray[np.intp], columns: Sequence[str]) -> Table:
         """The catalogue's columns, A_K, the abundances and their errors, MEANFIB, FILE."""
