@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,7 +14,7 @@ from rsca_torch.report.terminal import plain_table
 from rsca_torch.survey.interstellar import Feature
 from rsca_torch.survey.store import Store
 
-__all__ = ["cut_flow_table", "features_table", "members_table", "print_summary", "repeats_table"]
+__all__ = ["cut_flow_table", "features_table", "members_table", "print_summary", "repeats_table", "surprises"]
 
 EDGES = (30, 50, 75, 100, 150, 200, 300)  # S/N
 
@@ -24,6 +25,7 @@ def print_summary(store: Store) -> None:
     if store.manifest["listed"]:
         console.print(members_table(store))
     console.print(cut_flow_table(store))
+    console.print(*surprises(store), sep="\n", soft_wrap=True, highlight=False, markup=False)
     if counts["repeats"]:
         console.print(repeats_table(store))
     lines = [
@@ -43,20 +45,31 @@ def print_summary(store: Store) -> None:
 
 def cut_flow_table(store: Store) -> Table:
     """What each step removed, and what is left beside what was published, where the survey knows of it."""
-    survey, counts = store.manifest["survey"], store.manifest["counts"]
-    published = survey["published"]
+    counts = store.manifest["counts"]
+    known = {name: number for name, number in _published(store).items() if name in ("field", "members", "clusters")}
     table = Table("cut", box=None)
-    for name in ("removed", "kept", *(("published",) if published else ())):
+    for name in ("removed", "kept", *(("published",) if known else ())):
         table.add_column(name, justify="right")
-    table.add_column("")  # why
-    reasons = published.get("why") or {}
     rows = [(step["cut"], f"{step['removed']:,}", step["kept"]) for step in store.selection]
-    rows += [(name, "", counts[name]) for name in ("field", "members", "clusters") if name in published]
+    rows += [(name, "", counts[name]) for name in known]
     for name, removed, kept in rows:
-        known = published.get(name)
-        told = ["-" if known is None else f"{known:,}"] if published else []
-        table.add_row(name, removed, f"{kept:,}", *told, reasons.get(name, ""))
+        told = [] if not known else [f"{known[name]:,}" if name in known else "-"]
+        table.add_row(name, removed, f"{kept:,}", *told)
     return table
+
+
+def surprises(store: Store) -> list[str]:
+    """Why a step removed more than its name says, where it did remove stars and the survey knows."""
+    reasons = _published(store).get("why") or {}
+    return [
+        f"{step['cut']}: {reasons[step['cut']]}"
+        for step in store.selection
+        if step["removed"] and step["cut"] in reasons
+    ]
+
+
+def _published(store: Store) -> dict[str, Any]:
+    return store.manifest["survey"]["published"] or {}
 
 
 def members_table(store: Store) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mini_archive import survey
 from rich.console import Console
 
-from rsca_torch.report.ingest_summary import cut_flow_table, members_table
+from rsca_torch.report.ingest_summary import cut_flow_table, members_table, surprises
 from rsca_torch.survey.ingest import ingest
 
 
@@ -23,7 +23,7 @@ def test_the_cut_flow_stands_beside_published_numbers(archive, tmp_path):
     assert lines[0].split() == ["cut", "removed", "kept", "published"]
     assert f"field {store.manifest['counts']['field']} 151,145" in lines
     assert f"members {store.manifest['counts']['members']} 185" in lines
-    assert any(line.startswith("not STAR_BAD 1 ") and line.endswith("- S/N below 50 too") for line in lines)
+    assert surprises(store) == ["not STAR_BAD: S/N below 50 too"]
 
 
 def test_without_published_numbers_there_is_no_such_column(archive, tmp_path):

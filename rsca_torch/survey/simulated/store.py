@@ -96,6 +96,7 @@ def _make(config: DictConfig, folder: Path, settings: dict[str, Any], step: Step
         simulation.write(archive, config.seed, **_progress(step, "simulating spectra"))
     if not path.exists():
         survey = hydra.utils.instantiate(config.survey, root=str(archive))
+        survey.published = {"why": (survey.published or {}).get("why")}  # the numbers are of the sky
         ingest(survey, path, **_progress(step, "reading spectra"))
 
 
