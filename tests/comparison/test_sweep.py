@@ -548,6 +548,8 @@ def test_several_that_need_one_simulated_survey_make_it_once(tmp_path, monkeypat
     inside, most, written = [], [], []
 
     class Survey:
+        published = None
+
         def write(self, root, seed):
             inside.append(seed)
             most.append(len(inside))
