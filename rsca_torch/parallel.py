@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class Parallel:
         """
         wanted = self.processes
         if self.backend == "processes":
-            wanted = wanted or len(os.sched_getaffinity(0))
+            wanted = wanted or joblib.cpu_count()
             wanted = wanted if pieces is None else max(1, min(wanted, pieces))
             if wanted == 1:
                 yield from map(task, items)

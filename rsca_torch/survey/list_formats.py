@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import iterparse
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.fits_files import native, open_fits, require_table, whole_file
+from rsca_torch.survey.listed_stars import EXACT
 
 __all__ = ["FORMATS", "Choose", "format_of", "read_columns"]
 
 #: Is told the names of all columns, in upper case; says which are read as text, and which else.
 Choose = Callable[[Sequence[str]], tuple[Sequence[str], Sequence[str]]]
 
-EXACT = 2**53  # beyond it a float is not every whole number
 ENDINGS = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".psv"), "csv"),
     ".ecsv": "ecsv",
@@ -200,18 +201,23 @@ def _csv(path: Path, choose: Choose) -> Table:
         names, texts = _chosen(header, choose)
         places = [header.index(own) for own in names.values()]
         cells: list[list[str]] = []
-        for number, row in enumerate(rows, start=1):
-            if number <= 2 and row and all(re.fullmatch("-+", cell) for cell in row):
-                cells.clear()  # what stood between header and dashes are units
-                continue
-            if len(row) != len(header) and not (number == 1 and len(row) < len(header)):
+        for number, row in enumerate(_below_units(rows), start=1):
+            if len(row) != len(header):
                 told = ",".join(row)[:200]
                 raise InputError(f"row {number} has {len(row)} cells, the header {len(header)} ({told})")
-            cells.append([row[place] if place < len(row) else "" for place in places])
+            cells.append([row[place] for place in places])
     columns = np.array(cells, dtype=str).reshape(-1, len(places)).T
     return Table(
         {name: values if name in texts else _numbers(values) for name, values in zip(names, columns, strict=True)}
     )
+
+
+def _below_units(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Without a line of dashes that is the first or second, and what stands above it: units."""
+    head = list(islice(rows, 2))
+    dashes = [number for number, row in enumerate(head) if row and all(re.fullmatch("-+", cell) for cell in row)]
+    yield from head[dashes[-1] + 1 :] if dashes else head
+    yield from rows
 
 
 def _rows(file: Any) -> Iterator[list[str]]:  # noqa: ANN401  (an open file)

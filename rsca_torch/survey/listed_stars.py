@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from rsca_torch.errors import InputError
 
-__all__ = ["cut_id", "texts_of"]
+__all__ = ["EXACT", "cut_id", "texts_of"]
 
 EXACT = 2**53  # beyond it a float is not every whole number
 

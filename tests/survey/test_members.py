@@ -82,6 +82,7 @@ def test_own_list(tmp_path):
     [
         ("APOGEE_ID,GROUP\n2M1,a\n", "needs columns APOGEE_ID and CLUSTER, got APOGEE_ID, GROUP"),
         ("APOGEE_ID,CLUSTER\n2M1,a,b\n", "row 1 has 3 cells, the header 2"),
+        ("APOGEE_ID,CLUSTER\n2M1\n2M2,b\n", "row 1 has 1 cells, the header 2"),
         ("APOGEE_ID,CLUSTER\n", "no row of .* is a cluster member"),
         ("", "expected a CSV list"),
         ("APOGEE_ID,CLUSTER,CG_PROB\n2M1,a,high\n", "cannot be made on CG_PROB"),
