@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Literal, TypeVar
 
@@ -74,7 +75,8 @@ class Parallel:
             if self.backend != "processes":
                 self._connect(stack)
             run = joblib.Parallel(n_jobs=wanted or -1, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator")
-            yield from run(joblib.delayed(task)(item) for item in items)
+            call = joblib.delayed(partial(task))  # has a hash whatever the task is: joblib waits for ever on Dask else
+            yield from run(call(item) for item in items)
 
     def _connect(self, stack: ExitStack) -> None:
         """Have joblib send its work to the cluster."""

@@ -36,7 +36,7 @@ def test_an_error_of_another_process_is_raised_here():
 
 def test_a_dask_cluster_gives_the_same():
     pytest.importorskip("distributed")
-    found = list(Parallel(backend="dask", processes=1).each(partial(pow, 2), range(9)))
+    found = list(Parallel(backend="dask", processes=2).each(partial(pow, 2), range(9)))
     assert found == [2**number for number in range(9)]
 
 

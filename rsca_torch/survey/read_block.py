@@ -35,7 +35,7 @@ class ReadBlock(NamedTuple):
     faulty: dict[str, tuple[int, int, int]]
 
 
-@dataclass(frozen=True, eq=False)  # Dask asks for a hash, which that of lists and arrays is not
+@dataclass(frozen=True)
 class BlockReader:
     """Reads the spectra of some rows of the survey's star tables; may be sent to another process.
 

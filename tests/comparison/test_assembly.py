@@ -34,6 +34,12 @@ def assembly_of(folder, *overrides, command="compare"):
     return Assembly(config, simulated_store(config))
 
 
+def test_a_simulated_survey_is_not_set_beside_what_was_counted_on_the_sky(folder):
+    published = assembly_of(folder).store.manifest["survey"]["published"]
+    assert {*published} == {"why"}
+    assert published["why"]["star_bad"]
+
+
 def test_each_smaller_fit_starts_from_the_larger_one(folder):
     assembly, asked = assembly_of(folder, "compressor.n_components=[2,4,3]"), []
     fit = type(assembly.compression).fit

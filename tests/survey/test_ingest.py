@@ -29,6 +29,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.parallel import Parallel
 from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.apogee_catalogue import ApogeeCatalogue
+from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import FILES, Store
@@ -516,13 +517,17 @@ def test_commands_in_messages_can_be_pasted_into_a_shell(tmp_path):
         Store.open(tmp_path / "store")
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_any_number_of_processes_makes_the_same_store(mini_survey, tmp_path, monkeypatch, processes):
+@pytest.mark.parametrize("where", ["processes-1", "processes-2", "dask-2"])
+def test_any_number_of_processes_makes_the_same_store(mini_survey, tmp_path, monkeypatch, where):
+    backend, number = where.split("-")
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    mini_survey = mini_survey.with_censoring(Censoring(interstellar_pixels=[[720, 910]]))  # lists, as a YAML gives
     monkeypatch.setattr("rsca_torch.survey.ingest.BLOCKS_A_PROCESS", 1)
     ingest(mini_survey, tmp_path / "plain")
     seen = []
     told = lambda *done: seen.append(done)  # noqa: E731
-    ingest(mini_survey, tmp_path / "other", block=3, progress=told, parallel=Parallel(processes=processes))
+    ingest(mini_survey, tmp_path / "other", block=3, progress=told, parallel=Parallel(backend, int(number)))
     assert content(tmp_path / "other") == content(tmp_path / "plain")
     assert seen == [(3, 14), (6, 14), (9, 14), (12, 14), (14, 14)]
 

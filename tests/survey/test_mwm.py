@@ -79,6 +79,20 @@ def a_star(reader, number=0):
     return reader.describe(listed[number : number + 1], np.array([number]), [])[0]
 
 
+def test_the_files_that_stars_need(root):
+    """What `rsca download` fetches: without the HDU and the row that FILE names."""
+    reader, aspcap = survey(root).reader, survey(root, "survey.continuum=aspcap").reader
+    star = a_star(reader)
+    stars = Table(rows=[star, star], names=star.colnames)
+    stars["FILE"] = [str(star["FILE"]), f"{str(star['FILE']).replace('mwmStar', 'mwmVisit')}[5]"]
+    one, other = reader.files(stars)
+    assert (root / one).is_file()
+    assert other == one.replace("mwmStar", "mwmVisit")
+    with_aspcap = aspcap.files(stars)
+    assert with_aspcap[:2] == [one, other]
+    assert with_aspcap[2].endswith(f"astraStarASPCAP-0.6.0-{star['sdss_id']}.fits")
+
+
 # --- one spectrum: pixels -----------------------------------------------------------------------------------
 
 

@@ -17,13 +17,13 @@ def printed(table):
 
 
 def test_the_cut_flow_stands_beside_published_numbers(archive, tmp_path):
-    known = {"field": 151145, "members": 185, "why": {"not STAR_BAD": "S/N below 50 too"}}
+    known = {"field": 151145, "members": 185, "why": {"not STAR_BAD": "S/N below 50 too", "no valid bin": "nobody"}}
     store = ingest(survey(archive, published=known), tmp_path / "store")
     lines = printed(cut_flow_table(store))
     assert lines[0].split() == ["cut", "removed", "kept", "published"]
     assert f"field {store.manifest['counts']['field']} 151,145" in lines
     assert f"members {store.manifest['counts']['members']} 185" in lines
-    assert surprises(store) == ["not STAR_BAD: S/N below 50 too"]
+    assert surprises(store) == ["not STAR_BAD: S/N below 50 too"]  # of steps that removed somebody
 
 
 def test_without_published_numbers_there_is_no_such_column(archive, tmp_path):
