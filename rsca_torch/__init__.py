@@ -1,61 +1,14 @@
-"""Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
+"""Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework.
+
+The public names are in `__init__.pyi`; each is imported when it is first asked for, so that nobody waits for what he
+does not use.
+"""
 
 from importlib.metadata import version as _version
 
-from rsca_torch.errors import InputError, NumericalWarning
-from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
-from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
-from rsca_torch.evaluation.result import LOCOResult, paired_difference
-from rsca_torch.learners import (
-    KISSME,
-    LDA,
-    NCA,
-    RCA,
-    Identity,
-    LargeMargin,
-    Learner,
-    PCAWhitening,
-    Recipe,
-    Scaled,
-    ScaledComponents,
-    Siamese,
-    repeat_scatter,
-)
-from rsca_torch.ppca.fit import fit_ppca
-from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.removal import Grouping, Removal
-from rsca_torch.rsca import RSCA
-from rsca_torch.spectra.spectra import Spectra
+import lazy_loader as _lazy
 
 __version__ = _version("rsca_torch")
 
-__all__ = [
-    "KISSME",
-    "LDA",
-    "NCA",
-    "RCA",
-    "RSCA",
-    "DoppelgangerRate",
-    "Grouping",
-    "Identity",
-    "InputError",
-    "LOCOResult",
-    "LargeMargin",
-    "Learner",
-    "MaskedPPCA",
-    "NumericalWarning",
-    "PCAWhitening",
-    "Recipe",
-    "Removal",
-    "Scaled",
-    "ScaledComponents",
-    "Siamese",
-    "Spectra",
-    "__version__",
-    "allowed_pairs",
-    "doppelganger_rate",
-    "fit_ppca",
-    "leave_one_cluster_out",
-    "paired_difference",
-    "repeat_scatter",
-]
+__getattr__, __dir__, _names = _lazy.attach_stub(__name__, __file__)
+__all__ = [*_names, "__version__"]

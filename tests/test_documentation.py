@@ -14,8 +14,8 @@ METHODS = (property, cached_property, classmethod, staticmethod)
 PUBLIC = {
     name: thing
     for module in (rsca_torch, rsca_torch.learners)
-    for name, thing in vars(module).items()
-    if name in module.__all__ and (inspect.isclass(thing) or inspect.isfunction(thing))  # Labels is a type
+    for name, thing in ((name, getattr(module, name)) for name in module.__all__)
+    if inspect.isclass(thing) or inspect.isfunction(thing)  # Labels is a type
 }
 NAMED = pytest.mark.parametrize("name", PUBLIC)
 

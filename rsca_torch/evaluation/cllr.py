@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from rsca_torch.errors import InputError
@@ -89,7 +89,9 @@ def minimum_cllr(scores: Scores, members: Mapping[str, int]) -> float:
         0.344
     """
     pairs = pairs_of(scores, members)
-    best = IsotonicRegression(y_min=0, y_max=1).fit(pairs.score, pairs.is_sibling, pairs.weight)
-    share = best.predict(pairs.score)
+    _, alike = np.unique(pairs.score, return_inverse=True)  # pairs of one score get one share
+    weight = np.bincount(alike, pairs.weight)
+    siblings = np.bincount(alike, pairs.weight * pairs.is_sibling) / weight
+    share = isotonic_regression(siblings, weights=weight).x.clip(0, 1)[alike]
     told = np.where(pairs.is_sibling, share, 1 - share)
     return float(-xlogy(pairs.weight, told).sum() / (2 * math.log(2)))

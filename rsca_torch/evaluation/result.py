@@ -9,7 +9,6 @@ from dataclasses import field as dataclass_field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 from torch import Tensor
 
 from rsca_torch.errors import InputError
@@ -33,7 +32,7 @@ def upper_limit(pairs: float, level: float = LEVEL) -> float:
         >>> print(f"{upper_limit(30):.3f}, {upper_limit(30_000):.5f}")
         0.059, 0.00006
     """
-    return float(beta.ppf((1 + level) / 2, 1, pairs)) if pairs > 0 else 1.0
+    return -math.expm1(math.log((1 - level) / 2) / pairs) if pairs > 0 else 1.0
 
 
 def exact_limits(rate: float, pairs: float, level: float = LEVEL) -> tuple[float, float] | None:

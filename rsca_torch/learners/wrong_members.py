@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtri  # not scipy.stats, which takes as long to import as torch
 from torch import Tensor
 
 from rsca_torch.learners.groups import Groups
@@ -22,7 +22,7 @@ def farthest(trim: float, n_dimensions: int) -> float:
     `trim`, but in few dimensions, where squared distances scatter more, so far that one right member in a thousand is
     beyond.
     """
-    return max(trim, float(chi2.ppf(1 - SELDOM, n_dimensions) / chi2.median(n_dimensions)))
+    return max(trim, float(chdtri(n_dimensions, SELDOM) / chdtri(n_dimensions, 0.5)))
 
 
 def squared_distances(along: Tensor, groups: Groups, kept: Tensor) -> tuple[Tensor, Tensor]:

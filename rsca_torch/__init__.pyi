@@ -1,0 +1,60 @@
+"""Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
+
+from .errors import InputError, NumericalWarning
+from .evaluation.doppelganger import allowed_pairs, doppelganger_rate
+from .evaluation.doppelganger_metric import DoppelgangerRate
+from .evaluation.leave_one_out import leave_one_cluster_out
+from .evaluation.result import LOCOResult, paired_difference
+from .learners import (
+    KISSME,
+    LDA,
+    NCA,
+    RCA,
+    Identity,
+    LargeMargin,
+    Learner,
+    PCAWhitening,
+    Recipe,
+    Scaled,
+    ScaledComponents,
+    Siamese,
+    repeat_scatter,
+)
+from .ppca.fit import fit_ppca
+from .ppca.model import MaskedPPCA
+from .removal import Grouping, Removal
+from .rsca import RSCA
+from .spectra.spectra import Spectra
+
+__version__: str
+
+__all__ = [
+    "KISSME",
+    "LDA",
+    "NCA",
+    "RCA",
+    "RSCA",
+    "DoppelgangerRate",
+    "Grouping",
+    "Identity",
+    "InputError",
+    "LOCOResult",
+    "LargeMargin",
+    "Learner",
+    "MaskedPPCA",
+    "NumericalWarning",
+    "PCAWhitening",
+    "Recipe",
+    "Removal",
+    "Scaled",
+    "ScaledComponents",
+    "Siamese",
+    "Spectra",
+    "__version__",
+    "allowed_pairs",
+    "doppelganger_rate",
+    "fit_ppca",
+    "leave_one_cluster_out",
+    "paired_difference",
+    "repeat_scatter",
+]
