@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+# The problems are tiny: threads that wait for each other made them ten times slower. Set before numpy and torch read
+# it, and for all processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the problems are tiny: threads that wait for each other made them ten times slower
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 SMALL = ["simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30"]
+PLAIN = [*SMALL[1:], "calibration=null", "figures=false"]  # where neither is looked at: seconds less
 
 
 class Halves(Learner):
@@ -161,7 +162,7 @@ def test_real_files_in_features_out(work, shared):
 def test_a_learner_of_ones_own(work, monkeypatch):
     monkeypatch.setitem(sys.modules, "somebodys", sys.modules[__name__])
     target = "learner._target_=somebodys.Halves"
-    assert main(["compare", STORE, *SMALL[1:], target, "out=own"]) == 0
+    assert main(["compare", STORE, *PLAIN, target, "out=own"]) == 0
     by_name = {(r["representation"], r["learner"]): r for r in results(work / "own")["results"] if r["held_out"]}
     halves, raw = by_name["spectra", "Halves"], by_name["spectra", "raw"]
     assert halves["doppelganger_rate"] == raw["doppelganger_rate"]  # a scale changes no rate
@@ -260,13 +261,13 @@ class Empty(Learner):
 )
 def test_a_learner_that_gives_nothing_scores_nothing(work, capfd, monkeypatch, learner, message):
     monkeypatch.setitem(sys.modules, "somebodys", sys.modules[__name__])
-    assert main(["compare", STORE, *SMALL[1:], f"learner._target_=somebodys.{learner.__name__}", "out=x"]) == 2
+    assert main(["compare", STORE, *PLAIN, f"learner._target_=somebodys.{learner.__name__}", "out=x"]) == 2
     assert re.search(message, " ".join(capfd.readouterr().err.split()))
     assert not (work / "x").exists()
 
 
 def test_a_baseline_that_is_the_judged_learner_is_not_listed_twice(work):
-    assert main(["compare", STORE, *SMALL[1:], "learner=scaled", "learner.top=2", "figures=false", "out=scaled"]) == 0
+    assert main(["compare", STORE, *PLAIN, "learner=scaled", "learner.top=2", "out=scaled"]) == 0
     entries = [(r["representation"], r["learner"], r["held_out"]) for r in results(work / "scaled")["results"]]
     assert len(set(entries)) == len(entries) == 3 * 2 + 1
 
@@ -277,7 +278,7 @@ def test_members_that_lack_an_abundance_do_not_end_the_comparison(work):
         member = np.flatnonzero(hdus[1].data["APOGEE_ID"] == results_member(work))[0]
         hdus[1].data["X_H"][member, 1] = -9999.99
     assert main(["ingest", "survey.root=damaged", "store=lacking", "survey.cuts=[]"]) == 0
-    assert main(["compare", "store=lacking", *SMALL[1:], "figures=false", "out=lacking-out"]) == 0
+    assert main(["compare", "store=lacking", *PLAIN, "out=lacking-out"]) == 0
     members = {
         r["representation"]: sum(c["members"] for c in r["clusters"]) for r in results(work / "lacking-out")["results"]
     }
@@ -299,7 +300,7 @@ def test_what_lies_beside_the_result_stays(work):
     (work / "beside.partial").mkdir()
     (work / "beside.partial" / "thesis.txt").write_text("x")
     assert main(["ingest", "survey.root=rsca_simulated/seed-0/archive", "store=beside"]) == 2
-    assert main(["compare", STORE, *SMALL[1:], "figures=false", "out=beside"]) == 0
+    assert main(["compare", STORE, *PLAIN, "out=beside"]) == 0
     assert (work / "beside.partial" / "thesis.txt").read_text() == "x"
 
 
@@ -371,7 +372,7 @@ def test_an_interrupted_comparison_leaves_no_half_result(work, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("rsca_torch.report.comparison_folder.write_csv", stop)
-    assert main(["compare", STORE, *SMALL[1:], "out=stopped", "figures=false"]) == 130
+    assert main(["compare", STORE, *PLAIN, "out=stopped"]) == 130
     assert not list(work.glob("stopped*"))
 
 

@@ -437,7 +437,7 @@ def configured(command, survey, n_components, *overrides):
                 f"compressor.n_components={n_components}",
                 "compressor.candidates=[4,2,200]",
                 "compressor.max_iterations=4",
-                *(["~learner@baselines.scaled"] if command == "compare" else []),
+                *(["~learner@baselines.scaled", "calibration=null"] if command == "compare" else []),
                 *overrides,
             ],
         )

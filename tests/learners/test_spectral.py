@@ -495,7 +495,10 @@ def test_the_drawn_spectra():
     leave_one_cluster_out(partial(SpectralSiamese, recipe=UNTRAINED), *problem)
 
 
-SMALL = ["simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30", "figures=false"]
+SMALL = [
+    *("simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30"),
+    *("figures=false", "calibration=null"),
+]
 
 
 @pytest.fixture(scope="module")
