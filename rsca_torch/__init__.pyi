@@ -1,5 +1,6 @@
 """Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
 
+from . import errors, evaluation, learners, ppca, removal, rsca, spectra, survey, testing, training
 from .errors import InputError, NumericalWarning
 from .evaluation.doppelganger import allowed_pairs, doppelganger_rate
 from .evaluation.doppelganger_metric import DoppelgangerRate
@@ -53,8 +54,18 @@ __all__ = [
     "__version__",
     "allowed_pairs",
     "doppelganger_rate",
+    "errors",
+    "evaluation",
     "fit_ppca",
+    "learners",
     "leave_one_cluster_out",
     "paired_difference",
+    "ppca",
+    "removal",
     "repeat_scatter",
+    "rsca",
+    "spectra",
+    "survey",
+    "testing",
+    "training",
 ]

@@ -7,9 +7,11 @@ import itertools
 import json
 import logging
 import math
+import os
+import platform
 import re
 import shutil
-import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,7 @@ __all__ = [
     "claimed",
     "file_name",
     "is_free",
+    "part_of",
     "require_new_file",
     "require_new_folder",
     "updated_folder",
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 PART = ".part."
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+A_DAY = 86_400.0  # seconds
 #: What may lie in a folder that counts as empty: what was left by a run that was killed, and by whoever made the disk.
 NOTHING = {LOCK, ".partial", ".uncensored", ".uncensored.partial", "lost+found"}
 
@@ -77,9 +82,61 @@ def beside(path: Path, suffix: str) -> Path:
     return path / suffix if path.is_dir() else path.with_name(f"{path.name}{suffix}")
 
 
+def part_of(path: Path, inside: bool = False) -> Path:
+    """A name for what is to become `path`: new, and of this process.
+
+    What processes that ended, however they ended, left under such names of the same `path` is removed. Of a process on
+    another machine nobody knows whether it ended: what it left goes after a day.
+
+    Args:
+        path: of the result.
+        inside: the name is in the folder `path`, else beside it.
+    """
+    folder, start = (path, PART) if inside else (path.parent, f".{path.name}.")
+    _remove_abandoned(folder, start)
+    return folder / f"{start}{MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _remove_abandoned(folder: Path, start: str) -> None:
+    ours = re.compile(rf"{re.escape(start)}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}")
+    for entry in [*folder.iterdir()] if folder.is_dir() else []:
+        made = ours.fullmatch(entry.name)
+        with suppress(OSError):  # somebody else removed it, or may
+            if not made or _may_be_in_use(entry, made["machine"], int(made["process"])):
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+
+
+def _may_be_in_use(entry: Path, machine: str, process: int) -> bool:
+    if machine != MACHINE:
+        return time.time() - entry.stat().st_mtime < A_DAY
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def _remove_left(path: Path) -> None:
+    """What a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
+    real = path.resolve()
+    with suppress(OSError):
+        _remove_abandoned(real.parent, f".{real.name}.")
+        if real.is_dir():
+            _remove_abandoned(real, PART)
+        if _lock_of(real).exists() and (lock := _locked(path)) is not None:
+            _unlock(lock)
+
+
 def require_new_folder(path: Path) -> None:
     """Raises InputError where something is there already, other than an empty folder."""
     if not is_free(path):
+        _remove_left(path)
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
 
 
@@ -88,6 +145,7 @@ def require_new_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file to make, out=PATH")
     if path.exists():
+        _remove_left(path)
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
     path.resolve().parent.mkdir(parents=True, exist_ok=True)
 
@@ -127,7 +185,7 @@ def _locked(path: Path) -> BaseFileLock | None:
     """The lock of a place; None where another process has it."""
     real = path.resolve()
     real.parent.mkdir(parents=True, exist_ok=True)
-    file = real / LOCK if real.is_dir() else real.with_name(f".{real.name}{LOCK}")
+    file = _lock_of(real)
     while True:
         lock = FileLock(file, blocking=False)
         try:
@@ -140,6 +198,10 @@ def _locked(path: Path) -> BaseFileLock | None:
         if file.exists():  # else whoever had it removed the file in between
             return lock
         lock.release()
+
+
+def _lock_of(path: Path) -> Path:
+    return path / LOCK if path.is_dir() else path.with_name(f".{path.name}{LOCK}")
 
 
 def _unlock(lock: BaseFileLock) -> None:
@@ -163,16 +225,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     if path.is_dir():
-        for left in path.glob(f"{PART}*"):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
         with updated_folder(path) as part:
             yield part
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
-    for left in [each for each in path.parent.iterdir() if ours.fullmatch(each.name)]:  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    folder = part_of(path)
     folder.mkdir()  # not tempfile's, which is its maker's alone
     try:
         yield folder
@@ -194,10 +251,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: of the file; one that is there is replaced.
     """
     path = path.resolve()  # of a link, the file that it points to
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    with _temporary(part_of(path)) as folder:
+        part = folder / path.name
         yield part
         part.replace(path)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -212,8 +278,7 @@ def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
     """
     path = path.resolve()
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PART, dir=path) as name:
-        part = Path(name)
+    with _temporary(part_of(path, inside=True)) as part:
         yield part
         files = [file for file in part.rglob("*") if not file.is_dir()]
         for file in sorted(files, key=lambda file: file == part / last):

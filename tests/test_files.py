@@ -12,11 +12,14 @@ import pytest
 
 from rsca_torch import InputError
 from rsca_torch.files import (
+    MACHINE,
     atomic_file,
     atomic_folder,
     beside,
     claimed,
     is_free,
+    part_of,
+    require_new_file,
     require_new_folder,
     updated_folder,
     write_json,
@@ -105,14 +108,22 @@ def test_another_name_is_taken_where_a_result_is(tmp_path):
         assert path == tmp_path / "out-3"
 
 
+def ended_process():
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
+
+
 def test_what_a_killed_run_or_a_new_disk_left_is_nothing(tmp_path):
-    for name in (".part.abc", "lost+found", ".partial"):
+    left = f".part.{MACHINE}-{ended_process()}-0123abcd"
+    for name in (left, "lost+found", ".partial"):
         (tmp_path / name).mkdir()
     (tmp_path / ".lock").touch()
     assert is_free(tmp_path)
     with atomic_folder(tmp_path) as part:
         (part / "a").touch()
-    assert ".part.abc" not in names(tmp_path)
+    assert left not in names(tmp_path)
     assert not is_free(tmp_path)
 
 
@@ -166,6 +177,42 @@ def test_what_a_killed_run_left_beside_its_place_goes(tmp_path):
     (tmp_path / ".out [2].0123abcd").mkdir()
     fill_folder(tmp_path / "out [1]")
     assert names(tmp_path) == [".out [1].abc", ".out [2].0123abcd", "out [1]"]
+
+
+def test_parts_of_processes_that_go_on_stay_and_those_of_ended_ones_go(tmp_path):
+    path, gone = tmp_path / "out.fits", ended_process()
+    assert part_of(tmp_path / "not made yet" / "out").name.startswith(f".out.{MACHINE}-{os.getpid()}-")
+    mine = part_of(path)
+    old, young = (tmp_path / f".out.fits.{machine * 8}-{gone}-0123abcd" for machine in "01")
+    others = [f".other.fits.{MACHINE}-{gone}-0123abcd", f".out.fits.{MACHINE}-{gone}-0123", ".out.fits.lock"]
+    ended = [f".out.fits.{MACHINE}-{gone}-{letter * 8}" for letter in "ab"]
+    for place in (mine, old, young, *(tmp_path / name for name in (*others, ended[0]))):
+        place.mkdir()
+        (place / "half").touch()
+    (tmp_path / ended[1]).touch()  # a checkpoint is a file
+    os.utime(old, (0, 0))  # of another machine, where it may go on: it has a day
+    with atomic_file(path) as part:
+        part.touch()
+    assert names(tmp_path) == sorted([mine.name, young.name, *others, path.name])
+
+
+@pytest.mark.parametrize("require", [require_new_file, require_new_folder])
+def test_what_a_run_that_was_killed_at_its_very_end_left_goes_where_its_result_is_refused(tmp_path, require):
+    path, gone = tmp_path / "out", ended_process()
+    path.touch()
+    (tmp_path / ".out.lock").touch()
+    (tmp_path / f".out.{MACHINE}-{gone}-0123abcd").mkdir()
+    with pytest.raises(InputError, match="holds another run"):
+        require(path)
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_lock_of_a_run_that_goes_on_stays(tmp_path):
+    with claimed(tmp_path / "out"):
+        (tmp_path / "out").touch()
+        with pytest.raises(InputError, match="holds another run"):
+            require_new_file(tmp_path / "out")
+        assert names(tmp_path) == [".out.lock", "out"]
 
 
 def test_a_result_whose_place_was_taken_is_not_lost(tmp_path):

@@ -198,7 +198,12 @@ def loaded_by(code):
 
 def test_the_public_names_come_from_below_what_reads_stores_and_configurations():
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
-    homes = {node.module.split(".")[0] for node in stub.body if isinstance(node, ast.ImportFrom)}
+    homes = {
+        (node.module or alias.name).split(".")[0]
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert homes <= set(ORDER[: ORDER.index("comparison")])
     for package in (rsca_torch, rsca_torch.learners):
         assert all(hasattr(package, name) for name in package.__all__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
+from rsca_torch.files import part_of
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
@@ -174,7 +174,7 @@ class _EachIteration(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # one name in all processes of a fit
+        self.part = part_of(path)  # one name in all processes of a fit
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  (Lightning's)
         """After the module's own: Lightning calls a Checkpoint last."""
