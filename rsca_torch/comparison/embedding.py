@@ -75,8 +75,8 @@ def judged(
         >>> from rsca_torch.survey.described.arrays import store_of
         >>> random = np.random.default_rng(0)
         >>> family = np.repeat(["", "A", "B"], [40, 5, 5])
-        >>> stars, flux = {"group": family, "id": np.arange(50)}, 1 + random.normal(size=(50, 8)) / 9
-        >>> spectra = Spectra(flux, sigma=np.full((50, 8), 0.1), stars=stars)
+        >>> stars, flux = {"group": family, "id": np.arange(50)}, 1 + random.normal(size=(50, 8)) / 999
+        >>> spectra = Spectra(flux, sigma=np.full((50, 8), 0.01), stars=stars)
         >>> latents = random.normal(size=(50, 2)) / np.where(family == "", 1, 100)[:, None]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = store_of(spectra, f"{folder}/store")
