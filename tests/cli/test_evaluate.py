@@ -92,14 +92,21 @@ def refused(survey, tmp_path, capsys, file, *options):
 
 def test_a_file_without_some_stars_ends_in_one_sentence_or_they_are_left_out(survey, tmp_path, capsys):
     given = np.load(survey / "latents.npz")
-    np.savez(tmp_path / "some.npz", id=given["id"][:-9], z=given["z"][:-9])
+    z = given["z"][:-9]
+    np.savez(tmp_path / "some.npz", id=given["id"][:-9], z_0=z[:, 0], z_1=z[:, 1], other=z[:, 2])
     said = refused(survey, tmp_path, capsys, tmp_path / "some.npz")
     assert said.startswith(f"error: {tmp_path}/some.npz: ")
     assert "of the store's 185 stars" in said
-    assert evaluate(survey, tmp_path / "out", tmp_path / "some.npz", "missing=leave_out") == 0
+    assert (
+        evaluate(
+            survey, tmp_path / "out", tmp_path / "some.npz", "missing=leave_out", "columns=[z_*]", "clusters=[A,B,C]"
+        )
+        == 0
+    )
     content, _ = results(tmp_path / "out")
     assert content["embedding"]["rows"] == len(given["id"]) - 9
-    assert content["embedding"]["members"] + content["embedding"]["field"] < 185
+    assert content["embedding"]["columns"] == ["z_0", "z_1"]
+    assert content["embedding"]["members"] <= 15
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ def test_in_memory_anything_with_columns_will_do(store, given):
         assert judged(table, store.path).cluster_rates == usual.cluster_rates
 
 
+def test_ids_of_text_stay_as_they_are_written(tmp_path):
+    """Leading zeros, exponents, and words that pandas would take for missing or for a number."""
+    (tmp_path / "z.csv").write_text("id,z\n007,1\n1e5x,2\nNGC 1,3\n7#2,4\n")
+    assert read_embedding(tmp_path / "z.csv").ids.tolist() == ["007", "1e5x", "NGC 1", "7#2"]
+    (tmp_path / "z.csv").write_text("id,z\n007,1\n08,2\n")
+    assert read_embedding(tmp_path / "z.csv").ids.tolist() == ["007", "08"]
+
+
 def test_columns_are_chosen_in_their_order_and_by_pattern(store, given):
     table = {**columns(given, given["number"]), "other": given["z"][:, 0]}
     assert read_embedding(table, "number", ["z_1", "z_*"]).columns == ("z_1", "z_0", "z_2", "z_3")
