@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsca_torch.comparison.embedding_file import Embedding
+from rsca_torch.comparison.embedding_file import Embedding, shortened
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import stars_that_teach
 from rsca_torch.errors import InputError, NumericalWarning
@@ -21,13 +21,12 @@ from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import Store
 from rsca_torch.training.members import Members
 
-__all__ = ["on_stars", "shortened"]
+__all__ = ["on_stars"]
 
 log = logging.getLogger(__name__)
 
 MISSING = ("refuse", "leave_out")
 NAME = re.compile(r"[\w.+-][\w .+-]{0,39}")  # it stands in tables and in names of files
-FIRST = 10  # ids in one message
 
 
 def on_stars(
@@ -108,7 +107,7 @@ def _of(members: Stars, clusters: Sequence[str] | None) -> Stars:
     wanted = [clusters] if isinstance(clusters, str) else [str(each) for each in clusters]
     unknown = [each for each in wanted if each not in there]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], there, 3, 0.5) or there[:FIRST]
+        near = difflib.get_close_matches(unknown[0], there, 3, 0.5) or there[:10]
         raise InputError(f"clusters: the store has no members of {', '.join(unknown)}; did you mean {', '.join(near)}?")
     chosen: Stars = members[np.isin(members.group, wanted)]
     return chosen
@@ -164,13 +163,3 @@ def _say_who_is_left_out(
     if missing == "refuse":
         raise InputError(f"{told}; give every star its numbers, or judge without these stars, missing=leave_out")
     warnings.warn(f"{told}; these are left out", NumericalWarning, stacklevel=3)
-
-
-def shortened(names: Sequence[str] | NDArray[np.str_], first: int = FIRST) -> str:
-    """The first of them, and how many more there are.
-
-    >>> shortened(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
-    more = f" and {len(names) - first} more" if len(names) > first else ""
-    return ", ".join(str(name) for name in names[:first]) + more

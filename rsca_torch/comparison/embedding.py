@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
-from rsca_torch.comparison.embedded_stars import on_stars, shortened
-from rsca_torch.comparison.embedding_file import read_embedding
+from rsca_torch.comparison.embedded_stars import on_stars
+from rsca_torch.comparison.embedding_file import read_embedding, shortened
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress

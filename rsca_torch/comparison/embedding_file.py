@@ -21,7 +21,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.row_files import found
 
-__all__ = ["Embedding", "read_embedding"]
+__all__ = ["Embedding", "read_embedding", "shortened"]
 
 ENDINGS = {".npz": "npz", ".parquet": "parquet", ".pq": "parquet", ".csv": ",", ".tsv": "\t"}
 PACKED = (".gz", ".bz2", ".xz")
@@ -29,7 +29,6 @@ PACKED = (".gz", ".bz2", ".xz")
 FLOATING = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MODEL_STORE = "MODELSTO"  # of the header that `rsca embed` writes: the stores that its model was fitted on
-FEW = 12  # names in one message
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _id_column(table: Mapping[str, Any], id: str | None, known: Sequence[str], w
         own = found(name, names)
         if own is not None:
             return own
-    raise InputError(f"{where} has no column {' or '.join(wanted)} that names a star: id=NAME, of {_named(names)}")
+    raise InputError(f"{where} has no column {' or '.join(wanted)} that names a star: id=NAME, of {shortened(names)}")
 
 
 def _ids(column: Any, name: str, where: str) -> NDArray[np.str_]:  # noqa: ANN401
@@ -172,7 +171,7 @@ def _ids(column: Any, name: str, where: str) -> NDArray[np.str_]:  # noqa: ANN40
     if (counts > 1).any():
         twice = different[counts > 1]
         raise InputError(
-            f"{where}: {len(twice)} ids come more than once in {name}: {_named(twice.tolist())}; give one row a star"
+            f"{where}: {len(twice)} ids come more than once in {name}: {shortened(twice.tolist())}; give one row a star"
         )
     return texts
 
@@ -221,8 +220,8 @@ def _chosen(
             fit = [name for name in table if name == pattern] or [name for name in table if fnmatchcase(name, pattern)]
             bad = [name for name in fit if name not in numbers]
             if not fit or bad:
-                what = f"has no column {pattern}" if not fit else f"has no number for every star in {_named(bad)}"
-                raise InputError(f"{where} {what}: columns of numbers are {_named(list(numbers))}")
+                what = f"has no column {pattern}" if not fit else f"has no number for every star in {shortened(bad)}"
+                raise InputError(f"{where} {what}: columns of numbers are {shortened(list(numbers))}")
             names += [name for name in fit if name not in names]
     else:
         arrays = [name for name, values in numbers.items() if values.shape[1] > 1]
@@ -230,11 +229,22 @@ def _chosen(
     if not names:
         also = " but those that the store has too" if numbers else ""
         raise InputError(
-            f"{where} has no column of numbers{also}: columns=[NAME,...] of {_named(list(numbers) or list(table))}"
+            f"{where} has no column of numbers{also}: columns=[NAME,...] of {shortened(list(numbers) or list(table))}"
         )
     return {name: numbers[name] for name in names}, [name for name in numbers if name not in names]
 
 
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return (", ".join(names[:FEW]) or "none") + more
+def shortened(names: Sequence[str] | NDArray[np.str_], first: int = 10) -> str:
+    r"""The first of them, and how many more there are; what a terminal would take for a command is escaped.
+
+    >>> shortened(["a", "\x1b[31mb", "c"], 2)
+    'a, \\x1b[31mb and 1 more'
+    >>> shortened([])
+    'none'
+    """
+    more = f" and {len(names) - first} more" if len(names) > first else ""
+    return (", ".join(_printable(str(name)) for name in names[:first]) or "none") + more
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

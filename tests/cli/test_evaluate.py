@@ -8,10 +8,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from small_store import small_store
 
-from rsca_torch import RSCA
+from rsca_torch import RSCA, InputError
 from rsca_torch.cli.main import main
+from rsca_torch.comparison.baseline_run import read_baseline_run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning"),
@@ -109,26 +111,29 @@ def test_a_file_without_some_stars_ends_in_one_sentence_or_they_are_left_out(sur
     assert content["embedding"]["members"] <= 15
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["baseline=nowhere"], "/nowhere holds no finished run of rsca compare: results.json: FileNotFoundError"),
-        (["baseline=RUN", "name=spectra"], "name=spectra: the run"),
-        (["baseline=RUN", "pairs=all"], "pairs.max_extinction=0.05 there, null here"),
-        (["baseline=OTHER"], "judged another store (0000000000000000, this is"),
-        (["baseline=DAMAGED"], "results.json is damaged (KeyError"),
-    ],
-    ids=["no run", "the same name", "other pairs", "another store", "damaged"],
-)
-def test_a_baseline_that_cannot_be_put_beside_it(survey, tmp_path, capsys, options, message):
+def test_a_baseline_that_cannot_be_put_beside_it_is_refused_before_the_work(survey, tmp_path, capsys):
     content = json.loads((survey / "run" / "results.json").read_text())
-    other = {"OTHER": {**content, "store": {**content["store"], "checksum": "0" * 64}}}
-    for name, changed in {**other, "DAMAGED": {**content, "results": [{}]}}.items():
+    checksum, config = content["store"]["checksum"], OmegaConf.create(content["config"])
+    assert read_baseline_run(survey / "run", checksum, config).entries == content["results"]
+    changed = {
+        "other": {**content, "store": {**content["store"], "checksum": "0" * 64}},
+        "damaged": {**content, "results": [{}]},
+        "newer": {**content, "schema": 2},
+    }
+    for name, of_it in changed.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "results.json").write_text(json.dumps(changed))
-    options = [option.replace("RUN", f"{survey}/run") for option in options]
-    options = [option.replace("=OTHER", f"={tmp_path}/OTHER").replace("=DAM", f"={tmp_path}/DAM") for option in options]
-    assert message in refused(survey, tmp_path, capsys, survey / "latents.npz", *options)
+        (tmp_path / name / "results.json").write_text(json.dumps(of_it))
+    for name, message in (
+        ("nowhere", "holds no finished run of rsca compare: results.json: FileNotFoundError"),
+        ("other", "judged another store .0000000000000000, this is"),
+        ("damaged", "results.json is damaged .KeyError"),
+        ("newer", "results of schema 2, this program reads 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_baseline_run(tmp_path / name, checksum, config)
+    given = (survey / "latents.npz", f"baseline={survey}/run")
+    assert "pairs.max_extinction=0.05 there, null here" in refused(survey, tmp_path, capsys, *given, "pairs=all")
+    assert "name=spectra: the run" in refused(survey, tmp_path, capsys, *given, "name=spectra")
 
 
 def test_what_rsca_embed_writes_is_judged_by_its_features_and_told_to_be_in_sample(survey, tmp_path, caplog):

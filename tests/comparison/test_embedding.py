@@ -36,7 +36,7 @@ def columns(given, ids):
 
 
 def write_fits(given, ids, path):
-    Table({"number": ids, "z": given["z"], "snr": 0 * given["z"][:, 0]}).write(path)
+    Table({"number": ids, "z": given["z"], "snr": given["z"][::-1, 0]}).write(path)
 
 
 def write_npz(given, ids, path):
@@ -48,7 +48,7 @@ def write_parquet(given, ids, path):
 
 
 def write_lists(given, ids, path):
-    pandas.DataFrame({"number": ids, "z": [*given["z"].astype(object)], "snr": 1.0}).to_parquet(path)
+    pandas.DataFrame({"number": ids, "z": [*given["z"].astype(object)], "snr": given["z"][::-1, 0]}).to_parquet(path)
 
 
 def write_csv(given, ids, path):
@@ -163,10 +163,14 @@ def test_rows_of_repeats_give_a_floor(store, given):
         (lambda given: {"number": [*[""] * 2, *given["number"][2:].astype(str)]}, "2 of 185 rows have no id in number"),
         (lambda _: {"number": np.arange(185) > 3}, "one id a row expected in number"),
         (lambda _: {"number": np.arange(185)}, "no id of the embedding is one of the store's: number has 0, 1, 2"),
+        (lambda _: {"number": [f"\x1b[31m{n}" for n in range(185)]}, r"number has \\x1b\[31m0, \\x1b\[31m1, "),
         (lambda given: {"z": given["z"].astype(complex)}, "has no column of numbers: columns=.NAME,.... of z"),
         (lambda given: {"z": given["z"][1:]}, "has no column of numbers"),
     ],
-    ids=["float", "float text", "object float", "twice", "empty", "bool", "others", "complex", "another length"],
+    ids=[
+        "float", "float text", "object float", "twice", "empty", "bool", "others", "control characters", "complex",
+        "another length",
+    ],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_refused(store, given, changed, message):
     with pytest.raises(InputError, match=message):
