@@ -21,7 +21,7 @@ from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import Store
 from rsca_torch.training.members import Members
 
-__all__ = ["on_stars"]
+__all__ = ["judging", "on_stars"]
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,13 @@ def on_stars(
         no_floor=no_floor,
         fewer="give fewer numbers, columns=[NAME,...]",
     )
+
+
+def judging(store: Store, clusters: Sequence[str] | None) -> list[str]:
+    """Those of some clusters, None: of all, that have two members in the store, by name."""
+    names, sizes = np.unique(_of(store.members.stars, clusters).group, return_counts=True)
+    several: list[str] = names[sizes > 1].tolist()
+    return several
 
 
 def _of(members: Stars, clusters: Sequence[str] | None) -> Stars:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
-from rsca_torch.comparison.embedded_stars import on_stars
-from rsca_torch.comparison.embedding_file import read_embedding, shortened
+from rsca_torch.comparison.embedded_stars import judging, on_stars
+from rsca_torch.comparison.embedding_file import Embedding, read_embedding, shortened
+from rsca_torch.comparison.embedding_folds import LEFT_OUT, file_without, of_folds, result_of_folds
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.pair_rules import possible_pairs
-from rsca_torch.comparison.progress import Progress
+from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import MakeLearner
 from rsca_torch.errors import InputError
@@ -50,7 +52,8 @@ def judged(
     """Doppelganger rates of an embedding of any origin, among the pairs of a store; as `rsca evaluate`.
 
     Args:
-        embedding: a file, a table or named columns, as `read_embedding` takes them.
+        embedding: a file, a table or named columns, as `read_embedding` takes them. A path with ``{cluster}`` in it
+            names a file for every cluster, of a model that did not see it: this one says how the cluster is judged.
         store: of the stars, or its folder.
         learner: gives a fresh learner, fitted on the other clusters where one is judged. `Identity`: the Euclidean
             distance as it stands.
@@ -85,19 +88,25 @@ def judged(
     """
     store = store if isinstance(store, Store) else Store.open(store)
     pairs = possible_pairs(pairs, store.stars)
-    on = on_stars(read_embedding(embedding, id, columns, _known(store)), store, missing=missing, clusters=clusters)
-    seen = on.seen_by(learner)
-    return leave_one_cluster_out(
-        seen.make_learner,
-        seen.field,
-        seen.members,
-        on.clusters,
-        on.allowed(pairs),
-        seed=seed,
-        keep_distances=True,
-        merits=merits,
-        ids=on.member_stars.id,
-    )
+
+    def of(given: Any) -> LOCOResult:  # noqa: ANN401
+        on = on_stars(read_embedding(given, id, columns, _known(store)), store, missing=missing, clusters=clusters)
+        seen = on.seen_by(learner)
+        return leave_one_cluster_out(
+            seen.make_learner,
+            seen.field,
+            seen.members,
+            on.clusters,
+            on.allowed(pairs),
+            seed=seed,
+            keep_distances=True,
+            merits=merits,
+            ids=on.member_stars.id,
+        )
+
+    if not isinstance(embedding, str | Path) or LEFT_OUT not in str(embedding):
+        return of(embedding)
+    return result_of_folds({name: of(file_without(str(embedding), name)) for name in judging(store, clusters)})
 
 
 def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> tuple[Comparison, dict[str, Any]]:
@@ -111,32 +120,52 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
     Raises:
         InputError: as `read_embedding`, `on_stars` and `compare` do.
     """
-    store = Store.open(config.store)
+    store, path = Store.open(config.store), str(config.embedding)
     _require_unchanged(store)
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
-    path = Path(config.embedding)
-    embedding = read_embedding(path, config.id, config.columns, _known(store))
-    log.info("%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
-    if embedding.unused:
-        log.info("not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
-    on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from)
-    seen_all = store.checksum in embedding.fitted_on
-    if seen_all:
-        log.warning(
-            "warning: %s says that its model was fitted on this store, all clusters among it (%s): its rates are "
-            "in-sample, too good to be true", path, "MODELSTO",
-        )  # fmt: skip
     learners = [maker(config.learner), *(maker(each) for each in config.baselines.values())]
     names = [each().name for each in learners]
     learners = [make for place, make in enumerate(learners) if names[place] not in names[:place]]
-    training = TrainingOptions.of(config, f"{store.checksum} {_digest_of(on)}", folder)
-    comparison = compare([on], learners, pairs, config.seed, progress.step, training, Merits.of(config))
-    training.forget()
-    if isinstance(learners[0](), Identity):  # which learns nothing: in-sample it is the same once more
-        comparison = Comparison([result for result in comparison.results if result.loco.held_out])
-    told = {
-        "path": str(path.resolve()),
-        "sha256": digest(path),
+    merits = Merits.of(config)
+
+    def of(file: Path, progress: Progress, merits: Merits) -> tuple[Comparison, dict[str, Any]]:
+        embedding = read_embedding(file, config.id, config.columns, _known(store))
+        log.info("%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
+        if embedding.unused:
+            log.info("not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
+        on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from)
+        told = _told(file, embedding, on, store)
+        training = TrainingOptions.of(config, f"{store.checksum} {_digest_of(on)}", folder)
+        comparison = compare([on], learners, pairs, config.seed, progress.step, training, merits)
+        training.forget()
+        if isinstance(learners[0](), Identity):  # which learns nothing: in-sample it is the same once more
+            comparison = Comparison([result for result in comparison.results if result.loco.held_out])
+        return comparison, told
+
+    if LEFT_OUT not in path:
+        return of(Path(path), progress, merits)
+    clusters = judging(store, config.clusters)
+    found = {}
+    for done, cluster in enumerate(clusters, start=1):
+        found[cluster] = of(Path(file_without(path, cluster)), Silence(), replace(merits, calibrate="none"))
+        progress.step("a model without each cluster", done, len(clusters))
+    told = next(iter(found.values()))[1]
+    several = {name: {cluster: each[name] for cluster, (_, each) in found.items()} for name in ("path", "sha256")}
+    return of_folds({cluster: comparison for cluster, (comparison, _) in found.items()}), {**told, **several}
+
+
+def _told(file: Path, embedding: Embedding, on: Representation, store: Store) -> dict[str, Any]:
+    """Of one file, for results.json; warns of what is known to be in-sample."""
+    seen_all = store.checksum in embedding.fitted_on
+    if seen_all:
+        log.warning(
+            "warning: %s says that its model was fitted on this store, all clusters among it (MODELSTO): its rates "
+            "are in-sample, too good to be true",
+            file,
+        )
+    return {
+        "path": str(file.resolve()),
+        "sha256": digest(file),
         "id": embedding.id,
         "columns": list(embedding.columns),
         "numbers": embedding.values.shape[1],
@@ -145,7 +174,6 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
         "members": len(on.member_stars),
         "fitted_on_this_store": seen_all,
     }
-    return comparison, told
 
 
 def _known(store: Store) -> list[str]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.baseline_run import BaselineRun
 from rsca_torch.comparison.comparison import Comparison, learner_name
+from rsca_torch.comparison.embedding_folds import LEFT_OUT
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.pair_rules import possible_pairs
@@ -124,6 +125,8 @@ def write_embedding_comparison(
         _draw_rates(folder, comparison)
         pictures.save_figure(pictures.draw_rates(both), folder, "rates")
         _draw_reliability(folder, comparison, config)
+    if LEFT_OUT in config.embedding:  # no one embedding is that of all clusters
+        return None
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars, said=True)
     return _suspects(folder, comparison, maker(config.learner), pairs, config)
 

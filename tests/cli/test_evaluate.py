@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,6 +110,20 @@ def test_a_file_without_some_stars_ends_in_one_sentence_or_they_are_left_out(sur
     assert content["embedding"]["rows"] == len(given["id"]) - 9
     assert content["embedding"]["columns"] == ["z_0", "z_1"]
     assert content["embedding"]["members"] <= 15
+
+
+def test_a_file_for_every_cluster_that_its_model_did_not_see(survey, tmp_path):
+    """Of one and the same embedding: then learners, too, say what they say of it as a whole."""
+    for name in "ABCDE":
+        shutil.copy(survey / "latents.npz", tmp_path / f"{name}.npz")
+    pattern = tmp_path / "{cluster}.npz"
+    assert evaluate(survey, tmp_path / "apart", pattern, "learner=rsca", f"baseline={survey}/run") == 0
+    assert evaluate(survey, tmp_path / "whole", survey / "latents.npz", "learner=rsca", "calibration=null") == 0
+    (content, apart), (_, whole) = results(tmp_path / "apart"), results(tmp_path / "whole")
+    assert {*content["embedding"]["sha256"]} == {*"ABCDE"}
+    for learner in ("rsca", "raw"):
+        for name in ("doppelganger_rate", "clusters", "figures_of_merit"):
+            assert json.dumps(apart[learner][name]) == json.dumps(whole[learner][name])
 
 
 def test_a_baseline_that_cannot_be_put_beside_it_is_refused_before_the_work(survey, tmp_path, capsys):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas
 import pytest
@@ -11,8 +14,9 @@ from small_store import NUMBER, small_store
 
 from rsca_torch import Identity, InputError, NumericalWarning, ScaledComponents, paired_difference
 from rsca_torch.comparison.embedded_stars import on_stars
-from rsca_torch.comparison.embedding import judged
+from rsca_torch.comparison.embedding import _require_unchanged, judged
 from rsca_torch.comparison.embedding_file import read_embedding
+from rsca_torch.survey.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,24 @@ def test_clusters_that_the_model_did_not_see_alone_are_judged(store, given):
         judged(given, store, clusters=["a", "B"])
 
 
+def test_a_model_for_every_cluster_that_it_did_not_see(store, given, tmp_path):
+    rng, alone = np.random.default_rng(8), {}
+    for name in "ABCDE":
+        z = given["z"] + rng.normal(size=given["z"].shape)
+        np.savez(tmp_path / f"without {name}.npz", number=given["number"], z=z)
+        alone[name] = judged({**given, "z": z}, store)
+    found = judged(tmp_path / "without {cluster}.npz", store)
+    assert found.cluster_rates == {name: alone[name].cluster_rates[name] for name in "ABCDE"}
+    assert len({alone[name].rate for name in "ABCDE"}) == 5
+    assert found.stars == alone["A"].stars
+    assert paired_difference(found, judged(given, store)).value > 0
+    some = judged(tmp_path / "without {cluster}.npz", store, clusters=["B", "D"])
+    assert some.cluster_rates == {name: found.cluster_rates[name] for name in "BD"}
+    (tmp_path / "without C.npz").unlink()
+    with pytest.raises(InputError, match=r"there is no file .*without C\.npz"):
+        judged(tmp_path / "without {cluster}.npz", store)
+
+
 def test_stars_that_are_lacking_are_counted_and_named(store, given):
     members = store.members.stars.id
     lost = np.isin(given["number"].astype(str), [*members[:11], store.field.stars.id[0]])
@@ -175,6 +197,15 @@ def test_rows_of_repeats_give_a_floor(store, given):
 def test_what_cannot_be_joined_is_refused(store, given, changed, message):
     with pytest.raises(InputError, match=message):
         judged({**given, **changed(given)}, store)
+
+
+def test_a_store_whose_stars_were_changed_is_refused(store, tmp_path):
+    copy = Path(shutil.copytree(store.path, tmp_path / "store"))
+    _require_unchanged(Store.open(copy))
+    content = (copy / "stars.fits").read_bytes()
+    (copy / "stars.fits").write_bytes(content[:-1] + b"1")
+    with pytest.raises(InputError, match=r"stars.fits changed since it was written"):
+        _require_unchanged(Store.open(copy))
 
 
 def test_files_that_cannot_be_used_are_refused(store, given, tmp_path):
