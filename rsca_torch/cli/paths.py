@@ -14,11 +14,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 __all__ = ["quoted_paths", "rooted_paths"]
 
 #: The last part of the names of options that are paths.
-PATHS = set("place store out model run sweep root members catalogue simulated checkpoints uncensored".split())
+PATHS = {
+    *"place store out model run sweep root members catalogue simulated checkpoints uncensored".split(),
+    *("embedding", "baseline"),
+}
 SEVERAL = {"members", "catalogue"}  # a list is one too
 #: Those that start from where the user stands; others start from survey.root.
 OF_A_RUN = (
     *("place", "store", "out", "model", "run", "sweep", "root", "simulated", "checkpoints", "survey.root"),
+    "embedding",
     *(f"experiments.{name}.uncensored" for name in ("figure6", "figure7")),
 )
 

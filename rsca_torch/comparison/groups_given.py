@@ -8,7 +8,7 @@ from omegaconf import DictConfig, open_dict
 
 from rsca_torch.errors import InputError
 
-__all__ = ["every_group", "without_null"]
+__all__ = ["every_group", "with_empty_groups", "without_null"]
 
 EMPTY = ("abundances", "baselines", "figures_of_merit")  # of these there may be none
 NEEDED = {
@@ -61,6 +61,16 @@ def every_group(config: DictConfig) -> DictConfig:
     for name in NEEDED:
         if name != "censoring" and config.get(name) is None:  # that is the survey's
             _require_may_lack(name)
+    return with_empty_groups(config)
+
+
+def with_empty_groups(config: DictConfig) -> DictConfig:
+    """The configuration with an empty group for each that was left out and of which there may be none.
+
+    Examples:
+        >>> with_empty_groups(DictConfig({"baselines": None})).baselines
+        {}
+    """
     config = config.copy()
     with open_dict(config):
         for name in EMPTY:

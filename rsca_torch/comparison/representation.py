@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra, sources_of
 from rsca_torch.training.members import Members
+from rsca_torch.training.pairs import compared_values
 
 __all__ = ["AllowedPairs", "Candidates", "Representation", "Seen", "compared_values", "represent"]
 
@@ -195,26 +195,6 @@ class Representation:
 
 
 Candidates = Mapping[int, Representation]  # by number of components, of the same stars
-
-
-def compared_values(pairs: AllowedPairs, stars: Stars) -> list[NDArray[np.float64]]:
-    """[(N,) velocities, (N,) extinctions] of stars whose pairs are to be judged; NaN where `pairs` compares none.
-
-    Raises:
-        InputError: no column plays a role that is compared, i.e. whose limit is not None.
-    """
-    limits = inspect.signature(pairs).parameters
-    values = []
-    for role in ("velocity", "extinction"):
-        idle = f"max_{role}" in limits and limits[f"max_{role}"].default is None
-        if not (idle or stars.has(role)):
-            raise InputError(
-                f"no column of the star table plays the role {role}, which is needed by the pairs that rsca compare "
-                f"allows: compare without it, pairs.max_{role}=null (pairs=all: without any), or name one as "
-                f"survey.roles.{role}=COLUMN and ingest again; there are {', '.join(stars.colnames)}"
-            )
-        values.append(np.full(len(stars), np.nan) if idle else stars.values(role))
-    return values
 
 
 def _scaled(stars: Members, scales: Tensor) -> Members:

@@ -15,7 +15,9 @@ from astropy.table import Table
 from omegaconf import DictConfig
 
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.comparison.baseline_run import BaselineRun
 from rsca_torch.comparison.comparison import Comparison, learner_name
+from rsca_torch.comparison.embedding_folds import LEFT_OUT
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.pair_rules import possible_pairs
@@ -27,13 +29,14 @@ from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
 from rsca_torch.report.reliability import draw_reliability
-from rsca_torch.report.results import write_csv, write_merits, write_results
+from rsca_torch.report.results import differences, write_csv, write_merits, write_results
 from rsca_torch.report.suspects import NAME
 from rsca_torch.rsca import RSCA
 from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.grouped_stars import counts_of
+from rsca_torch.survey.store import Store
 
-__all__ = ["write_comparison", "write_table_comparison"]
+__all__ = ["write_comparison", "write_embedding_comparison", "write_table_comparison"]
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,43 @@ def write_table_comparison(
         _draw_reliability(folder, comparison, config)
     stars = comparison.results[0].representation.member_stars
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), stars, said=True)
+    return _suspects(folder, comparison, maker(config.learner), pairs, config)
+
+
+def write_embedding_comparison(
+    folder: Path,
+    comparison: Comparison,
+    embedding: Mapping[str, Any],
+    baseline: BaselineRun | None,
+    config: DictConfig,
+) -> Table | None:
+    """Of an embedding: results.json, which says beside its own results what the baseline's are; the tables have both.
+
+    Returns:
+        As `write_comparison`.
+    """
+    store = Store.open(config.store)
+    further: dict[str, Any] = {"embedding": dict(embedding)}
+    both = comparison if baseline is None else baseline.with_results_of(comparison)
+    if baseline is not None:
+        own = comparison.results[0].representation.name
+        beside = [each for each in differences(both) if each["representation"] == own]
+        path = str(baseline.path.resolve())
+        further["baseline"] = {"path": path, "results": baseline.entries, "differences": beside}
+    counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
+    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
+    settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
+    write_results(folder / "results.json", comparison, source, config.seed, settings, further)
+    write_csv(folder / "results.csv", both)
+    write_merits(folder / "figures_of_merit.csv", both)
+    if config.figures:
+        log.info("drawing")
+        _draw_rates(folder, comparison)
+        pictures.save_figure(pictures.draw_rates(both), folder, "rates")
+        _draw_reliability(folder, comparison, config)
+    if LEFT_OUT in config.embedding:  # no one embedding is that of all clusters
+        return None
+    pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars, said=True)
     return _suspects(folder, comparison, maker(config.learner), pairs, config)
 
 

@@ -20,7 +20,7 @@ from rsca_torch.files import write_json
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.terminal import percent, plain_table
 
-__all__ = ["merits_table", "summary_table", "write_csv", "write_merits", "write_results"]
+__all__ = ["differences", "merits_table", "summary_table", "write_csv", "write_merits", "write_results"]
 
 CSV_COLUMNS = (
     "representation learner held_out cluster members pairs doppelganger_rate low high median_sibling_distance".split()
@@ -31,9 +31,23 @@ MERIT_COLUMNS = (
 
 
 def write_results(
-    path: Path, comparison: Comparison, store: Mapping[str, Any], seed: int, config: Mapping[str, Any]
+    path: Path,
+    comparison: Comparison,
+    store: Mapping[str, Any],
+    seed: int,
+    config: Mapping[str, Any],
+    further: Mapping[str, Any] | None = None,
 ) -> None:
-    """results.json, schema 1: provenance and every rate; NaN (a cluster with no allowed pair) as null."""
+    """results.json, schema 1: provenance and every rate; NaN (a cluster with no allowed pair) as null.
+
+    Args:
+        path: of the file.
+        comparison: what was found.
+        store: where the stars are from.
+        seed: of what was drawn.
+        config: the options.
+        further: what else is to be told.
+    """
     content = {
         "schema": SCHEMA,
         "store": dict(store),
@@ -42,23 +56,29 @@ def write_results(
         | {"python": platform.python_version()},
         "config": dict(config),
         "results": [_result(result, config["compressor"], _priors(config)) for result in comparison.results],
-        "differences": [
-            {
-                "representation": result.representation.name,
-                "learner": result.learner,
-                "difference": difference.value,
-                "interval": [difference.low, difference.high],
-                "figures_of_merit": {
-                    name: {"difference": each.value, "interval": [each.low, each.high]}
-                    for name in result.loco.merits
-                    if (each := comparison.difference(result, name)) is not None
-                },
-            }
-            for result in comparison.results
-            if (difference := comparison.difference(result)) is not None
-        ],
+        "differences": differences(comparison),
+        **(further or {}),
     }
     write_json(path, content)
+
+
+def differences(comparison: Comparison) -> list[dict[str, Any]]:
+    """Of each result its rate and figures of merit minus the first one's, as results.json has them."""
+    return [
+        {
+            "representation": result.representation.name,
+            "learner": result.learner,
+            "difference": difference.value,
+            "interval": [difference.low, difference.high],
+            "figures_of_merit": {
+                name: {"difference": each.value, "interval": [each.low, each.high]}
+                for name in result.loco.merits
+                if (each := comparison.difference(result, name)) is not None
+            },
+        }
+        for result in comparison.results
+        if (difference := comparison.difference(result)) is not None
+    ]
 
 
 def _result(result: Result, compressor: Mapping[str, Any], priors: Sequence[float]) -> dict[str, Any]:
@@ -201,20 +221,20 @@ def write_merits(path: Path, comparison: Comparison) -> None:
                 rows.writerow([*start, loco.merit(name), *loco.interval(merit=name), *ends])
 
 
-def merits_table(comparison: Comparison, alike: Mapping[str, Any] | None, priors: Sequence[float]) -> RichTable | None:
+def merits_table(
+    comparison: Comparison, alike: Mapping[str, Any] | None, priors: Sequence[float], also: Sequence[str] = ()
+) -> RichTable | None:
     """The further figures of merit of the learners on the first representation; None where there is none.
 
     Args:
         comparison: of the learners.
         alike: `column` and `within`, as in conf/compare.yaml.
         priors: at which it is told how far probabilities came true.
+        also: further representations that are in it.
     """
     judged = comparison.results[0]
-    shown = [
-        each
-        for each in comparison.results
-        if each.representation.name == judged.representation.name and each.loco.held_out
-    ]
+    first = judged.representation.name
+    shown = [each for each in comparison.results if each.representation.name in (first, *also) and each.loco.held_out]
     names = list(judged.loco.merits)
     if not names:
         return None
@@ -231,7 +251,11 @@ def merits_table(comparison: Comparison, alike: Mapping[str, Any] | None, priors
         errors = ", ".join(f"{told.expected_error(prior):.2g} at prior {prior:g}" for prior in priors)
         lines += [f"cllr of the best monotone map: {told.minimum():.3f}"]
         lines += [f"calibration error: {errors}"] if errors else []
-    table = plain_table(("figure",), tuple(each.learner for each in shown), title="\n".join(lines))
+    heads = [each.learner for each in shown]
+    if any(each.representation.name != first for each in shown):
+        lines[0] = lines[0].replace(f" on {first}:", ":")
+        heads = [f"{each.learner} on {each.representation.name.replace('_', ' ')}" for each in shown]
+    table = plain_table(("figure",), tuple(heads), title="\n".join(lines))
     for name in names:
         table.add_row(name.replace("_", " "), *(_merit_cell(comparison, each, name) for each in shown))
     return table

@@ -72,3 +72,12 @@ def test_what_repeats_are_worth(surveys, tmp_path):
     assert {"floor=none, K = 4", "floor=repeats sd, trim=2, K = 4", "floor=auto, 40 repeats, K = 4"} <= set(rates)
     assert "floor=noise sd, 6 clusters, K = 4" in rates
     assert printed.count("of the training members wrong") == 2
+
+
+def test_a_loop_of_ones_own(small, tmp_path):
+    options = ("--steps", 2, "--folder", tmp_path)
+    small = [option.replace("${seed}", "0") for option in small]
+    printed = printed_by("own_training/contrastive.py", *options, *small, "compressor.n_components=4")
+    rates = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) ", printed, re.MULTILINE))
+    assert [*rates] == ["RSCA", "latents of step 1", "contrastive, of latents", "spectra", "contrastive, of spectra"]
+    assert 0 < float(rates["RSCA"]) < float(rates["latents of step 1"]) < 100

@@ -1,0 +1,55 @@
+"""`rsca evaluate`: doppelganger rates of an embedding that any other model made."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from rsca_torch.cli.inputs import is_default, output_path
+from rsca_torch.comparison.baseline_run import read_baseline_run
+from rsca_torch.comparison.embedding import compare_embedding
+from rsca_torch.comparison.groups_given import with_empty_groups
+from rsca_torch.files import atomic_folder, claimed, require_new_folder
+from rsca_torch.learners.registry import maker
+from rsca_torch.report.comparison_folder import write_embedding_comparison
+from rsca_torch.report.results import merits_table, summary_table
+from rsca_torch.report.suspects import suspects_table
+from rsca_torch.report.terminal import print_table, progress
+from rsca_torch.survey.store import Store
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> float:
+    """Doppelganger rates of an embedding of your own, as table, files and pictures.
+
+    Returns:
+        The rate of the embedding.
+    """
+    config = with_empty_groups(config)
+    out, baseline = output_path(config.out), None
+    for each in (config.learner, *config.baselines.values()):
+        maker(each)()  # refuses before the hard work what it would refuse after
+    if config.baseline is not None:
+        folder = Path(hydra.utils.to_absolute_path(config.baseline))
+        baseline = read_baseline_run(folder, Store.open(config.store).checksum, config)
+    with claimed(out, or_another=is_default("out")) as out:
+        require_new_folder(out)
+        with atomic_folder(out) as folder, progress() as told:
+            comparison, source = compare_embedding(config, folder, told)
+            found = write_embedding_comparison(folder, comparison, source, baseline, config)
+    shown = comparison if baseline is None else baseline.with_results_of(comparison)
+    print_table(summary_table(shown))
+    priors = () if config.calibration is None else config.calibration.priors
+    further = merits_table(shown, config.alike, priors, [comparison.results[0].representation.name])
+    if further is not None:
+        print_table(further)
+    if found is not None and (suspected := suspects_table(found)) is not None:
+        print_table(suspected)
+    log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
+    return comparison.results[0].loco.rate
