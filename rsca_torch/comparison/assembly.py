@@ -76,10 +76,8 @@ class Assembly:
         self.config, self.store, self.progress = every_group(config), store, progress or Silence()
         self.seed: int = config.seed
         self.make_learner: Callable[..., Learner] = maker(config.learner)
-        self.field: AnySpectra = store.select(~store.is_member)
-        self.members: AnySpectra = store.select(store.is_member)
-        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
-        self.repeats: AnySpectra = store.repeats
+        parts = store.field, store.members, stars_that_teach(store, config.get("learn_from")), store.repeats
+        self.field, self.members, self.groups, self.repeats = map(self.compression.windowed, parts)
         self.pairs: Callable[..., Tensor] = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
@@ -104,7 +102,8 @@ class Assembly:
             InputError: where the stars cannot carry them.
         """
         groups = self.groups.stars.group if len(self.groups) else None
-        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner(), groups)
+        of = self.members.stars.group, self.make_learner(), groups, self.field.n_bins
+        return self.compression.numbers(len(self.field), *of)
 
     @property
     def n_components(self) -> int:
