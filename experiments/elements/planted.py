@@ -138,9 +138,8 @@ def best(values: Array, element: str) -> tuple[float, float, str, bool]:
 
 def print_table(kind: str, surveys: list[dict[str, dict[str, Array]]]) -> None:
     """As Markdown, a row for each element and number of components."""
-    print(
-        f"\n| {kind} | twins: own | largest other | surveys | pairs: own | largest other | partial: own | largest other |"
-    )
+    heads = "twins: own", "largest other", "surveys", "pairs: own", "largest other", "partial: own", "largest other"
+    print(f"\n| {kind} | {' | '.join(heads)} |")
     print(f"|---|{'---|' * 7}")
     for row in surveys[0]:
         element, cells = row.partition(",")[0], []

@@ -39,7 +39,6 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.removal import Removal, without
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
-from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
@@ -214,7 +213,7 @@ class Assembly:
         Raises:
             InputError: where the store has no such column, or no value in it.
         """
-        values = (self.members if members else self.field).stars.values(name)
+        values: NDArray[Any] = (self.members if members else self.field).stars.values(name)
         if values.dtype.kind == "f" and not np.isfinite(values).any():
             raise InputError(f"the column {name} of the star table has no value: ingest a catalogue that has it")
         return values

@@ -124,8 +124,8 @@ class Compression:
         some = [number for number in numbers if number <= most]
         if not some:
             raise InputError(
-                f"compressor.n_components={max(numbers)}: spectra of {most + 1} bins carry at most {most} components; an "
-                "element's windows carry few: compressor.n_components=5, say"
+                f"compressor.n_components={max(numbers)}: spectra of {most + 1} bins carry at most {most} components; "
+                "an element's windows carry few: compressor.n_components=5, say"
             )
         if len(some) < len(numbers):
             why = f"{most + 1} bins carry at most {most} components: left out are {sorted({*numbers} - {*some})}"

@@ -55,8 +55,8 @@ def stars_of(store: Store, names: list[str]) -> list[Asked]:
             near = nearest_ids(name, sorted(known))
             raise InputError(
                 f"star {name!r:.60} is not in the store {store.path}, whose {len(known):,} ids are of the kind "
-                f"{store.stars.roles['id']}; the nearest: {', '.join(near)}; rsca why {name!r:.60} store={store.path} says "
-                "whether it was removed"
+                f"{store.stars.roles['id']}; the nearest: {', '.join(near)}; rsca why {name!r:.60} "
+                f"store={store.path} says whether it was removed"
             )
         place = next(number for number, each in enumerate(ids) if star in each)
         who, part = parts[place]

@@ -64,8 +64,8 @@ def of_stars(model: RSCA, spectra: Source) -> OfStars:
     Example:
         >>> from rsca_torch import MaskedPPCA
         >>> from rsca_torch.spectra.blocks import Arrays
-        >>> one, bins = torch.ones(1).double(), torch.arange(2.0).double()
-        >>> ppca = MaskedPPCA(torch.tensor([[3.0], [4.0]]).double(), torch.ones(2).double(), torch.ones(2).double(), 1.0)
+        >>> one, two, bins = torch.ones(1).double(), torch.ones(2).double(), torch.arange(2.0).double()
+        >>> ppca = MaskedPPCA(torch.tensor([[3.0], [4.0]]).double(), two, two, 1.0)
         >>> model = RSCA(ppca, one[:, None], 0 * one, one, bins)
         >>> found = of_stars(model, Arrays(torch.tensor([[4.0, 5.0], [1.0, torch.nan]])))
         >>> found.parts[:, 0]  # (9, 16) / 26; the second star's bin adds 0, and its other bin is censored
@@ -112,8 +112,8 @@ class _Sums:
 
     @classmethod
     def nothing(cls, n_bins: int) -> _Sums:
-        zeros = torch.zeros(3, n_bins, dtype=torch.float64)
-        return cls(*zeros, 0.0, 0.0, 0)
+        parts, weighted, used = torch.zeros(3, n_bins, dtype=torch.float64)
+        return cls(parts, weighted, used, 0.0, 0.0, 0)
 
     def add(self, parts: Tensor, y: Tensor, used: Tensor) -> None:
         self.parts = self.parts + parts.sum(0)

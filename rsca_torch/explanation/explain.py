@@ -70,7 +70,8 @@ class Question:
         >>> random = np.random.default_rng(0)
         >>> axes, of = random.normal(size=(2, 20)) / 20, np.repeat(["A", "B", "C", ""], [4, 4, 4, 60])
         >>> centres = {name: random.normal(size=2) for name in "ABC"}
-        >>> latents = np.array([centres[name] + random.normal(size=2) / 5 if name else random.normal(size=2) for name in of])
+        >>> births = [centres[name] if name else random.normal(size=2) for name in of]
+        >>> latents = np.array(births) + random.normal(size=(72, 2)) / 5
         >>> flux = 0.9 + latents @ axes + random.normal(size=(72, 20)) / 100
         >>> stars = {"id": [f"star {n}" for n in range(72)], "group": of, "first": latents[:, 0]}
         >>> spectra = Spectra(flux, sigma=np.full(flux.shape, 0.01), wavelength=np.arange(20.0) + 15000, stars=stars)
@@ -156,10 +157,11 @@ class Question:
                 "SECOND": found.features[1].numpy(),
             }
         )
+        neither, alone, both = np.bincount(bins["VALID"], minlength=3)
         notes = [
-            f"distance {square**0.5:.3f}; {100 * nearer:.2f} % of {len(self.features):,} field stars are nearer to the first",
-            f"{int((bins['VALID'] == 2).sum())} bins are used in both, {int((bins['VALID'] == 1).sum())} in one star alone "
-            f"(share {one:.3f}), {int((bins['VALID'] == 0).sum())} in neither",
+            f"distance {square**0.5:.3f}",
+            f"{100 * nearer:.2f} % of {len(self.features):,} field stars are nearer to the first than the second is",
+            f"{both} bins are used in both stars, {alone} in one alone (their share: {one:.3f}), {neither} in neither",
             *self.notes,
         ]
         title = f"{asked[0].id} ({asked[0].said}) and {asked[1].id} ({asked[1].said})"
@@ -208,8 +210,9 @@ class Question:
         bins = Table({name: np.concatenate([table[name] for table in tables]) for name in tables[0].colnames})
         used = int(found.valid[0].sum())
         notes = [f"{used} of the model's {found.valid.shape[1]} bins are used in this star", *self.notes]
-        title = f"{asked.id} ({asked.said}): feature {top[0] + 1} is {float(units[top[0]]):+.1f} spreads from the field's mean"
-        carried = f"what feature {top[0] + 1} differs from the field's mean by"
+        far = f"feature {top[0] + 1} is {float(units[top[0]]):+.1f} spreads from the field's mean"
+        title = f"{asked.id} ({asked.said}): {far}"
+        carried = f"distance of feature {top[0] + 1} from the field's mean"
         return self._told(title, carried, shares[0], bins, features, notes)
 
     def _told(
@@ -234,8 +237,8 @@ class Question:
         for star, one in zip(asked, spectra, strict=True):
             if not _valid_bins(one).any():
                 raise InputError(
-                    f"star {star.id!r:.60} has no valid bin among the model's {len(self.model.wavelength)}: its features "
-                    "are the prior's, and there is nothing to explain"
+                    f"star {star.id!r:.60} has no valid bin among the model's {len(self.model.wavelength)}: its "
+                    "features are the prior's, and there is nothing to explain"
                 )
         each = [of_stars(self.model, one) for one in spectra]
         return OfStars(*(torch.cat([getattr(of, name) for of in each]) for name in ("parts", "features", "valid")))
@@ -244,7 +247,8 @@ class Question:
         return without(spectra.on(self.model.wavelength), self.model.removal)
 
     def _from(self, features: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(self.features - features, dim=1)
+        distances: Tensor = torch.linalg.vector_norm(self.features - features, dim=1)
+        return distances
 
     def _lines_of(self, share: NDArray[np.float64]) -> str:
         rows = self.names.by_line(share)
@@ -268,9 +272,9 @@ def _require_same_grid(model: RSCA, store: Store) -> NDArray[np.bool_]:
     nearest = np.minimum(np.abs(own[place] - wanted), np.abs(own[(place - 1).clip(min=0)] - wanted))
     there: NDArray[np.bool_] = nearest <= 1e-7 * wanted
     if not there.any():
-        grids = [f"{len(bins)} bins from {bins[0]:.2f} to {bins[-1]:.2f} Angstrom" for bins in (wanted, own)]
+        grids = [f"{len(bins)} bins from {bins[0]:.2f} to {bins[-1]:.2f} A" for bins in (wanted, own)]
         raise InputError(
-            f"the model has {grids[0]}, the store {store.path} {grids[1]}, and no bin is the same: another wavelength grid. "
+            f"the model has {grids[0]}, the store {store.path} {grids[1]}; no bin is the same: other grids. "
             "Ingest the survey again on the model's grid (survey.description.grid.resample of a described survey, "
             "docs/own-data.md), or fit a model on this store (rsca fit)"
         )

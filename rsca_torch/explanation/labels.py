@@ -34,9 +34,14 @@ class Correlations:
 
     def __str__(self) -> str:
         """What is left out, and why; '' where nothing is."""
-        told = (("hold no numbers", self.texts), (f"have fewer than {FEWEST} values", self.few))
-        told += (("have one value for all", self.constant),)
-        return "; ".join(f"{len(columns)} columns {why}: {', '.join(columns)}" for why, columns in told if columns)
+        told = {
+            "hold no numbers": self.texts,
+            f"have fewer than {FEWEST} values": self.few,
+            "have one value for all": self.constant,
+        }
+        return "; ".join(
+            f"{len(columns)} columns {why}: {', '.join(columns)}" for why, columns in told.items() if columns
+        )
 
 
 def correlations(feature: NDArray[np.float64], stars: Stars) -> Correlations:

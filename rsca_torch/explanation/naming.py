@@ -71,7 +71,7 @@ class Names:
         )
 
     def by_line(self, shares: Array) -> Table:
-        """A row for each line that has a bin, the largest share (whatever its sign) first; they add up as the bins do."""
+        """A row for each line that has a bin, the largest share of either sign first; they add up as the bins do."""
         line = self.line
         numbers = np.unique(line)
         known = numbers >= 0

@@ -17,7 +17,7 @@ __all__ = ["draw_explanation", "plain"]
 MORE, LESS, GREY = "#0072b2", "#d55e00", "0.55"
 BARS = 8  # of each kind
 MARKED = 6  # lines in the spectrum
-GAP = 5  # as in pictures.draw_weights: no stem joins detectors
+LONGEST = 160  # letters of a text
 
 
 def plain(text: str, width: int = 10_000) -> str:
@@ -27,13 +27,14 @@ def plain(text: str, width: int = 10_000) -> str:
     cost: \$5\$\t
     """
     shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-    return "\n".join(textwrap.wrap(shown, width)).replace("$", r"\$")
+    short = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+    return "\n".join(textwrap.wrap(short, width)).replace("$", r"\$")
 
 
 def draw_explanation(told: Explained) -> Figure:
     """The spectrum of shares above; below the strongest lines, the windows, and correlations or features."""
     figure = Figure(figsize=(16, 9), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
     figure.suptitle(plain(told.title, 90), fontsize=22)
     _spectrum(top.subplots(), told)
     lines, windows, further = bottom.subplots(1, 3)
@@ -62,7 +63,7 @@ def _spectrum(axes: Axes, told: Explained) -> None:
     axes.set_ylim(low - 0.05 * (high - low), high + 0.45 * (high - low))
     known = told.lines[np.isfinite(told.lines["LINE"])][:MARKED]
     ends = float(x.min()), float(x.max())
-    places = _apart(np.sort(np.asarray(known["LINE"], dtype=float)), 0.055 * max(ends[1] - ends[0], 1.0), ends)
+    places = _apart(np.sort(np.asarray(known["LINE"], dtype=float)), 0.07 * max(ends[1] - ends[0], 1.0), ends)
     for place, row in zip(places, known[np.argsort(known["LINE"], kind="stable")], strict=True):
         peak = y[np.abs(x - row["LINE"]) < 2].max(initial=0)
         axes.annotate(
@@ -82,7 +83,7 @@ def _spectrum(axes: Axes, told: Explained) -> None:
 
 
 def _apart(wanted: np.ndarray, least: float, ends: tuple[float, float]) -> np.ndarray:
-    """Places of labels, rising, at least so far from each other, as near to the wanted ones as a sweep each way makes."""
+    """Places of labels, rising, at least so far from each other, near the wanted ones."""
     places = wanted.copy()
     for number in range(1, len(places)):
         places[number] = max(places[number], places[number - 1] + least)

@@ -58,7 +58,7 @@ def windows_of(asked: Any, folder: Path) -> Ranges:  # noqa: ANN401  (of an opti
     """The ranges that an option means.
 
     Args:
-        asked: the name of an element (Mg; of another list than apogee: aspcap.Mg), several names, or [[start, end], ...].
+        asked: an element (Mg; of another list than apogee: aspcap.Mg), several, or [[start, end], ...].
         folder: of the lists, conf/element_windows.
 
     Raises:
@@ -84,8 +84,8 @@ def _of_element(name: str, folder: Path) -> Ranges:
         near = difflib.get_close_matches(element, known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(
-            f"windows={name!r:.40}: the list {chosen} has no such element{hint}, but {', '.join(known)}; or give ranges in "
-            "vacuum Angstrom, windows=[[15743.4,15747.3]]"
+            f"windows={name!r:.40}: the list {chosen} has no such element{hint}, but {', '.join(known)}; or give "
+            "ranges in vacuum Angstrom, windows=[[15743.4,15747.3]]"
         )
     return known[by_name[element.lower()]]
 
