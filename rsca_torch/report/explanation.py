@@ -43,7 +43,7 @@ def tables_of(told: Explained) -> list[tuple[str, RichTable]]:
     """(what it is, table) of lines, windows and what is further told, the largest first."""
     further = "correlation with the star table" if is_feature(told) else "features, 1 the most important"
     captions = {
-        "lines": f"lines: shares of the {told.carried}",
+        "lines": f"lines: shares of the {printable(told.carried)}",
         "windows": "element windows; a bin in several counts in equal parts in each",
         "further": further,
     }

@@ -6,19 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas
 from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.spectra import as_angstrom
-from rsca_torch.survey.described.parts import StarTable
-from rsca_torch.survey.described.star_tables import read_star_table
 from rsca_torch.survey.simulated.tables import LINES
 
 __all__ = ["LineList", "apogee_lines", "read_lines"]
 
 SOURCES = ("APOGEE features, element is a guess", "APOGEE features, DR12 window")
+
+
+#: What astropy must be told; no text is a missing value there, NA may be sodium.
+CSV = {"comment": "#", "fill_values": [("", "0")]}
+FORMATS = {
+    ".csv": {"format": "ascii.csv", **CSV},
+    ".tsv": {"format": "ascii.tab", **CSV},
+    ".txt": {"format": "ascii"},
+    ".dat": {"format": "ascii"},
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,10 @@ def read_lines(path: str | Path) -> LineList:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"lines={path}: no such file; a table with columns wavelength and element is expected")
-    table = read_star_table(path, StarTable(str(path), ids=()))
+    try:
+        table = _read(path)
+    except Exception as error:  # whatever a reader of somebody else's raises
+        raise InputError(f"lines={path}: no table that astropy reads ({error!s:.200})") from error
     by_name = {name.lower(): name for name in table.colnames}
     lacking = [name for name in ("wavelength", "element") if name not in by_name]
     if lacking:
@@ -91,19 +104,26 @@ def read_lines(path: str | Path) -> LineList:
             "wavelength (vacuum Angstrom) and element"
         )
     wavelength = _angstrom(table, by_name["wavelength"], path)
-    element = np.asarray(table[by_name["element"]]).astype(str)
+    element = as_text(table[by_name["element"]])
     source = np.full(len(element), path.name)
     if "source" in by_name:
-        source = np.asarray(table[by_name["source"]]).astype(str)
+        source = as_text(table[by_name["source"]])
     order = np.argsort(wavelength, kind="stable")
     return LineList(wavelength[order], element[order], source[order])
+
+
+def _read(path: Path) -> Table:
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return Table.from_pandas(pandas.read_parquet(path))
+    return Table.read(path, **FORMATS.get(path.suffix.lower(), {}))
 
 
 def _angstrom(table: Table, column: str, path: Path) -> NDArray[np.float64]:
     values = table[column]
     if values.dtype.kind not in "fiu":
         raise InputError(f"lines={path}: {column} must hold numbers, vacuum Angstrom, got {values.dtype}")
-    given = np.asarray(values, dtype=np.float64) * (values.unit or units.Angstrom)
+    plain = np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
+    given = plain * (getattr(values, "unit", None) or units.Angstrom)
     wavelength = as_angstrom(given).numpy()
     wrong = ~(np.isfinite(wavelength) & (wavelength > 0))
     if wrong.any() or not len(wavelength):
