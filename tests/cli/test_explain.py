@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,10 +118,11 @@ def test_bad_input_is_one_sentence(there, capfd, options, said):
 
 
 def test_what_is_there_is_not_overwritten(there):
-    Path("kept").mkdir()
-    Path("kept/notes.txt").write_text("mine")
+    kept = there / "kept"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
     assert main(["explain", *FILES, "feature=1", "out=kept"]) == 2
-    assert Path("kept/notes.txt").read_text() == "mine"
+    assert (kept / "notes.txt").read_text() == "mine"
 
 
 def explained(name):
@@ -134,7 +134,7 @@ def explained(name):
 
 
 @pytest.mark.parametrize("name", [NASTY, "$", "\\frac{$", "a" * 3000, "\u202e\x00"], ids=range(5))
-def test_names_from_a_table_can_hold_anything(name, tmp_path, capsys):
+def test_names_from_a_table_can_hold_anything(name, tmp_path):
     told = explained(name)
     draw_explanation(told).savefig(tmp_path / "a.png", dpi=30)
     write_explanation(tmp_path, told, "rsca explain")

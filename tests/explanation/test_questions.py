@@ -11,6 +11,7 @@ import torch
 from rsca_torch import RSCA, InputError, Spectra
 from rsca_torch.explanation.explain import Question
 from rsca_torch.explanation.naming import Names
+from rsca_torch.removal import Removal
 from rsca_torch.survey.described.arrays import store_of
 from rsca_torch.survey.line_list import LineList
 
@@ -72,9 +73,11 @@ def test_a_star_stands_out_in_units_of_the_field(question, asked):
     np.testing.assert_allclose(np.abs(found.further["UNITS"]), expected.sort(descending=True).values, rtol=1e-4)
     assert "Mg 15002.0" in found.further["LINES"][0]
     assert found.further["AS_FAR"][0] == pytest.approx(
-        float(((features - features.mean(0)).abs() >= (features[5] - features.mean(0)).abs()).double().mean(0)[
-            int(expected.argmax())
-        ]),
+        float(
+            ((features - features.mean(0)).abs() >= (features[5] - features.mean(0)).abs())
+            .double()
+            .mean(0)[int(expected.argmax())]
+        ),
         abs=0.02,
     )
 
@@ -89,7 +92,7 @@ def test_a_feature_that_tells_nothing(asked):
     model = copy.deepcopy(asked.model)
     model.sigma_r[3] = torch.inf
     question = Question(model, asked.store, Names(model.wavelength.numpy(), LINES, {}, 0.8))
-    with pytest.raises(InputError, match="feature=4: it tells nothing about siblings .*: 1 to 3 of 4 do"):
+    with pytest.raises(InputError, match=r"feature=4: it tells nothing about siblings .*: 1 to 3 of 4 do"):
         question.feature(4)
 
 
@@ -117,7 +120,7 @@ def test_another_grid_says_both_and_a_part_of_one_is_told(asked, tmp_path):
     spectra = asked.spectra
     moved = Spectra(spectra.flux, spectra.valid, spectra.sigma, spectra.wavelength + 0.13, spectra.stars)
     names = Names(asked.model.wavelength.numpy(), LINES, {}, 0.8)
-    with pytest.raises(InputError, match=r"40 bins from 15000.00 to 15015.60 A, .* 40 bins from 15000.13 to .*resample"):
+    with pytest.raises(InputError, match=r"40 bins from 15000.00 to 15015.60 A, .* 40 bins from 15000.13 .*resample"):
         Question(asked.model, store_of(moved, tmp_path / "moved"), names)
     part = store_of(spectra.on(spectra.wavelength[:30]), tmp_path / "part")
     found = Question(asked.model, part, names).pair(*ids(asked)[:2])
@@ -130,3 +133,15 @@ def test_some_field_stars_stand_for_all(asked):
     question = Question(asked.model, asked.store, names, most=30)
     assert len(question.field) == 30
     assert question.notes == ["30 of 90 field stars, evenly spaced, stand for the field"]
+
+
+def test_what_the_model_removes_is_removed_here_too(asked):
+    ppca = asked.model.ppca
+    reading = torch.eye(4, dtype=torch.float64)[:1]
+    removal = Removal(ppca, ppca.loadings[:, :1], reading, torch.zeros(4).double(), torch.ones(1).double())
+    steps = asked.model.rotation, asked.model.centre, asked.model.sigma_r, asked.model.wavelength
+    model = RSCA(ppca, *steps, removal)
+    found = Question(model, asked.store, Names(model.wavelength.numpy(), LINES, {}, 0.8)).pair(*ids(asked)[:2])
+    y = model.embed(asked.store.field.take([0, 1])).double()
+    assert f"distance {float((y[0] - y[1]).norm()):.3f}" in found.notes[0]
+    assert float(np.sum(found.bins["SHARE"])) == pytest.approx(1, abs=1e-9)
