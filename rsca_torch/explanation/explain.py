@@ -60,7 +60,7 @@ class Question:
         most: field stars that a feature's shares, spread and correlations are taken from, evenly spaced. None: all.
 
     Raises:
-        InputError: the store is on another grid than the model, or has no field star with a valid bin.
+        InputError: the store is on another grid than the model, or has no two field stars with a valid bin.
 
     Example:
         >>> import tempfile
@@ -90,15 +90,15 @@ class Question:
         self.bins_there = _require_same_grid(model, store)
         step = 1 if most is None else max(1, -(-len(store.field) // most))
         sample = self._read(store.field.take(slice(None, None, step)))
-        embedding = model.ppca.embed(sample)
         seeing = _valid_bins(sample) > 0
-        if not seeing.any():
+        if seeing.sum() < 2:
             raise InputError(
-                f"no field star of the store {store.path} has a valid bin among the model's: nothing to tell"
+                f"{seeing.sum()} of {len(sample)} field stars of the store {store.path} have a valid bin among the "
+                "model's: two are needed, what is told is told beside the field"
             )
         self.field = sample if seeing.all() else sample.take(seeing)
-        self.features = model.from_latents(embedding.latents)[torch.from_numpy(seeing)]
-        self.notes = []
+        self.features = model.from_latents(model.ppca.latents(self.field))
+        self.notes: list[str] = []
         if not self.bins_there.all():
             lacking = int((~self.bins_there).sum())
             self.notes.append(f"{lacking} of the model's {len(self.bins_there)} bins are not in the store: as censored")

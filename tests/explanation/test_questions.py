@@ -128,6 +128,14 @@ def test_another_grid_says_both_and_a_part_of_one_is_told(asked, tmp_path):
     assert (found.bins["SHARE"][30:] == 0).all()
 
 
+def test_a_store_without_a_field_is_refused(asked, tmp_path):
+    of = asked.spectra.stars.group != ""
+    of[0] = True
+    few = store_of(asked.spectra.take(of), tmp_path / "few")
+    with pytest.raises(InputError, match=r"1 of 1 field stars of the store .* two are needed"):
+        Question(asked.model, few, Names(asked.model.wavelength.numpy(), LINES, {}, 0.8))
+
+
 def test_some_field_stars_stand_for_all(asked):
     names = Names(asked.model.wavelength.numpy(), LINES, {}, 0.8)
     question = Question(asked.model, asked.store, names, most=30)
