@@ -39,7 +39,6 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.removal import Removal, without
 from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
-from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
@@ -76,10 +75,8 @@ class Assembly:
         self.config, self.store, self.progress = every_group(config), store, progress or Silence()
         self.seed: int = config.seed
         self.make_learner: Callable[..., Learner] = maker(config.learner)
-        self.field: AnySpectra = store.select(~store.is_member)
-        self.members: AnySpectra = store.select(store.is_member)
-        self.groups: AnySpectra = stars_that_teach(store, config.get("learn_from"))
-        self.repeats: AnySpectra = store.repeats
+        parts = store.field, store.members, stars_that_teach(store, config.get("learn_from")), store.repeats
+        self.field, self.members, self.groups, self.repeats = map(self.compression.windowed, parts)
         self.pairs: Callable[..., Tensor] = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
         self.pairs(*torch.zeros(4, 0))  # refuses before the hard work what it would refuse after
         self.training = TrainingOptions()
@@ -104,7 +101,8 @@ class Assembly:
             InputError: where the stars cannot carry them.
         """
         groups = self.groups.stars.group if len(self.groups) else None
-        return self.compression.numbers(len(self.field), self.members.stars.group, self.make_learner(), groups)
+        of = self.members.stars.group, self.make_learner(), groups, self.field.n_bins
+        return self.compression.numbers(len(self.field), *of)
 
     @property
     def n_components(self) -> int:
@@ -215,7 +213,7 @@ class Assembly:
         Raises:
             InputError: where the store has no such column, or no value in it.
         """
-        values = (self.members if members else self.field).stars.values(name)
+        values: NDArray[Any] = (self.members if members else self.field).stars.values(name)
         if values.dtype.kind == "f" and not np.isfinite(values).any():
             raise InputError(f"the column {name} of the star table has no value: ingest a catalogue that has it")
         return values

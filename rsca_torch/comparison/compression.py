@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,13 +26,15 @@ from rsca_torch.learners.registry import CONFIG
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Grouping, Removal
-from rsca_torch.spectra.view import AnySpectra
+from rsca_torch.spectra.view import AnySpectra, View
+from rsca_torch.survey.element_windows import inside, windows_of
 
 __all__ = ["Compression", "grouping_of"]
 
 log = logging.getLogger(__name__)
 
-NOT_OF_A_FIT = ("candidates", "remove")  # options of conf/compressor that `compress` itself does not take
+NOT_OF_A_FIT = ("candidates", "remove")  # options of conf/compressor that no fit depends on, or that are kept otherwise
+NOT_OF_COMPRESS = (*NOT_OF_A_FIT, "windows")  # that `compress` itself does not take
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,32 @@ class Compression:
         """Whether the number of components is to be chosen."""
         return bool(self.options.n_components == "auto")
 
+    def windowed(self, spectra: View) -> View:
+        """The spectra on the bins inside `compressor.windows`; as they are where none are given.
+
+        Raises:
+            InputError: where these are no windows, or fewer than two bins are inside.
+        """
+        asked = self.options.get("windows")
+        if asked is None:
+            return spectra
+        asked = OmegaConf.to_object(asked) if OmegaConf.is_config(asked) else asked
+        wavelength = spectra.wavelength
+        kept = wavelength[torch.from_numpy(inside(wavelength.numpy(), windows_of(asked, CONFIG / "element_windows")))]
+        if len(kept) < 2:
+            raise InputError(
+                f"compressor.windows={asked}: {len(kept)} of {len(wavelength)} bins of the store are inside, two are "
+                f"needed; its bins are from {wavelength[0]:.2f} to {wavelength[-1]:.2f} Angstrom, vacuum"
+            )
+        return spectra.on(kept)
+
     def numbers(
-        self, n_field: int, clusters: NDArray[np.str_], learner: Learner, groups: NDArray[np.str_] | None = None
+        self,
+        n_field: int,
+        clusters: NDArray[np.str_],
+        learner: Learner,
+        groups: NDArray[np.str_] | None = None,
+        n_bins: int | None = None,
     ) -> list[int]:
         """The numbers of components that are to be fitted, refused before the hard work where they cannot be judged.
 
@@ -67,12 +94,14 @@ class Compression:
             clusters: (M,) labels of the members.
             learner: the judged one.
             groups: labels of the stars of other groups, which every fold has. None: there are none.
+            n_bins: P of the spectra. None: more than there are stars.
         """
         given = self.options.candidates if self.is_auto else self.options.n_components
         numbers: list[int] = list(given) if OmegaConf.is_list(given) else [given]
         bounded = isinstance(learner, ScaledComponents) and learner.is_bounded  # then members carry any number
+        most = n_field - 2 if n_bins is None else n_bins - 1
         if self.is_auto:
-            return carried(numbers, n_field, None if bounded else clusters)
+            return self._within(carried(numbers, n_field, None if bounded else clusters), most)
         if not different_numbers(numbers):
             raise InputError(
                 f"compressor.n_components={given}: expected a whole number of at least 1, different ones such as "
@@ -82,12 +111,26 @@ class Compression:
             raise InputError(
                 f"compressor.n_components={given}: {n_field} field stars can carry at most {n_field - 2} components"
             )
+        self._within([max(numbers)], most)
         if type(learner) is ScaledComponents and not bounded:
             for left_out in np.unique(clusters):  # what the smallest fold could not carry
                 for number in numbers:
                     seen = clusters[clusters != left_out]
                     require_dimensions(number, n_field, seen if groups is None else np.concatenate([seen, groups]))
         return numbers
+
+    def _within(self, numbers: list[int], most: int) -> list[int]:
+        """Those that the bins carry."""
+        some = [number for number in numbers if number <= most]
+        if not some:
+            raise InputError(
+                f"compressor.n_components={max(numbers)}: spectra of {most + 1} bins carry at most {most} components; "
+                "an element's windows carry few: compressor.n_components=5, say"
+            )
+        if len(some) < len(numbers):
+            why = f"{most + 1} bins carry at most {most} components: left out are {sorted({*numbers} - {*some})}"
+            warnings.warn(why, NumericalWarning, stacklevel=3)
+        return some
 
     def fit(
         self, field: AnySpectra, members: AnySpectra, n_components: int, start: MaskedPPCA | None = None
@@ -121,7 +164,7 @@ class Compression:
             members: M spectra.
             options: of `rsca_torch.ppca.fit.compress`, in place of those of conf/compressor.
         """
-        given = {name: value for name, value in self.options.items() if name not in NOT_OF_A_FIT}
+        given = {name: value for name, value in self.options.items() if name not in NOT_OF_COMPRESS}
         compress = hydra.utils.instantiate(given, progress=self.progress.iteration)
         ppca: MaskedPPCA = compress(field, members, **options)
         return ppca

@@ -40,6 +40,8 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
         del compressor["candidates"]
         if compressor["remove"] is None:
             del compressor["remove"]
+    if compressor.get("windows") is None:  # as before there were any
+        compressor.pop("windows", None)
     return settings
 
 

@@ -626,7 +626,7 @@ def test_every_choice_of_a_group_works_in_its_place(path):
     if isinstance(made, partial):
         takers = [made.func, fit_ppca] if group == "compressor" else [made.func]  # compress hands on to fit_ppca
         known = {name for taker in takers for name in inspect.signature(taker).parameters}
-        assert set(made.keywords) <= known | {"candidates", "remove"}
+        assert set(made.keywords) <= known | {"candidates", "remove", "windows"}
     if group == "learner":
         assert isinstance(made, Learner)
         assert made.name == {"paper": "rsca", "paper_text": "rsca"}.get(path.stem, path.stem)
