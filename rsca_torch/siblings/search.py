@@ -1,8 +1,9 @@
 """Exact search for the most alike stars: products of float32 rule pairs out, direct differences in float64 decide.
 
-What is sought are the n smallest of |q - y|^2 - bonus_y over the stars y. A block of products has a rounding error that
-is known (Higham 2002, section 3.1): no more than c (|q|^2 + |y|^2 + |bonus_y|). So whoever is beyond the n-th best by
-more than that is no answer, and everybody else is compared anew, by differences.
+What is sought are the n smallest values of a `Measure`. That a value is at most V is an inequality between a product of
+two matrices, with V in one of them, and a number of the query's. The rounding error of such a product is known (Higham
+2002, section 3.1): no more than a small share of the terms' lengths. So a pair beyond the n-th best by more than that is
+none of the n, and every other is compared anew, by differences.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.ppca.products import product
+from rsca_torch.siblings.measure import Measure
 from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
 
 __all__ = ["Neighbours", "nearest"]
 
 QUERIES, STARS = 256, 8192  # of one block of products: 8 MB, which stay in the processor's cache
+FIRST = 512  # stars of the first block, which only finds a first limit
 CHUNK = 2**17  # differences held at a time
 
-#: (m,) numbers of queries and (b,) of stars -> (m, b) bool, the pairs that may be compared.
+#: (m,) numbers of queries and (b,) rows of stars -> (m, b) bool, the pairs that may be compared.
 Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]
 
 
@@ -33,12 +36,12 @@ class Neighbours(NamedTuple):
 
     Attributes:
         rows: (m, n) int64 of the stars; -1 where there are fewer.
-        squared: (m, n) float64, |q - y|^2 - bonus_y; inf where there are fewer.
+        values: (m, n) float64 of the measure; inf where there are fewer.
         compared: (m,) int64, with how many stars each query was compared.
     """
 
     rows: Tensor
-    squared: Tensor
+    values: Tensor
     compared: Tensor
 
 
@@ -46,8 +49,9 @@ def nearest(
     queries: Array,
     stars: Array,
     n: int,
-    bonus: Array | None = None,
+    measure: Measure | None = None,
     allowed: Allowed | None = None,
+    some: NDArray[np.bool_] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
     """The n stars nearest to each query, exactly: those that a comparison of all pairs in float64 would find.
@@ -58,8 +62,9 @@ def nearest(
         queries: (m, D), finite.
         stars: (N, D), finite.
         n: how many.
-        bonus: (N,) what is subtracted from the squared distance to each star. None: nothing.
+        measure: what is smallest. None: the squared Euclidean distance.
         allowed: says of blocks of queries and stars which pairs may be compared. None: all.
+        some: (N,) the stars that are sought among. None: all.
         progress: called with (stars done, N) after each block.
 
     Raises:
@@ -70,7 +75,7 @@ def nearest(
 
         >>> stars = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [3.0, 4.0]])
         >>> found = nearest(torch.tensor([[3.0, 4.0]]), stars, 3)
-        >>> found.rows, found.squared
+        >>> found.rows, found.values
         (tensor([[1, 3, 2]]), tensor([[ 0.,  0., 20.]], dtype=torch.float64))
     """
     asked = as_tensor(queries).double()
@@ -78,75 +83,120 @@ def nearest(
         raise InputError(f"queries (m, D) and stars (N, D) expected, got {tuple(asked.shape)}, {tuple(stars.shape)}")
     if n < 1:
         raise InputError(f"n={n}: at least 1 star expected")
-    given = None if bonus is None else as_tensor(bonus).double()
-    if given is not None and given.shape != stars.shape[:1]:
-        raise InputError(f"a bonus for each of the {len(stars)} stars expected, got shape {tuple(given.shape)}")
-    if not (all_finite(asked) and (given is None or all_finite(given))):
-        raise InputError("coordinates and bonuses must be finite: leave out stars that have none")
-    best = _Best(asked, n)
-    share = (asked.shape[1] + 8) * 2.0**-23  # of |q|^2 + |y|^2 + |bonus|: twice what float32's rounding can do
-    for first in range(0, len(stars), STARS):
-        block = as_tensor(stars[first : first + STARS]).double()
-        if not all_finite(block):
-            raise InputError("coordinates must be finite: leave out stars that have none")
-        extra = block.new_zeros(len(block)) if given is None else given[first : first + STARS]
-        _compare(best, block, extra, first, share, allowed)
+    if some is not None and some.shape != stars.shape[:1]:
+        raise InputError(f"a flag for each of the {len(stars)} stars expected, got shape {some.shape}")
+    _require_finite(asked)
+    best = _Best(asked, n, measure or Measure.distance(asked.shape[1]))
+    first, size = 0, FIRST
+    while first < len(stars):
+        block, rows = as_tensor(stars[first : first + size]).double(), np.arange(first, min(first + size, len(stars)))
+        if some is not None:
+            kept = some[rows]
+            block, rows = block[torch.from_numpy(kept)], rows[kept]
+        _require_finite(block)
+        if len(rows):
+            _compare(best, block, rows, allowed)
+        first, size = first + size, STARS
         if progress is not None:
-            progress(min(first + STARS, len(stars)), len(stars))
-    return Neighbours(best.rows, best.squared, best.compared)
+            progress(min(first, len(stars)), len(stars))
+    return Neighbours(best.rows, best.values, best.compared)
 
 
 class _Best:
     """The best so far of all queries."""
 
-    def __init__(self, queries: Tensor, n: int) -> None:
-        self.queries, self.n = queries, n
+    def __init__(self, queries: Tensor, n: int, measure: Measure) -> None:
+        self.queries, self.n, self.measure = queries, n, measure
         self.rows = torch.full((len(queries), n), -1)
-        self.squared = torch.full((len(queries), n), torch.inf, dtype=torch.float64)
+        self.values = torch.full((len(queries), n), torch.inf, dtype=torch.float64)
         self.compared = torch.zeros(len(queries), dtype=torch.int64)
-        self.lengths = queries.square().sum(1)
-        self.left = _rounded(torch.cat([-2 * queries, queries.new_ones(len(queries), 1)], 1))
+        self.scaled = queries * measure.scale
+        self.lengths = self.scaled.square().sum(1)
+        self.above, self.below = measure.own(queries)
+        self.share = (queries.shape[1] + 10) * 2.0**-23  # of what is added up: twice what float32's rounding can do
 
-    def take(self, number: Tensor, rows: Tensor, squared: Tensor) -> None:
+    def take(self, number: Tensor, rows: Tensor, values: Tensor) -> None:
         """Put stars beside the best of queries, whose numbers rise."""
         some, place = torch.unique_consecutive(number, return_inverse=True)
         of = torch.cat([torch.arange(len(some)).repeat_interleave(self.n), place]).numpy()
         row = torch.cat([self.rows[some].flatten(), rows]).numpy()
-        value = torch.cat([self.squared[some].flatten(), squared]).numpy()
-        # Those of an empty place are behind all others, whose rows are not negative.
-        order = np.lexsort((np.where(row < 0, np.iinfo(np.int64).max, row), value, of))
+        value = torch.cat([self.values[some].flatten(), values]).numpy()
+        order = np.lexsort((row, value, of))  # empty places are infinitely far
         starts = np.searchsorted(of[order], np.arange(len(some)))
         chosen = torch.from_numpy(order[starts[:, None] + np.arange(self.n)])
-        self.rows[some], self.squared[some] = torch.from_numpy(row)[chosen], torch.from_numpy(value)[chosen]
+        self.rows[some], self.values[some] = torch.from_numpy(row)[chosen], torch.from_numpy(value)[chosen]
 
 
-def _compare(best: _Best, block: Tensor, bonus: Tensor, first: int, share: float, allowed: Allowed | None) -> None:
+class _Block(NamedTuple):
+    """Stars that every query is compared with."""
+
+    stars: Tensor  # (b, D)
+    rows: NDArray[np.int64]  # (b,)
+    scaled: Tensor  # (b, D)
+    lengths: Tensor  # (b,) their squares
+    above: Tensor  # (b,) what a star adds to the numerator
+    below: Tensor  # (b,) and to the denominator
+
+
+def _compare(best: _Best, stars: Tensor, rows: NDArray[np.int64], allowed: Allowed | None) -> None:
     """Every query with a block of stars."""
-    lengths = block.square().sum(1)
-    error = share * (lengths + bonus.abs())
-    right = _rounded(torch.cat([block, (lengths - bonus - error)[:, None]], 1))  # a bound from below of what is sought
-    star = np.arange(first, first + len(block))
-    widest = 2 * float(error.max())
+    scaled = stars * best.measure.scale
+    block = _Block(stars, rows, scaled, scaled.square().sum(1), *best.measure.own(stars))
+    whole = block.lengths + block.above
+    ones = whole * (1 - best.share), block.below * (1 + best.share)
+    right = _rounded(torch.cat([scaled, *(one[:, None] for one in ones)], 1))
     for start in range(0, len(best.queries), QUERIES):
         here = slice(start, start + QUERIES)
-        bound, slack = product(best.left[here], right.T), share * best.lengths[here]
-        if allowed is None:
-            best.compared[here] += len(block)
-        else:
-            may = allowed(np.arange(start, start + len(bound)), star)
-            best.compared[here] += may.sum(1)
-            bound.masked_fill_(~may, torch.inf)
-        limit = best.squared[here, -1] - best.lengths[here] + slack
-        if not limit.isfinite().all() and len(block) > best.n:
-            nth = bound.kthvalue(best.n, 1).values.double()
-            limit = torch.minimum(limit, nth + 2 * slack + widest)
-        near = bound <= (_above(limit) if bound.dtype == torch.float32 else limit)[:, None]
-        if allowed is not None:
-            near &= may
+        many = len(best.queries[here])
+        may = None if allowed is None else allowed(np.arange(start, start + many), rows)
+        best.compared[here] += len(rows) if may is None else may.sum(1)
+        if may is not None and not may.any():
+            continue
+        worst = _limits(best, here, block, may)
+        near = torch.ones(many, len(rows), dtype=torch.bool) if may is None else may
+        known = worst.isfinite()
+        if known.any():
+            limit = worst * (best.measure.below + best.below[here]) - best.measure.above - best.above[here]
+            limit -= best.lengths[here] * (1 - best.share)
+            value = torch.where(known, worst, 0)[:, None]
+            left = _rounded(torch.cat([-2 * best.scaled[here], torch.ones_like(value), -value], 1))
+            bound = product(left, right.T)
+            low = bound <= (_above(limit) if bound.dtype == torch.float32 else limit)[:, None]
+            near = near & (low if known.all() else low | ~known[:, None])
         number, place = near.nonzero(as_tuple=True)
         if len(number):
-            squared = _squared(best.queries[here], number, block, place) - bonus[place]
-            best.take(number + start, place + first, squared)
+            values = _values(best, number + start, block, place)
+            best.take(number + start, torch.from_numpy(rows)[place], values)
+
+
+def _limits(best: _Best, here: slice, block: _Block, may: Tensor | None) -> Tensor:
+    """(m,) values that the n-th best do not exceed: the worst so far, or of the first stars a bound from above."""
+    worst = best.values[here, -1]
+    if worst.isfinite().all() or len(block.rows) <= best.n:
+        return worst
+    apart = best.lengths[here, None] + block.lengths - 2 * best.scaled[here] @ block.scaled.T
+    apart += best.share * (best.lengths[here, None] + block.lengths + block.above)
+    above = best.measure.above + best.above[here, None] + block.above
+    values = (apart + above) / (best.measure.below + best.below[here, None] + block.below)
+    if may is not None:
+        values = values.masked_fill(~may, torch.inf)
+    return torch.minimum(worst, values.kthvalue(best.n, 1).values)
+
+
+def _values(best: _Best, number: Tensor, block: _Block, place: Tensor) -> Tensor:
+    """Of pairs, by direct differences, some at a time."""
+    size = max(1, CHUNK // max(1, block.stars.shape[1]))
+    parts = []
+    for query, star in zip(torch.split(number, size), torch.split(place, size), strict=True):
+        differences = (block.stars[star] - best.queries[query]) * best.measure.scale
+        above, below = best.above[query] + block.above[star], best.below[query] + block.below[star]
+        parts.append(best.measure.value(differences.square().sum(1), above, below))
+    return torch.cat(parts)
+
+
+def _require_finite(coordinates: Tensor) -> None:
+    if not all_finite(coordinates):
+        raise InputError("coordinates must be finite: leave out stars that have none")
 
 
 def _rounded(matrix: Tensor) -> Tensor:
@@ -157,10 +207,3 @@ def _rounded(matrix: Tensor) -> Tensor:
 def _above(limit: Tensor) -> Tensor:
     """Float32 that is not below."""
     return torch.nextafter(limit.float(), torch.tensor(torch.inf))
-
-
-def _squared(queries: Tensor, number: Tensor, block: Tensor, place: Tensor) -> Tensor:
-    """Direct differences, some at a time."""
-    size = max(1, CHUNK // max(1, block.shape[1]))
-    parts = zip(torch.split(number, size), torch.split(place, size), strict=True)
-    return torch.cat([(block[one] - queries[other]).square().sum(1) for other, one in parts])

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsca_torch import InputError
+from rsca_torch.learners.likelihood_ratio import joint_log_ratio
 from rsca_torch.siblings import search
+from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.search import nearest
 
 TWIN = 2.0**-23  # 1.2e-7: coordinates are multiples of it, so that squares of differences are exact in float64
 
 
-def oracle(queries, stars, n, bonus=None, allowed=None):
+def oracle(queries, stars, n, allowed=None):
     """Every pair, in whole numbers: rows, best first and equals by row; -1 where there are fewer."""
     q, y = (np.rint(np.asarray(each, dtype=float) / TWIN).astype(np.int64) for each in (queries, stars))
     value = ((q[:, None] - y[None]) ** 2).sum(-1)
-    if bonus is not None:
-        value = value - np.rint(np.asarray(bonus) / TWIN**2).astype(np.int64)
     found = np.full((len(q), n), -1)
     for number in range(len(q)):
         may = np.arange(len(y)) if allowed is None else np.flatnonzero(allowed[number])
@@ -40,9 +40,9 @@ def crowds(draw):
     return queries, stars, draw(st.integers(1, 30)), random
 
 
-@pytest.fixture(params=[(256, 8192), (3, 16)], ids=["large blocks", "small blocks"])
+@pytest.fixture(params=[(256, 8192, 512), (3, 16, 5)], ids=["large blocks", "small blocks"])
 def _blocks(request, monkeypatch):
-    for name, size in zip(("QUERIES", "STARS"), request.param, strict=True):
+    for name, size in zip(("QUERIES", "STARS", "FIRST"), request.param, strict=True):
         monkeypatch.setattr(search, name, size)
 
 
@@ -54,19 +54,40 @@ def test_search_equals_brute_force_with_duplicates_and_twins(dtype):
         queries, stars, n, random = drawn
         if dtype is np.float32:  # the twins of a star far from 0 are not to be told apart in it
             queries, stars = (each.astype(dtype) for each in (queries, stars))
-        bonus = random.integers(-9, 9, size=len(stars)) * 2.0**-20
         allowed = random.random((len(queries), len(stars))) < 0.5
         one = nearest(queries, stars, n)
         assert one.rows.tolist() == oracle(queries, stars, n).tolist()
         assert (one.compared == len(stars)).all()
-        assert nearest(queries, stars, n, bonus).rows.tolist() == oracle(queries, stars, n, bonus).tolist()
+        kept = random.random(len(stars)) < 0.7
+        among = nearest(queries, stars, n, some=kept)
+        assert among.rows.tolist() == oracle(queries, stars, n, np.broadcast_to(kept, allowed.shape)).tolist()
         flags = torch.from_numpy(allowed)
         some = nearest(queries, stars, n, allowed=lambda query, star: flags[query][:, star])
-        assert some.rows.tolist() == oracle(queries, stars, n, allowed=allowed).tolist()
+        assert some.rows.tolist() == oracle(queries, stars, n, allowed).tolist()
         assert some.compared.tolist() == allowed.sum(1).tolist()
-        assert (some.squared.isinf() == (some.rows < 0)).all()
+        assert (some.values.isinf() == (some.rows < 0)).all()
 
     check()
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("freedom", [3.0, 30.0])
+def test_the_best_by_likelihood_ratio_are_those_of_all_pairs(freedom):
+    """Some stars twice, some a hair apart, some far out, where the distance alone would not find them."""
+    random = np.random.default_rng(5)
+    sigma_r = np.array([0.1, 0.3, 1.0, 3.0, np.inf])
+    stars = random.standard_t(3, size=(90, 5)) / np.append(sigma_r[:4], 1)
+    stars = stars[random.integers(90, size=200)]  # in any order, many of them twice or three times
+    stars[150:, 0] += 1e-7
+    found = nearest(stars[:9], stars, 12, Measure.ratio(sigma_r, freedom))
+    ratio = joint_log_ratio(stars[:9], stars, sigma_r, freedom)
+    assert torch.allclose(Measure.ratio(sigma_r, freedom).log_ratio(found.values), ratio.gather(1, found.rows), 1e-9)
+    assert torch.allclose(ratio.sort(1, descending=True).values[:, :12], ratio.gather(1, found.rows), 1e-12, 1e-12)
+    for rows in found.rows:  # of equal stars the first row first
+        for one, other in zip(rows[:-1], rows[1:], strict=True):
+            assert one < other or (stars[one] != stars[other]).any()
+    by_distance = nearest(stars[:9], stars, 12).rows
+    assert by_distance.tolist() != found.rows.tolist()
 
 
 def test_products_alone_would_not_do():
@@ -106,7 +127,7 @@ def test_the_order_of_the_stars_does_not_matter(order):
     stars = np.random.default_rng(4).normal(size=(50, 4))  # no two pairs are alike
     there, here = nearest(stars[:5], stars[order], 7), nearest(stars[:5], stars, 7)
     assert order[there.rows.numpy()].tolist() == here.rows.tolist()
-    assert torch.equal(there.squared, here.squared)
+    assert torch.equal(there.values, here.values)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +135,11 @@ def test_the_order_of_the_stars_does_not_matter(order):
     [
         ({"queries": np.zeros((2, 3))}, r"queries \(m, D\) and stars \(N, D\) expected, got \(2, 3\), \(4, 2\)"),
         ({"n": 0}, "n=0: at least 1"),
-        ({"bonus": np.zeros(3)}, r"a bonus for each of the 4 stars expected, got shape \(3,\)"),
+        ({"some": np.ones(3, dtype=bool)}, r"a flag for each of the 4 stars expected, got shape \(3,\)"),
         ({"queries": np.full((1, 2), np.nan)}, "must be finite"),
         ({"stars": np.full((4, 2), np.inf)}, "must be finite"),
-        ({"bonus": np.full(4, np.nan)}, "must be finite"),
     ],
-    ids=["shape", "none", "bonus", "nan query", "inf star", "nan bonus"],
+    ids=["shape", "none", "flags", "nan query", "inf star"],
 )
 def test_what_cannot_be_searched_is_refused(options, said):
     with pytest.raises(InputError, match=said):
