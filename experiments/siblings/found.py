@@ -4,8 +4,9 @@ For every member of every cluster of simulated surveys (default and hard): RSCA 
 it may be compared with are ranked, and the share of its siblings among the first ten (of those that could be there) is
 counted, by the distance and by several likelihood ratios: (14.3) Gaussian, (14.6) Student's t of siblings' differences,
 (16.1) Student's t of both hypotheses, which `rsca siblings` ranks by, and (16.1) with each star's own noise. Then what
-(16.1) is worth as a probability, calibrated without the judged cluster: Cllr, expected calibration error at two priors;
-and how many strangers are as alike as a sibling, beside how many were expected by chance. Prints Markdown, means over
+(16.1) is worth as a probability, calibrated without the judged cluster: Cllr, expected calibration error at two priors,
+and that of the first ten, as they would be printed, at the share of siblings that there is; and how many strangers are
+as alike as a sibling, beside how many were expected by chance. Prints Markdown, means over
 surveys and in brackets each. Surveys are made by `surveys.py` in the folder.
 """
 
@@ -22,11 +23,14 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import NumericalWarning
+from rsca_torch.evaluation.calibration import Calibrated, Calibration
+from rsca_torch.evaluation.cllr import able_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
-from rsca_torch.evaluation.sibling_calibration import RankedByRatio
+from rsca_torch.evaluation.sibling_calibration import RankedByRatio, SiblingScores, sibling_scores
 from rsca_torch.learners.likelihood_ratio import FREEDOM, joint_log_ratio, log_likelihood_ratio
 from rsca_torch.learners.moments import FieldMoments
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.training.members import Members
 
 sys.path.insert(0, str(Path(__file__).parent))
 from surveys import KINDS, Latents, latents
@@ -61,9 +65,13 @@ def noise_aware(
     return constant - power * torch.log((freedom + together) / (freedom + alone))
 
 
-def ranked(survey: Latents, everybody: bool) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """By score the share found for each member; and of each sibling pair the strangers as alike: found, expected."""
+Printed = dict[str, tuple[Tensor, Tensor, Tensor]]  # by cluster: (m, 10) ratios, siblings, (m, 1) share of siblings
+
+
+def ranked(survey: Latents, everybody: bool) -> tuple[dict[str, list[float]], dict[str, list[float]], Printed]:
+    """By score the share found for each member; of each sibling pair the strangers as alike; the first ten."""
     shares: dict[str, list[float]] = {}
+    printed: Printed = {}
     alike: dict[str, list[float]] = {"found": [], "expected": []}
     summary = FieldMoments.of(survey.field)
     noise = survey.member_covariance - survey.member_covariance @ survey.member_covariance
@@ -105,6 +113,9 @@ def ranked(survey: Latents, everybody: bool) -> tuple[dict[str, list[float]], di
             first = score.masked_fill(~may, -torch.inf).topk(min(TEN, score.shape[1]), 1).indices
             found = is_sibling.gather(1, first).sum(1) / min(TEN, n - 1)
             shares.setdefault(name, []).extend(found.tolist())
+            if name == "(16.1)":
+                ratio = score.masked_fill(~may, -torch.inf).gather(1, first)
+                printed[str(cluster)] = ratio, is_sibling.gather(1, first), (n - 1) / may.sum(1, keepdim=True).double()
         if everybody:
             continue
         # What chance does: among field stars, of which none is of this cluster.
@@ -121,10 +132,27 @@ def ranked(survey: Latents, everybody: bool) -> tuple[dict[str, list[float]], di
                     above = len(rising) - torch.searchsorted(rising, pairs[member, other])
                     alike["found"].append(float((own_strangers >= pairs[member, other]).sum()))
                     alike["expected"].append(float(len(own_strangers) * above / (CHANCE * (len(field) - 1))))
-    return shares, alike
+    return shares, alike, printed
 
 
-def told(survey: Latents) -> dict[str, float]:
+def error_of_printed(printed: Printed, calibrations: dict[str, Calibration]) -> float:
+    """How far what is printed and the share of siblings are apart, in ten bins."""
+    probability, sibling = [], []
+    for cluster, (ratio, is_sibling, share) in printed.items():
+        if cluster in calibrations:
+            there = ratio.isfinite()
+            each = torch.cat(
+                [calibrations[cluster].probability(row, float(of)) for row, of in zip(ratio, share, strict=True)]
+            )
+            probability.append(each.view_as(ratio)[there])
+            sibling.append(is_sibling[there].double())
+    p, is_one = torch.cat(probability).numpy(), torch.cat(sibling).numpy()
+    number = np.minimum((10 * p).astype(int), 9)
+    sums = [np.bincount(number, each, 10) for each in (p, is_one)]
+    return float(np.abs(sums[0] - sums[1]).sum() / len(p))
+
+
+def told(survey: Latents, printed: Printed) -> dict[str, float]:
     """What (16.1) is worth as a probability."""
 
     def make() -> RankedByRatio:
@@ -140,20 +168,39 @@ def told(survey: Latents) -> dict[str, float]:
     figures = {"rate, %": 100 * result.rate, "Cllr, bits": result.merit("cllr"), "Cllr at best": calibrated.minimum()}
     for prior in PRIORS:
         figures[f"expected calibration error at {prior:g}"] = calibrated.expected_error(prior)
+    figures["expected calibration error of the first ten"] = error_of_printed(printed, calibrated.by_cluster)
+    members = Members(survey.members, survey.clusters, survey.allowed.numpy(), None, noise)
+    of_clusters = of_whole_clusters(sibling_scores(make, survey.field, members))
+    for prior in PRIORS:
+        figures[f"of a star and a cluster, at {prior:g}"] = of_clusters.expected_error(prior)
     return figures | {"slope": calibrated.of_all.slope, "offset, nats": calibrated.of_all.offset}
+
+
+def of_whole_clusters(scores: SiblingScores) -> Calibrated:
+    """Ratios of a star and a cluster, each cluster's calibrated on the others'."""
+    able = able_of(scores.of_clusters)
+
+    def fitted(names: list[str]) -> Calibration:
+        strangers = np.unique(np.concatenate([scores.compared[name].numpy() for name in names]))
+        return Calibration.fit({name: scores.of_clusters[name] for name in names}, scores.members, len(strangers))
+
+    by_cluster = {name: fitted([other for other in able if other != name]) for name in able}
+    return Calibrated({name: scores.of_clusters[name] for name in able}, scores.members, by_cluster, fitted(able))
 
 
 def figures_of(survey: Latents) -> dict[str, float]:
     """All of one survey."""
-    figures = {}
-    for everybody in (False, True):
-        shares, alike = ranked(survey, everybody)
+    figures, kept = {}, {}
+    for everybody in (True, False):
+        shares, alike, kept = ranked(survey, everybody)
         among = "all stars" if everybody else "allowed pairs"
         for name, each in shares.items():
             figures[f"found among {among}, by {name}"] = float(np.mean(each))
         if not everybody:
-            figures |= {f"strangers as alike as a sibling, {what}": float(np.mean(each)) for what, each in alike.items()}
-    return figures | told(survey)
+            figures |= {
+                f"strangers as alike as a sibling, {what}": float(np.mean(each)) for what, each in alike.items()
+            }
+    return figures | told(survey, kept)
 
 
 def main() -> None:

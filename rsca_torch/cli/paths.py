@@ -13,12 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 __all__ = ["quoted_paths", "rooted_paths"]
 
-#: The last part of the names of options that are paths.
-PATHS = set("place store out model run sweep root members catalogue simulated checkpoints uncensored".split())
-SEVERAL = {"members", "catalogue"}  # a list is one too
+#: The last part of the names of options that are paths; and of names of stars, which are text too: 0012, 1e5, NGC 188.
+PATHS = {
+    *"place store out model run sweep root members catalogue simulated checkpoints uncensored ids kept".split(),
+    *("star", "cluster"),
+}
+SEVERAL = {"members", "catalogue", "star"}  # a list is one too
 #: Those that start from where the user stands; others start from survey.root.
 OF_A_RUN = (
-    *("place", "store", "out", "model", "run", "sweep", "root", "simulated", "checkpoints", "survey.root"),
+    *("place", "store", "out", "model", "run", "sweep", "root", "simulated", "checkpoints", "ids", "kept"),
+    "survey.root",
     *(f"experiments.{name}.uncensored" for name in ("figure6", "figure7")),
 )
 
