@@ -25,6 +25,7 @@ from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Grouping, Removal
 from rsca_torch.rsca import RSCA
+from rsca_torch.siblings.likely_siblings import likely_siblings
 from rsca_torch.spectra.spectra import Spectra
 
 __version__ = _version("rsca_torch")
@@ -56,6 +57,7 @@ __all__ = [
     "doppelganger_rate",
     "fit_ppca",
     "leave_one_cluster_out",
+    "likely_siblings",
     "paired_difference",
     "repeat_scatter",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,12 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
     print(
-        "| survey | noise | members | siblings found | stranger pairs | as alike as a sibling, % |\n|---|---|---|---|---|---|"
+        "| survey | noise | members | siblings found | stranger pairs | as alike as a sibling, % |\n" + "|---" * 6 + "|"
     )
     for kind in KINDS:
         each = [judged(latents(kind, seed, given.folder)) for seed in range(given.seeds)]
         members, strangers = (np.array([row for survey in each for row in survey[which]]) for which in (0, 1))
-        for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
+        for low, high in pairwise(EDGES):
             some = [rows[(rows[:, 0] >= low) & (rows[:, 0] < high), 1] for rows in (members, strangers)]
             shares = [
                 f"{some[0].mean():.3f}" if len(some[0]) else "",

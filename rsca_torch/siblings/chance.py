@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsca_torch.files import atomic_file
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.siblings.embedded_stars import EmbeddedStars
 from rsca_torch.siblings.measure import Measure
-from rsca_torch.siblings.pairs_within import PairsWithin
+from rsca_torch.siblings.pairs_within import PairsWithin, limits_of
 
-__all__ = ["by_chance", "by_chance_of_clusters", "share_above"]
+__all__ = ["by_chance", "by_chance_of_clusters", "kept_by_chance", "share_above"]
 
 PAIRS = 10**6  # that are drawn at most
 OF_EACH = 10**4  # of one star at most, so that no few stars say it all
 STARS = 2000  # that are compared with others at most
 AT_ONCE = 16
+
+
+def kept_by_chance(
+    stars: EmbeddedStars, pairs: PairsWithin, measure: Measure, candidates: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """`by_chance`, kept beside the features where these are in a file."""
+    if stars.file is None:
+        return by_chance(stars, pairs, measure, candidates)
+    rule = getattr(pairs.rule, "func", pairs.rule)
+    said = [rule.__module__, rule.__qualname__, limits_of(pairs.rule), int(candidates.sum()), PAIRS, OF_EACH, STARS]
+    name = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    place = stars.file.with_name(f"chance-{name}.npy")
+    if place.exists():
+        kept: NDArray[np.float64] = np.load(place, allow_pickle=False)
+        return kept
+    found = by_chance(stars, pairs, measure, candidates)
+    with atomic_file(place) as part:
+        np.save(part, found)
+    return found
 
 
 def by_chance(

@@ -19,7 +19,7 @@ from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.parallel import Parallel
 from rsca_torch.rsca import RSCA
 from rsca_torch.siblings.asked import members_of, rows_of
-from rsca_torch.siblings.chance import by_chance, by_chance_of_clusters, share_above
+from rsca_torch.siblings.chance import by_chance_of_clusters, kept_by_chance, share_above
 from rsca_torch.siblings.embedded_stars import EmbeddedStars, embedded_stars
 from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.pairs_within import PairsWithin, limits_of
@@ -117,7 +117,7 @@ def likely_siblings(
         rising, kind = by_chance_of_clusters(embedded, within, candidates, cluster), "clusters"
     else:
         found, meta["not_told"] = _of_stars(search, embedded, star, parallel or Parallel(processes=1), progress)
-        rising, kind = by_chance(embedded, within, measure, candidates), "pairs"
+        rising, kind = kept_by_chance(embedded, within, measure, candidates), "pairs"
     calibration, why = _calibration(embedded.calibration, kind)
     probability = (
         torch.full_like(found.ratio, math.nan) if calibration is None else calibration.probability(found.ratio, prior)

@@ -25,6 +25,7 @@ __all__ = ["Neighbours", "nearest"]
 
 QUERIES, STARS = 256, 8192  # of one block of products: 8 MB, which stay in the processor's cache
 FIRST = 512  # stars of the first block, which only finds a first limit
+FEW = 1024  # stars of a block by which a limit is found where there is none yet
 CHUNK = 2**17  # differences held at a time
 
 #: (m,) numbers of queries and (b,) rows of stars -> (m, b) bool, the pairs that may be compared.
@@ -175,16 +176,18 @@ def _compare(best: _Best, stars: Tensor, rows: NDArray[np.int64], allowed: Allow
 
 
 def _limits(best: _Best, here: slice, block: _Block, may: Tensor | None) -> Tensor:
-    """(m,) values that the n-th best do not exceed: the worst so far, or of the first stars a bound from above."""
+    """(m,) values that the n-th best do not exceed: the worst so far, or a bound from above by some of the stars."""
     worst = best.values[here, -1]
     if worst.isfinite().all() or len(block.rows) <= best.n:
         return worst
-    apart = best.lengths[here, None] + block.lengths - 2 * best.scaled[here] @ block.scaled.T
-    apart += best.share * (best.lengths[here, None] + block.lengths + block.above)
-    above = best.measure.above + best.above[here, None] + block.above
-    values = (apart + above) / (best.measure.below + best.below[here, None] + block.below)
+    few = slice(max(FEW, best.n))
+    lengths, block_above = block.lengths[few], block.above[few]
+    apart = best.lengths[here, None] + lengths - 2 * best.scaled[here] @ block.scaled[few].T
+    apart += best.share * (best.lengths[here, None] + lengths + block_above)
+    above = best.measure.above + best.above[here, None] + block_above
+    values = (apart + above) / (best.measure.below + best.below[here, None] + block.below[few])
     if may is not None:
-        values = values.masked_fill(~may, torch.inf)
+        values = values.masked_fill(~may[:, few], torch.inf)
     return torch.minimum(worst, values.kthvalue(best.n, 1).values)
 
 

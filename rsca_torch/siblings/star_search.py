@@ -17,6 +17,7 @@ from rsca_torch.siblings.search import nearest
 __all__ = ["MANY", "Best", "StarSearch"]
 
 MANY = 1000  # stars asked about from which on those that are searched are sorted, so that most blocks have no pair
+SOME = 64
 
 
 class Best(NamedTuple):
@@ -69,4 +70,5 @@ class StarSearch:
         """(m,) whether the rule of pairs lets a star be compared with itself: not one of an unknown velocity."""
         if self.pairs.takes_all:
             return np.ones(len(rows), dtype=bool)
-        return np.array([bool(self.pairs(rows[at : at + 1], rows[at : at + 1])) for at in range(len(rows))])
+        parts = [rows[first : first + SOME] for first in range(0, len(rows), SOME)]
+        return np.concatenate([self.pairs(part, part).diagonal().numpy() for part in parts])
