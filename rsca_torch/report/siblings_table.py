@@ -102,7 +102,7 @@ def write_siblings(found: Table, path: Path, source: Mapping[str, str]) -> None:
     is_fits = path.suffix.lower() == ".fits"
     limits = ", ".join(f"{name}={limit}" for name, limit in found.meta["pairs"].items())
     told.meta = {"PRIOR": found.meta["prior"], "PAIRS": limits, "PROGRAM": f"rsca_torch {version('rsca_torch')}"}
-    told.meta |= {name: text.encode("ascii", "backslashreplace").decode() for name, text in source.items()}
+    told.meta |= {name: printable(text).encode("ascii", "backslashreplace").decode() for name, text in source.items()}
     with atomic_file(path) as part:
         if is_fits:
             utf8(told).write(part, format="fits")

@@ -177,7 +177,7 @@ def _computed(
 def _read(place: Path) -> tuple[NDArray[Any], ...]:
     try:
         return tuple(np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in FILES)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{place} is damaged ({error}): remove it, and the stars are embedded anew") from error
 
 

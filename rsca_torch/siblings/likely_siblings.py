@@ -128,7 +128,7 @@ def likely_siblings(
         said = ", ".join(
             f"pairs.{name}={'null' if limit is None else f'{limit:g}'}" for name, limit in of_those.items()
         )
-        why = f"the probabilities were calibrated on pairs of {said}: of these here they are not known to hold"
+        why = f"the probabilities were calibrated under {said}: of other pairs they are not known to hold"
     meta |= {"why": why, "chance_pairs": len(rising)}
     return table_of(embedded, found, probability, expected, columns, meta)
 
