@@ -84,6 +84,11 @@ class Measure:
             (freedom + 2 * int(tells.sum())) / 2,
         )
 
+    @property
+    def sums(self) -> Tensor:
+        """(D, 3) with which squares give a star's squared length when scaled, a_x and b_x."""
+        return torch.stack([self.scale.square(), self.each_above, self.each_below], 1)
+
     def own(self, stars: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) what each star adds to the numerator and to the denominator."""
         square = stars.square()  # sums of rows, not a product: of equal rows the same bits

@@ -98,8 +98,7 @@ def nearest(
         block = as_tensor(stars[here] if order is None else stars[rows]).double()
         if some is not None:
             kept = some[rows]
-            block, rows = block[torch.from_numpy(kept)], rows[kept]
-        _require_finite(block)
+            block, rows = (block, rows) if kept.all() else (block[torch.from_numpy(kept)], rows[kept])
         if len(rows):
             _compare(best, block, rows, allowed)
         first, size = first + size, STARS
@@ -139,18 +138,19 @@ class _Block(NamedTuple):
     stars: Tensor  # (b, D)
     rows: NDArray[np.int64]  # (b,)
     scaled: Tensor  # (b, D)
-    lengths: Tensor  # (b,) their squares
+    lengths: Tensor  # (b,) their squares, and what follows, by a product: for bounds
     above: Tensor  # (b,) what a star adds to the numerator
     below: Tensor  # (b,) and to the denominator
 
 
 def _compare(best: _Best, stars: Tensor, rows: NDArray[np.int64], allowed: Allowed | None) -> None:
     """Every query with a block of stars."""
-    scaled = stars * best.measure.scale
-    block = _Block(stars, rows, scaled, scaled.square().sum(1), *best.measure.own(stars))
+    lengths, above, below = (stars.square() @ best.measure.sums).T
+    _require_finite(lengths)  # as every coordinate is then
+    block = _Block(stars, rows, stars * best.measure.scale, lengths, above, below)
     whole = block.lengths + block.above
     ones = whole * (1 - best.share), block.below * (1 + best.share)
-    right = _rounded(torch.cat([scaled, *(one[:, None] for one in ones)], 1))
+    right = _rounded(torch.cat([block.scaled, *(one[:, None] for one in ones)], 1))
     for start in range(0, len(best.queries), QUERIES):
         here = slice(start, start + QUERIES)
         many = len(best.queries[here])
@@ -196,9 +196,10 @@ def _values(best: _Best, number: Tensor, block: _Block, place: Tensor) -> Tensor
     size = max(1, CHUNK // max(1, block.stars.shape[1]))
     parts = []
     for query, star in zip(torch.split(number, size), torch.split(place, size), strict=True):
-        differences = (block.stars[star] - best.queries[query]) * best.measure.scale
-        above, below = best.above[query] + block.above[star], best.below[query] + block.below[star]
-        parts.append(best.measure.value(differences.square().sum(1), above, below))
+        stars = block.stars[star]
+        above, below = best.measure.own(stars)
+        apart = ((stars - best.queries[query]) * best.measure.scale).square().sum(1)
+        parts.append(best.measure.value(apart, best.above[query] + above, best.below[query] + below))
     return torch.cat(parts)
 
 
