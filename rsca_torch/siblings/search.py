@@ -94,7 +94,7 @@ def nearest(
     first, size = 0, FIRST
     while first < len(stars):
         here = slice(first, first + size)
-        rows = np.arange(len(stars))[here] if order is None else order[here]
+        rows = np.arange(first, min(first + size, len(stars))) if order is None else order[here]
         block = as_tensor(stars[here] if order is None else stars[rows]).double()
         if some is not None:
             kept = some[rows]
