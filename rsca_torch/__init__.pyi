@@ -25,6 +25,7 @@ from .ppca.fit import fit_ppca
 from .ppca.model import MaskedPPCA
 from .removal import Grouping, Removal
 from .rsca import RSCA
+from .siblings.likely_siblings import likely_siblings
 from .spectra.spectra import Spectra
 
 __version__: str
@@ -59,6 +60,7 @@ __all__ = [
     "fit_ppca",
     "learners",
     "leave_one_cluster_out",
+    "likely_siblings",
     "paired_difference",
     "ppca",
     "removal",

@@ -51,6 +51,8 @@ class RSCA(Frozen):
         clusters: those on whose members it was fitted; empty: not known.
         version: of the rsca_torch that fitted it.
         sources: what the stores say of themselves whose spectra it was fitted on; {}: in memory; empty: not known.
+        calibration: what its ratios are worth as probabilities, as `rsca fit` and `rsca compare` find it
+            (`evaluation.sibling_calibration`), or why that is not known; `RSCA.fit` leaves no cluster out: {}.
 
     Example:
         >>> import numpy as np
@@ -78,7 +80,7 @@ class RSCA(Frozen):
     centre: Tensor
     sigma_r: Tensor
     wavelength: Tensor
-    told: ClassVar[tuple[str, ...]] = ("clusters", "version", "sources")
+    told: ClassVar[tuple[str, ...]] = ("clusters", "version", "sources", "calibration")
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class RSCA(Frozen):
         super().__init__()
         self.ppca, self.removal, self.clusters = ppca, removal, tuple(map(str, clusters))
         self.version, self.sources = version("rsca_torch"), tuple(map(dict, sources))
+        self.calibration: dict[str, Any] = {}
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
         if removal is not None:  # eq. 12.4: x minus directions (read x + offset)

@@ -303,7 +303,7 @@ class TestFile:
             tmp_path / "other",
             {"rsca_torch": json.dumps({"format": "rsca_torch", "schema": schema})},
         )
-        with pytest.raises(InputError, match=f"no RSCA model of schema 5, but {schema}: fit it again"):
+        with pytest.raises(InputError, match=f"no RSCA model of schema 6, but {schema}: fit it again"):
             RSCA.load(tmp_path / "other")
 
 

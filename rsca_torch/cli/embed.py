@@ -17,6 +17,7 @@ from rsca_torch.cli.inputs import output_path
 from rsca_torch.files import atomic_file, claimed, require_new_file
 from rsca_torch.report.terminal import progress
 from rsca_torch.rsca import RSCA
+from rsca_torch.spectra.labels import printable
 from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.store import Store
 
@@ -43,7 +44,7 @@ def _provenance(model: RSCA, store: Store) -> dict[str, str]:
         "PROGRAM": f"rsca_torch {version('rsca_torch')}",
         "MODELVER": f"rsca_torch {model.version}",  # that fitted the model
         "MODELSTO": ", ".join(one.get("store", "spectra in memory") for one in model.sources) or "not known",
-        "COMMAND": command.encode("ascii", "backslashreplace").decode(),
+        "COMMAND": printable(command).encode("ascii", "backslashreplace").decode(),
     }
 
 

@@ -25,5 +25,7 @@ def run(config: DictConfig) -> None:
         require_new_file(out)  # now that nobody else makes it
         model = open_assembly(config, told).layer()
         model.save(out)
+    if "why" in model.calibration:
+        log.warning("warning: the model tells no probabilities of siblings: %s", model.calibration["why"])
     telling = int(model.sigma_r.isfinite().sum())
     log.info("RSCA of %d features, %d of which tell siblings apart, in %s", len(model.sigma_r), telling, out)

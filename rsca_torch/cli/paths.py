@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 __all__ = ["quoted_paths", "rooted_paths"]
 
-#: The last part of the names of options that are paths.
+#: The last part of the names of options that are paths; and of names of stars, which are text too: 0012, 1e5, NGC 188.
 PATHS = {
-    *"place store out model run sweep root members catalogue simulated checkpoints uncensored".split(),
-    *("embedding", "baseline"),
+    *"place store out model run sweep root members catalogue simulated checkpoints uncensored ids kept".split(),
+    *("embedding", "baseline", "star", "cluster"),
 }
-SEVERAL = {"members", "catalogue"}  # a list is one too
+SEVERAL = {"members", "catalogue", "star"}  # a list is one too
 #: Those that start from where the user stands; others start from survey.root.
 OF_A_RUN = (
-    *("place", "store", "out", "model", "run", "sweep", "root", "simulated", "checkpoints", "survey.root"),
-    "embedding",
+    *("place", "store", "out", "model", "run", "sweep", "root", "simulated", "checkpoints", "ids", "kept"),
+    *("embedding", "survey.root"),
     *(f"experiments.{name}.uncensored" for name in ("figure6", "figure7")),
 )
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
+from rsca_torch.comparison.calibrated_layer import calibrated_layer
 from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name, recipe_of
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
@@ -195,9 +196,7 @@ class Assembly:
         return partial(self.make_learner, top=top)
 
     def features(self) -> tuple[Tensor, Tensor]:
-        """(F, D) of the field and (M, D) of the members by RSCA of all clusters, the most important feature first.
-
-        They and their signs are those of the layer that `rsca fit` saves.
+        """(F, D) of the field and (M, D) of the members by RSCA of all clusters, as the layer that `rsca fit` saves.
 
         Raises:
             InputError: where the learner is not RSCA.
@@ -247,7 +246,7 @@ class Assembly:
         return comparison
 
     def layer(self) -> RSCA:
-        """RSCA fitted on all clusters; of `auto` with the number of components that does best leaving one cluster out.
+        """RSCA of all clusters, calibrated; of `auto` with the number of components that does best leaving one out.
 
         Raises:
             InputError: where the learner is not RSCA, or several numbers of components are to be averaged.
@@ -259,7 +258,7 @@ class Assembly:
                 "averages)"
             )
         on = self._best() if self.compression.is_auto else self.spectra
-        model = on.layer(self.fitted(on))
+        model = calibrated_layer(on, self.make_learner, self.fitted(on), self.pairs, self.seed)
         assert model is not None, "ScaledComponents on one model is a layer"
         return model
 

@@ -17,7 +17,13 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor
 
-__all__ = ["FREEDOM", "log_likelihood_ratio", "log_likelihood_ratio_of_cluster"]
+__all__ = [
+    "FREEDOM",
+    "joint_log_ratio",
+    "joint_log_ratio_of_cluster",
+    "log_likelihood_ratio",
+    "log_likelihood_ratio_of_cluster",
+]
 
 FREEDOM = 30.0  # of Student's t; by evidence, and 10 to 100 do nearly as well (docs/maths.md, 14)
 
@@ -102,10 +108,97 @@ def log_likelihood_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Arra
     return told if math.isinf(freedom) else told + _heavier(far, len(sigma_r), freedom)
 
 
-def _heavier(far: Tensor, n_dimensions: int, freedom: float) -> Tensor:
-    """The log of Student's density over the Gaussian's, of squared distances in units of their common scale."""
+def joint_log_ratio(members: Array, stars: Array, sigma_r: Array, freedom: float = FREEDOM) -> Tensor:
+    """The log of p(both | siblings) / p(both | strangers) of every pair, both Student's t of all coordinates together.
+
+    Eq. 16.1; with freedom=inf eq. 14.3. What `rsca siblings` ranks by: the tail of (14.6) is under the siblings alone,
+    so that two stars in a rare place are siblings whatever their distance; here strangers have it too.
+
+    Args:
+        members: (m, D) RSCA embeddings.
+        stars: (n, D) likewise.
+        sigma_r: (D,) of the learner that made them; a dimension where it is infinite tells nothing.
+        freedom: degrees of freedom; infinite: Gaussian.
+
+    Returns:
+        (m, n) float64, in nats.
+
+    Raises:
+        InputError: for shapes that disagree, or a sigma_r or a freedom that is not positive.
+
+    Examples:
+        >>> common, rare, sigma_r = torch.tensor([[0.0]]), torch.tensor([[20.0]]), torch.tensor([0.2])
+        >>> for star in (common, rare):
+        ...     print(f"{joint_log_ratio(star, star + 1, sigma_r).item():.2f}")
+        1.03
+        5.92
+    """
+    gauss = log_likelihood_ratio(members, stars, sigma_r, freedom=math.inf)
+    (one, other), spread = _told(members, stars, sigma_r)
+    _require_freedom(freedom)
+    if math.isinf(freedom):
+        return gauss
+    constant = _at_the_middle(spread)
+    alone = (one * spread).square().sum(1)[:, None] + (other * spread).square().sum(1)
+    return _joint(constant, alone - 2 * (gauss - constant), alone, 2 * len(spread), freedom)
+
+
+def joint_log_ratio_of_cluster(siblings: Array, stars: Array, sigma_r: Array, freedom: float = FREEDOM) -> Tensor:
+    """The log of p(star | sibling of these) / p(star | stranger), all stars' coordinates together Student's t.
+
+    Eq. 16.3; of one sibling it is `joint_log_ratio`, with freedom=inf eq. 14.5.
+
+    Args:
+        siblings: (n, D) RSCA embeddings of the known members of one cluster, n >= 1.
+        stars: (m, D) embeddings of stars that may be further ones.
+        sigma_r: (D,) of the learner that made them.
+        freedom: degrees of freedom; infinite: Gaussian.
+
+    Returns:
+        (m,) float64, in nats.
+
+    Raises:
+        InputError: for shapes that disagree, no sibling, or a sigma_r or a freedom that is not positive.
+
+    Examples:
+        >>> known, star, sigma_r = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5]]), torch.tensor([0.2])
+        >>> joint_log_ratio_of_cluster(known, star, sigma_r)
+        tensor([1.4777], dtype=torch.float64)
+    """
+    gauss = log_likelihood_ratio_of_cluster(siblings, stars, sigma_r, freedom=math.inf)
+    (known, new), spread = _told(siblings, stars, sigma_r)
+    _require_freedom(freedom)
+    if math.isinf(freedom):
+        return gauss
+    n, ratio = len(known), spread**-2  # rho / s^2
+    variance = 1 / (1 + ratio)  # s^2
+    known, new = known * spread, new * spread
+    # Of the known together: they scatter about a centre of variance rho (Woodbury).
+    scatter = known.square().sum(0) - ratio * known.sum(0).square() / (1 + n * ratio)
+    of_known = (scatter / variance).sum()
+    constant = -((1 + ratio / (n * ratio + 1)) * variance).log().sum() / 2
+    alone = of_known + new.square().sum(1)
+    return _joint(constant, alone - 2 * (gauss - constant), alone, (n + 1) * len(spread), freedom)
+
+
+def _joint(constant: Tensor, together: Tensor, alone: Tensor, dimensions: int, freedom: float) -> Tensor:
+    """Of squared lengths under both hypotheses."""
+    return constant - (freedom + dimensions) / 2 * torch.log((freedom + together) / (freedom + alone))
+
+
+def _at_the_middle(spread: Tensor) -> Tensor:
+    """Of two stars at the field's centre."""
+    return -torch.log1p(-((1 / (1 + spread.square())).square())).sum() / 2
+
+
+def _require_freedom(freedom: float) -> None:
     if not freedom > 0:
         raise InputError(f"freedom must be positive, infinite for a Gaussian, got {freedom}")
+
+
+def _heavier(far: Tensor, n_dimensions: int, freedom: float) -> Tensor:
+    """The log of Student's density over the Gaussian's, of squared distances in units of their common scale."""
+    _require_freedom(freedom)
     both = freedom + n_dimensions
     constant = math.lgamma(both / 2) - math.lgamma(freedom / 2) - n_dimensions / 2 * math.log(freedom / 2)
     return constant - both / 2 * torch.log1p(far / freedom) + far / 2

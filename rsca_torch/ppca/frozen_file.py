@@ -16,7 +16,7 @@ from rsca_torch.errors import InputError
 
 __all__ = ["file_of", "read_file"]
 
-SCHEMA = 5  # of model files
+SCHEMA = 6  # of model files
 
 
 def file_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.baseline_run import BaselineRun
+from rsca_torch.comparison.calibrated_layer import calibrated_layer
 from rsca_torch.comparison.comparison import Comparison, learner_name
 from rsca_torch.comparison.embedding_folds import LEFT_OUT
 from rsca_torch.comparison.finished_run import settings_of
@@ -54,7 +55,7 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     learner = assembly.fitted(on)
     if (floor := comparison.results[0].loco.floor) != "none":
         log.info("siblings scatter at least as much as the floor of %s", _floor_said(floor, on.repeats))
-    model = on.layer(learner)
+    model = calibrated_layer(on, assembly.make_learner, learner, assembly.pairs, assembly.seed)
     _write_learner(folder, learner, model)
     found = _suspects(folder, comparison, assembly.make_learner, assembly.pairs, assembly.config)
     if assembly.config.figures:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsca_torch.spectra.arrays import missing_among
 
-__all__ = ["as_labels", "as_text", "has_name"]
+__all__ = ["as_labels", "as_text", "has_name", "printable"]
 
 #: What stands for no label in tables, in lower case: pandas' list, and what masked entries are printed as.
 NO_LABEL = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "--", "masked"}
@@ -61,6 +61,15 @@ def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401
     elif plain.dtype.kind == "S":
         plain = np.char.decode(plain, "utf-8")
     return np.where(missing, "", plain.astype(str))
+
+
+def printable(text: str) -> str:
+    r"""A name for the terminal: what would move the cursor, or change the colour, as the code that it has.
+
+    >>> printable("M 67\x1b[31m")
+    'M 67\\\\x1b[31m'
+    """
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _decoded(value: Any) -> str:  # noqa: ANN401

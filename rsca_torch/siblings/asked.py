@@ -1,0 +1,119 @@
+"""Which stars are asked about: by id, of a list, of a group; always by name, never by number."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_text, printable
+from rsca_torch.spectra.stars import Stars
+from rsca_torch.survey.list_formats import read_columns
+from rsca_torch.survey.listed_stars import texts_of
+
+__all__ = ["ids_in", "members_of", "rows_of"]
+
+LINES = ("", ".txt", ".lst")  # endings of files with an id a line
+NEAR = 200  # ids with the most characters in their places, among which the nearest are looked for
+
+
+def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[NDArray[np.int64], list[str]]:
+    """(m,) rows of the ids that are there, in their order, each once; and those that are not.
+
+    Raises:
+        InputError: none is there, which offers the nearest; or an id stands in several rows.
+
+    Examples:
+        >>> stars = Stars.of({"id": ["2M1", "2M2"]})
+        >>> rows_of(stars, ["2M2", "2M9"])
+        (array([1]), ['2M9'])
+        >>> rows_of(stars, ["2M9"])
+        Traceback (most recent call last):
+        rsca_torch.errors.InputError: the star 2M9 is not there; the nearest ids: 2M2, 2M1
+    """
+    wanted, known = list(dict.fromkeys(as_text(list(ids)).tolist())), stars.id
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known[order], wanted)
+    there = (place < len(known)) & (known[order[np.minimum(place, len(known) - 1)]] == np.array(wanted, dtype=str))
+    missing = [one for one, is_there in zip(wanted, there, strict=True) if not is_there]
+    if not there.any():
+        if not wanted:
+            raise InputError("no id is given: name a star that is in the store")
+        others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise InputError(f"the star {printable(missing[0])} is not there{others}; {_nearest(missing[0], known)}")
+    found = order[place[there]]
+    following = np.minimum(place[there] + 1, len(known) - 1)
+    twice = (known[order[following]] == known[found]) & (following != place[there])
+    if twice.any():
+        raise InputError(f"the id {printable(str(known[found[twice][0]]))} stands in several rows: one a star expected")
+    return found, missing
+
+
+def members_of(stars: Stars, group: str) -> NDArray[np.int64]:
+    """Rows of the stars of a cluster or another group.
+
+    Raises:
+        InputError: there is none; offers the nearest names.
+    """
+    if not stars.has("group"):
+        raise InputError("no column of the star table plays the role group: give a star's id")
+    rows = np.flatnonzero(stars.group == group)
+    if not len(rows):
+        names = np.unique(stars.group[stars.group != ""])
+        raise InputError(f"the group {printable(group)} has no star here; {_nearest(group, names, 'names')}")
+    return rows
+
+
+def ids_in(path: Path, stars: Stars) -> list[str]:
+    """Ids of a file: of text with one a line, or of a table (CSV, FITS, ECSV, VOTable, Parquet) with a column of them.
+
+    The column is the one that plays the role id in the star table, else id or star, else the only one.
+
+    Raises:
+        InputError: the file is not there, has no such column, no id, or ids that passed through a float.
+    """
+    if not path.is_file():
+        raise InputError(f"ids={path}: there is no such file")
+    name = stars.roles["id"].upper()
+    if path.suffix.lower() in LINES:
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"ids={path} is no text with an id a line ({error.reason}): give one, or a table"
+            ) from error
+        found = [line for line in lines if line and not line.startswith("#")]
+        found = found[1:] if found and found[0].upper() == name else found
+    else:
+        column = ""
+
+        def choose(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+            nonlocal column
+            alone = names if len(names) == 1 else ()
+            column = next((one for one in (name, "ID", "STAR", *alone) if one in names), "")
+            if not column:
+                raise InputError(f"no column {name}, ID or STAR, but {', '.join(map(printable, names))}: name one so")
+            return (column,), ()
+
+        table = read_columns(path, "ids", choose)
+        found = [text for text in texts_of(path, table, column) if text]
+    if not found:
+        raise InputError(f"ids={path} holds no id")
+    return found
+
+
+def _nearest(name: str, known: NDArray[np.str_], what: str = "ids") -> str:
+    """What may have been meant."""
+    if not len(known):
+        return "there are none"
+    size = max(len(name), known.dtype.itemsize // 4, 1)
+    letters = known.astype(f"U{size}").view("U1").reshape(len(known), -1)
+    own = np.array([name], dtype=f"U{size}").view("U1")
+    alike = ((letters == own) & (own != "")).sum(1)
+    first = np.argsort(-alike, kind="stable")[:NEAR]
+    near = difflib.get_close_matches(name, known[np.sort(first)].tolist(), 3, 0.0)
+    return f"the nearest {what}: {', '.join(map(printable, near))}"
