@@ -18,7 +18,7 @@ from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.terminal import percent, plain_table
 from rsca_torch.survey.fits_files import utf8
 
-__all__ = ["KINDS", "is_feature", "name_of", "printable", "tables_of", "write_explanation", "write_one"]
+__all__ = ["KINDS", "is_feature", "name_of", "printable", "strongest", "tables_of", "write_explanation", "write_one"]
 
 SHOWN = 10  # rows of each table on the terminal
 TABLES = ("bins", "lines", "windows", "further")
@@ -27,7 +27,13 @@ KINDS = (".csv", ".fits", ".png", ".pdf")  # of one file: the bins as a table, o
 #: How numbers of a column are written on the terminal; shares in %.
 FORMS = {"LINE": ".2f", "WAVELENGTH": ".2f", "SPEARMAN": "+.3f", "PEARSON": "+.3f", "UNITS": "+.2f"}
 SHARES = {"SHARE", "AS_FAR"}
-HEADS = {"SHARE": "share, %", "LINE": "Angstrom", "UNITS": "in spreads", "AS_FAR": "field as far, %"}
+HEADS = {
+    "SHARE": "share, %",
+    "LINE": "line, Angstrom",
+    "WAVELENGTH": "bin, Angstrom",
+    "UNITS": "in spreads",
+    "AS_FAR": "field as far, %",
+}
 
 
 def printable(text: str) -> str:
@@ -40,16 +46,25 @@ def printable(text: str) -> str:
 
 
 def tables_of(told: Explained) -> list[tuple[str, RichTable]]:
-    """(what it is, table) of lines, windows and what is further told, the largest first."""
+    """(what it is, table) of bins, lines, windows and what is further told, the largest first."""
     further = "correlation with the star table" if is_feature(told) else "features, 1 the most important"
     captions = {
-        "lines": f"lines: shares of the {printable(told.carried)}",
+        "bins": f"strongest bins: shares of the {printable(told.carried)}",
+        "lines": "lines: the sums of their bins",
         "windows": "element windows; a bin in several counts in equal parts in each",
         "further": further,
     }
-    return [
-        (f"\n{caption}{_more(getattr(told, name))}", _table(getattr(told, name))) for name, caption in captions.items()
-    ]
+    rows = {name: strongest(told) if name == "bins" else getattr(told, name) for name in captions}
+    return [(f"\n{caption}{_more(rows[name])}", _table(rows[name])) for name, caption in captions.items()]
+
+
+def strongest(told: Explained) -> Table:
+    """The bins, the largest share of either sign first; of a star those of its largest feature."""
+    bins = told.bins
+    if "FEATURE" in bins.colnames:
+        bins = bins[bins["FEATURE"] == bins["FEATURE"][0]]
+    shown = [name for name in ("WAVELENGTH", "SHARE", "ELEMENT", "LINE", "WINDOWS") if name in bins.colnames]
+    return bins[np.argsort(-np.abs(bins["SHARE"]), kind="stable")][shown]
 
 
 def write_explanation(folder: Path, told: Explained, command: str) -> None:
@@ -105,7 +120,7 @@ def _more(rows: Table) -> str:
 def _table(rows: Table) -> RichTable:
     """The first rows; texts are on the left, where they come from on the right."""
     texts = [name for name in rows.colnames if rows[name].dtype.kind == "U"]
-    last = [name for name in texts if name in ("SOURCE", "LINES")]
+    last = [name for name in texts if name in ("SOURCE", "LINES", "WINDOWS")]
     order = sorted(rows.colnames, key=lambda name: (name in last, name not in texts))
     table = plain_table([])
     for name in order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -22,8 +23,8 @@ SOURCES = ("APOGEE features, element is a guess", "APOGEE features, DR12 window"
 
 
 #: What astropy must be told; no text is a missing value there, NA may be sodium.
-CSV = {"comment": "#", "fill_values": [("", "0")]}
-FORMATS = {
+CSV: dict[str, Any] = {"comment": "#", "fill_values": [("", "0")]}
+FORMATS: dict[str, dict[str, Any]] = {
     ".csv": {"format": "ascii.csv", **CSV},
     ".tsv": {"format": "ascii.tab", **CSV},
     ".txt": {"format": "ascii"},

@@ -58,7 +58,7 @@ def test_a_feature_leaves_tables_and_a_picture(there, capfd):
     assert main(["explain", *FILES, "feature=1", "out=one"]) == 0
     said = capfd.readouterr().out
     assert said.startswith("Feature 1 of 2\n")
-    assert "lines: shares of the variance of feature 1 in the field" in said
+    assert "strongest bins: shares of the variance of feature 1 in the field" in said
     assert re.search(r"Mg +15746.18", said)
     assert "$Fe^2_H" in said
     written = {path.name for path in (there / "one").iterdir()}
