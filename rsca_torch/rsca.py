@@ -20,7 +20,7 @@ from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
-from rsca_torch.ppca.graph import in_graph
+from rsca_torch.ppca.graph import in_graph, only_if
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
@@ -224,8 +224,8 @@ class RSCA(Frozen):
         censored, or with either of the two, they are marginalised and noisy ones weigh less: the posterior mean of step
         1, star by star (eq. 1.4), then steps 2 to 4. What is to be removed is read from the same bins first.
 
-        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` and `sigma` it is
-        the linear map, and a row with a censored bin is NaN; with either it is the posterior, for any number of stars.
+        An exported graph (`torch.export`, ONNX) does the same for any number of stars; it makes a star NaN where this
+        refuses it.
 
         Args:
             flux: (N, P) continuum-normalised; what is not finite, under a mask or missing is a censored bin.
@@ -237,15 +237,31 @@ class RSCA(Frozen):
             raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(given.shape)}")
         dtype = given.dtype if given.is_floating_point() else torch.float64
         if valid is not None or sigma is not None:
-            return self._marginalised(flux, valid, sigma).to(dtype)
+            posterior = self._marginalised if in_graph() else self._by_blocks
+            return posterior(flux, valid, sigma).to(dtype)
         given = as_floats(given)
-        fixed = in_graph()
-        parts = [given] if fixed or given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
+        if in_graph():
+            features = given.to(self.weight.dtype) @ self.weight.T + self.bias
+            censored = ~features.isfinite().all()
+            return only_if(censored, self._where_censored, _as_they_are, (features, given)).to(dtype)
+        parts = [given] if given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
         features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
-        if not (fixed or features.isfinite().all()):  # a bin that is not finite makes every feature so
-            censored = ~features.isfinite().all(1)
-            features = features.index_put((censored,), self._marginalised(given[censored]).to(features.dtype))
-        return features.to(dtype)
+        return (features if features.isfinite().all() else self._filled(features, given)).to(dtype)
+
+    def _where_censored(self, features: Tensor, flux: Tensor) -> Tensor:
+        """(N, K) those of the posterior for stars whose features are not finite, as a bin that is not makes them."""
+        return torch.where(features.isfinite().all(1, keepdim=True), features, self._marginalised(flux))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _filled(self, features: Tensor, flux: Tensor) -> Tensor:
+        """As `_where_censored`, with work for these stars alone."""
+        censored = ~features.isfinite().all(1)
+        return features.index_put((censored,), self._marginalised(flux[censored]).to(features.dtype))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _by_blocks(self, flux: Array, valid: Array | None, sigma: Array | None) -> Tensor:
+        """Which bins are set aside depends on numbers: nothing to compile."""
+        return self._marginalised(flux, valid, sigma)
 
     def _marginalised(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) float64 features by the posterior of step 1."""
@@ -327,3 +343,8 @@ class RSCA(Frozen):
 def _header(layer: Frozen) -> dict[str, Any]:
     """What a file says of a layer besides its tensors."""
     return {name: getattr(layer, name) for name in layer.told}
+
+
+def _as_they_are(features: Tensor, _: Tensor) -> Tensor:
+    """A copy, as a graph demands."""
+    return features.clone()
