@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
@@ -20,6 +20,7 @@ from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
+from rsca_torch.ppca.frozen_folder import model_in
 from rsca_torch.ppca.graph import in_graph, only_if
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import MaskedPPCA
@@ -301,21 +302,51 @@ class RSCA(Frozen):
         """The latents of step 1 that `embed` is made of, and the bins that were set aside for them."""
         return self.ppca.embed(without(spectra.on(self.wavelength), self.removal))
 
+    def trainable(self, dtype: torch.dtype | None = None) -> nn.Linear:
+        """The map of complete spectra as an `nn.Linear` to fine-tune: a copy, which this layer knows nothing of.
+
+        It knows no censored bins: a flux that is not finite makes all features NaN. Put what `ppca.reconstruct` has
+        there first.
+
+        Args:
+            dtype: None: torch's default. In float32 the features of APOGEE's 7,514 bins differ from this layer's by
+                their last three digits, as a sum of so many does.
+
+        Example:
+            >>> rsca = RSCA.blank()
+            >>> rsca.trainable(torch.float64)(torch.ones(1, 1).double()) == rsca(torch.ones(1, 1).double())
+            tensor([[True]])
+        """
+        linear = nn.Linear(self.weight.shape[1], self.weight.shape[0], device="meta", dtype=dtype)
+        linear.weight = nn.Parameter(self.weight.detach().to(linear.weight.dtype, copy=True))
+        linear.bias = nn.Parameter(self.bias.detach().to(linear.weight.dtype, copy=True))
+        return linear
+
+    @property
+    def uses_sigma(self) -> bool:
+        """Whether the errors of the flux matter to it."""
+        models = [self.ppca] if self.removal is None else [self.ppca, self.removal.ppca]
+        return any(model.noise_variance is None for model in models)
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
+        with atomic_file(Path(path)) as part:
+            part.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         removal = None if self.removal is None else _header(self.removal.ppca)
         header = {**_header(self), **_header(self.ppca), "removal": removal}
-        with atomic_file(Path(path)) as part:
-            part.write_bytes(file_of(header, dict(self.named_buffers(remove_duplicate=False))))
+        return file_of("RSCA", header, dict(self.named_buffers(remove_duplicate=False)))
 
     @classmethod
     def load(cls, path: str | Path) -> RSCA:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the folder that `rsca export to=hub` did.
 
         Raises:
-            InputError: where the file is missing, is no RSCA model, is of another schema or damaged.
+            InputError: where a file is missing, is no RSCA model, is of another schema or damaged.
         """
-        header, state = read_file(path)
+        header, state = read_file(model_in(path) if Path(path).is_dir() else path, "RSCA")
         state |= {"_extra_state": as_bytes(header), "ppca._extra_state": as_bytes(header)}
         if header.get("removal") is not None:
             state |= {"removal._extra_state": as_bytes({}), "removal.ppca._extra_state": as_bytes(header["removal"])}

@@ -21,19 +21,19 @@ FORMAT = "rsca_torch"
 SCHEMA = 6  # of model files
 
 
-def file_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+def file_of(kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of the file.
 
-    >>> len(file_of({"clusters": []}, {"weight": torch.ones(2, 3)})) > 24
+    >>> len(file_of("RSCA", {"clusters": []}, {"weight": torch.ones(2, 3)})) > 24
     True
     """
     whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    told = {"format": FORMAT, "schema": SCHEMA, **json.loads(json.dumps(header, default=float))}
+    told = {"format": FORMAT, "schema": SCHEMA, "kind": kind, **json.loads(json.dumps(header, default=float))}
     return save(whole, metadata={FORMAT: json.dumps({**told, "sha256": digest(told, whole)})})
 
 
-def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(header, tensors) of what `file_of` made.
+def read_file(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(header, tensors) of what `file_of` made of a layer of this kind.
 
     Raises:
         InputError: where the file is missing, is no RSCA model, is of another schema, was cut short or altered.
@@ -51,6 +51,8 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     require_schema(path, told.get("schema"), SCHEMA, f"RSCA model of schema {SCHEMA}")
     if told.pop("sha256", None) != digest(told, tensors):
         raise InputError(f"{path} is damaged: what is in it is not what was saved; fit or copy it again")
+    if told["kind"] != kind:
+        raise InputError(f"{path} holds an {told['kind']}, no {kind}: read it by {told['kind']}.load")
     return told, tensors
 
 
