@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from rsca_torch.encoder import Encoder
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import DoppelgangerRate, allowed_pairs, doppelganger_rate
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
@@ -36,6 +37,7 @@ __all__ = [
     "RCA",
     "RSCA",
     "DoppelgangerRate",
+    "Encoder",
     "Grouping",
     "Identity",
     "InputError",

@@ -167,6 +167,7 @@ class Encoder(Frozen):
             encoder.load_state_dict(state)
         except RuntimeError as error:
             raise InputError(f"{path}: {said} was made with other options than the learner given: {error}") from error
+        encoder.learner.trained_on = encoder.clusters  # which a state does not know
         return encoder
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -21,7 +21,13 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-MODULES = {"onnx": "onnx_file", "torch": "torch_file", "numpy": "numpy_file", "hub": "hub_folder"}
+#: Imported where they are asked for: ONNX and the Hub need packages of an extra.
+MODULES = {
+    "onnx": "rsca_torch.export.onnx_file",
+    "torch": "rsca_torch.export.torch_file",
+    "numpy": "rsca_torch.export.numpy_file",
+    "hub": "rsca_torch.export.hub_folder",
+}
 OF_PROGRAMS, OF_HUB = ("inputs", "dtype"), ("store", "run", "licence")
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -35,7 +41,7 @@ def run(config: DictConfig) -> None:
     require_new = require_new_folder if config.to == "hub" else require_new_file
     require_new(out)
     try:
-        module: Any = importlib.import_module(f"rsca_torch.export.{MODULES[config.to]}")
+        module: Any = importlib.import_module(MODULES[config.to])
     except ImportError as error:
         raise InputError(f"to={config.to} needs {error.name}: pip install 'rsca_torch[export]'") from error
     model = RSCA.load(config.model)

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import ModelHubMixin, snapshot_download
 
 from rsca_torch.export.hub_folder import write
-from rsca_torch.ppca.frozen_folder import CONFIG, MODEL, SUMS
+from rsca_torch.ppca.frozen_folder import CONFIG, MODEL, SUMS, model_in
 from rsca_torch.rsca import RSCA
 
 __all__ = ["HubRSCA"]
@@ -32,6 +32,22 @@ class HubRSCA(
         ...     HubRSCA.from_pretrained(f"{folder}/model").weight.shape
         torch.Size([1, 1])
     """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> HubRSCA:
+        """The model of a local folder, or of a repository of the Hub.
+
+        Args:
+            pretrained_model_name_or_path: of the folder, or OWNER/NAME.
+            options: as the mixin has them: revision, cache_dir, token and the like.
+
+        Raises:
+            InputError: as `RSCA.load`.
+        """
+        if Path(pretrained_model_name_or_path).is_dir():
+            model_in(pretrained_model_name_or_path)  # before the mixin reads what may be damaged
+        found: HubRSCA = super().from_pretrained(pretrained_model_name_or_path, **options)
+        return found
 
     @classmethod
     def _from_pretrained(

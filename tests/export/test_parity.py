@@ -142,7 +142,7 @@ def quick(monkeypatch):
 )
 def test_what_is_written_now(write, kind, inputs, answers, tmp_path):
     """In float32, as most would serve it."""
-    rsca = write_golden.model()
+    rsca = write_golden.model(removing=kind == "onnx")  # the other graph is half as large
     path = tmp_path / f"rsca.{kind}"
     write(rsca, path, inputs, torch.float32)
     arrays = write_golden.expected(rsca)
