@@ -16,6 +16,7 @@ from rsca_torch.files import atomic_file
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.affine import affine
 from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
@@ -31,8 +32,6 @@ from rsca_torch.spectra.labelled import labelled
 from rsca_torch.spectra.view import AnySpectra, sources_of
 
 __all__ = ["RSCA"]
-
-CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
 class RSCA(Frozen):
@@ -245,8 +244,7 @@ class RSCA(Frozen):
             features = given.to(self.weight.dtype) @ self.weight.T + self.bias
             censored = ~features.isfinite().all()
             return only_if(censored, self._where_censored, _as_they_are, (features, given)).to(dtype)
-        parts = [given] if given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
-        features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
+        features = affine(given, self.weight, self.bias)
         return (features if features.isfinite().all() else self._filled(features, given)).to(dtype)
 
     def _where_censored(self, features: Tensor, flux: Tensor) -> Tensor:
