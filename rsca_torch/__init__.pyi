@@ -1,6 +1,7 @@
 """Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
 
 from . import errors, evaluation, learners, ppca, removal, rsca, spectra, survey, testing, training
+from .encoder import Encoder
 from .errors import InputError, NumericalWarning
 from .evaluation.doppelganger import allowed_pairs, doppelganger_rate
 from .evaluation.doppelganger_metric import DoppelgangerRate
@@ -37,6 +38,7 @@ __all__ = [
     "RCA",
     "RSCA",
     "DoppelgangerRate",
+    "Encoder",
     "Grouping",
     "Identity",
     "InputError",

@@ -9,18 +9,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
 from rsca_torch.files import atomic_file
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
+from rsca_torch.ppca.affine import affine
 from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.fit import Basis, Products, compress
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
-from rsca_torch.ppca.graph import in_graph
+from rsca_torch.ppca.frozen_folder import model_in
+from rsca_torch.ppca.graph import in_graph, only_if
 from rsca_torch.ppca.initialisation import MAD_TO_SIGMA
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal, without
@@ -30,8 +32,6 @@ from rsca_torch.spectra.labelled import labelled
 from rsca_torch.spectra.view import AnySpectra, sources_of
 
 __all__ = ["RSCA"]
-
-CONVERTED_AT_ONCE = 256  # stars, so that their float64 copy stays in the processor's cache
 
 
 class RSCA(Frozen):
@@ -227,8 +227,8 @@ class RSCA(Frozen):
         censored, or with either of the two, they are marginalised and noisy ones weigh less: the posterior mean of step
         1, star by star (eq. 1.4), then steps 2 to 4. What is to be removed is read from the same bins first.
 
-        An exported or traced graph (`torch.export`, `torch.jit.trace`) cannot choose: without `valid` and `sigma` it is
-        the linear map, and a row with a censored bin is NaN; with either it is the posterior, for any number of stars.
+        An exported graph (`torch.export`, ONNX) does the same for any number of stars; it makes a star NaN where this
+        refuses it.
 
         Args:
             flux: (N, P) continuum-normalised; what is not finite, under a mask or missing is a censored bin.
@@ -240,15 +240,30 @@ class RSCA(Frozen):
             raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(given.shape)}")
         dtype = given.dtype if given.is_floating_point() else torch.float64
         if valid is not None or sigma is not None:
-            return self._marginalised(flux, valid, sigma).to(dtype)
+            posterior = self._marginalised if in_graph() else self._by_blocks
+            return posterior(flux, valid, sigma).to(dtype)
         given = as_floats(given)
-        fixed = in_graph()
-        parts = [given] if fixed or given.dtype == self.weight.dtype else torch.split(given, CONVERTED_AT_ONCE)
-        features = torch.cat([part.to(self.weight.dtype) @ self.weight.T + self.bias for part in parts])
-        if not (fixed or features.isfinite().all()):  # a bin that is not finite makes every feature so
-            censored = ~features.isfinite().all(1)
-            features = features.index_put((censored,), self._marginalised(given[censored]).to(features.dtype))
-        return features.to(dtype)
+        if in_graph():
+            features = given.to(self.weight.dtype) @ self.weight.T + self.bias
+            censored = ~features.isfinite().all()
+            return only_if(censored, self._where_censored, _as_they_are, (features, given)).to(dtype)
+        features = affine(given, self.weight, self.bias)
+        return (features if features.isfinite().all() else self._filled(features, given)).to(dtype)
+
+    def _where_censored(self, features: Tensor, flux: Tensor) -> Tensor:
+        """(N, K) those of the posterior for stars whose features are not finite, as a bin that is not makes them."""
+        return torch.where(features.isfinite().all(1, keepdim=True), features, self._marginalised(flux))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _filled(self, features: Tensor, flux: Tensor) -> Tensor:
+        """As `_where_censored`, with work for these stars alone."""
+        censored = ~features.isfinite().all(1)
+        return features.index_put((censored,), self._marginalised(flux[censored]).to(features.dtype))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _by_blocks(self, flux: Array, valid: Array | None, sigma: Array | None) -> Tensor:
+        """Which bins are set aside depends on numbers: nothing to compile."""
+        return self._marginalised(flux, valid, sigma)
 
     def _marginalised(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) float64 features by the posterior of step 1."""
@@ -288,21 +303,51 @@ class RSCA(Frozen):
         """The latents of step 1 that `embed` is made of, and the bins that were set aside for them."""
         return self.ppca.embed(without(spectra.on(self.wavelength), self.removal))
 
+    def trainable(self, dtype: torch.dtype | None = None) -> nn.Linear:
+        """The map of complete spectra as an `nn.Linear` to fine-tune: a copy, which this layer knows nothing of.
+
+        It knows no censored bins: a flux that is not finite makes all features NaN. Put what `ppca.reconstruct` has
+        there first.
+
+        Args:
+            dtype: None: torch's default. In float32 the features of APOGEE's 7,514 bins differ from this layer's by
+                their last three digits, as a sum of so many does.
+
+        Example:
+            >>> rsca = RSCA.blank()
+            >>> rsca.trainable(torch.float64)(torch.ones(1, 1).double()) == rsca(torch.ones(1, 1).double())
+            tensor([[True]])
+        """
+        linear = nn.Linear(self.weight.shape[1], self.weight.shape[0], device="meta", dtype=dtype)
+        linear.weight = nn.Parameter(self.weight.detach().to(linear.weight.dtype, copy=True))
+        linear.bias = nn.Parameter(self.bias.detach().to(linear.weight.dtype, copy=True))
+        return linear
+
+    @property
+    def uses_sigma(self) -> bool:
+        """Whether the errors of the flux matter to it."""
+        models = [self.ppca] if self.removal is None else [self.ppca, self.removal.ppca]
+        return any(model.noise_variance is None for model in models)
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
+        with atomic_file(Path(path)) as part:
+            part.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         removal = None if self.removal is None else _header(self.removal.ppca)
         header = {**_header(self), **_header(self.ppca), "removal": removal}
-        with atomic_file(Path(path)) as part:
-            part.write_bytes(file_of(header, dict(self.named_buffers(remove_duplicate=False))))
+        return file_of("RSCA", header, dict(self.named_buffers(remove_duplicate=False)))
 
     @classmethod
     def load(cls, path: str | Path) -> RSCA:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the folder that `rsca export to=hub` did.
 
         Raises:
-            InputError: where the file is missing, is no RSCA model, is of another schema or damaged.
+            InputError: where a file is missing, is no RSCA model, is of another schema or damaged.
         """
-        header, state = read_file(path)
+        header, state = read_file(model_in(path) if Path(path).is_dir() else path, "RSCA")
         state |= {"_extra_state": as_bytes(header), "ppca._extra_state": as_bytes(header)}
         if header.get("removal") is not None:
             state |= {"removal._extra_state": as_bytes({}), "removal.ppca._extra_state": as_bytes(header["removal"])}
@@ -330,3 +375,8 @@ class RSCA(Frozen):
 def _header(layer: Frozen) -> dict[str, Any]:
     """What a file says of a layer besides its tensors."""
     return {name: getattr(layer, name) for name in layer.told}
+
+
+def _as_they_are(features: Tensor, _: Tensor) -> Tensor:
+    """A copy, as a graph demands."""
+    return features.clone()

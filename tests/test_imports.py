@@ -14,11 +14,17 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors files parallel spectra ppca survey learners removal rsca training evaluation siblings testing sklearn "
-    "explanation comparison report cli __main__"
+    "errors files parallel spectra ppca survey learners removal encoder rsca export training evaluation siblings "
+    "testing sklearn explanation comparison report cli __main__"
 ).split()
 #: Imported by name, when it is needed: Lightning takes seconds to import, which a closed form does not need.
-LAZY = {"rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"}}
+LAZY = {
+    "rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"},
+    # Packages of an extra, where they are asked for.
+    "rsca_torch.cli.export": {
+        f"rsca_torch.export.{name}" for name in ("onnx_file", "torch_file", "numpy_file", "hub_folder")
+    },
+}
 ENTRY_POINT = "rsca_torch.learners"  # a name that packages are asked for, no import
 LONGEST = 10  # folders and entry point that one chain of imports may pass through
 DESIGN = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")

@@ -17,7 +17,16 @@ from rsca_torch.survey.interstellar import FoundCensoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["RESULTS", "SCHEMA", "finished_rate", "flat_settings", "other_schema", "rate_of_finished_run", "settings_of"]
+__all__ = [
+    "RESULTS",
+    "SCHEMA",
+    "finished_rate",
+    "flat_settings",
+    "other_schema",
+    "rate_of_finished_run",
+    "rates_told",
+    "settings_of",
+]
 
 RESULTS = "results.json"
 SCHEMA = 1  # of it
@@ -96,6 +105,22 @@ def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None)
             "or remove it"
         )
     return math.nan if rate is None else float(rate)  # JSON has no NaN
+
+
+def rates_told(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
+    """(checksum of the store, every result) of a finished run, as its results.json has them.
+
+    Raises:
+        InputError: where no finished run is there, or one of another schema.
+    """
+    try:
+        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        schema, checksum, results = content["schema"], content["store"].get("checksum"), list(content["results"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"no finished run in {folder}: give the DIR that `rsca compare` wrote") from error
+    if schema != SCHEMA:
+        raise InputError(f"{folder} holds {other_schema(content)}: run rsca compare again")
+    return checksum, results
 
 
 def other_schema(content: Any) -> str:  # noqa: ANN401  (any JSON)

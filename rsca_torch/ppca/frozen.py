@@ -47,6 +47,15 @@ class Frozen(nn.Module):
         raise InputError(f"{cls.__name__} must define _blank(), or it cannot be made of a state alone")
 
     @classmethod
+    def blank(cls) -> Self:
+        """A layer of no use but to be loaded into: what `load_state_dict` or a checkpoint brings decides all of it.
+
+        >>> from rsca_torch import RSCA
+        >>> network = torch.nn.Sequential(RSCA.blank(), torch.nn.Linear(60, 2))
+        """
+        return cls._blank()
+
+    @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
         """The layer whose `state_dict()` this is.
 

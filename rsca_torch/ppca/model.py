@@ -154,7 +154,7 @@ class MaskedPPCA(Frozen):
         >>> MaskedPPCA(torch.eye(2, 1), torch.ones(2), torch.ones(2), 1.0).latents(Arrays(torch.tensor([[3.0, 1.0]])))
         tensor([[1.]], dtype=torch.float64)
         """
-        return graph_latents(self, source) if in_graph() else self.embed(source).latents
+        return graph_latents(self, source.read(slice(None))) if in_graph() else self.embed(source).latents
 
     def embed(self, source: Source, covariances: bool = False) -> Embedding:
         """The latents of N stars, read block by block, and the bins that were set aside on the way (eq. 1.12).

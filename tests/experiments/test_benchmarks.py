@@ -48,7 +48,7 @@ class TestBenchmarks:
 
     def test_inference(self):
         small = ("--stars", 200, "--bins", 100, "--components", 4, "--gigabytes", 0.01)
-        assert "MaskedPPCA" in printed_by("benchmarks/inference.py", *small)
+        assert "RSCA(flux, valid, sigma)" in printed_by("benchmarks/inference.py", *small)
 
     def test_leave_one_cluster_out(self):
         small = ("--field", 500, "--members", 40, "--clusters", 5, "--components", 4, "--repeats", 1, "--threads", 1)

@@ -1,0 +1,1 @@
+"""A fitted layer in files that other programs read, one module a format."""
