@@ -121,7 +121,6 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
         InputError: as `read_embedding`, `on_stars` and `compare` do.
     """
     store, path = Store.open(config.store), str(config.embedding)
-    _require_unchanged(store)
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
     learners = [maker(config.learner), *(maker(each) for each in config.baselines.values())]
     names = [each().name for each in learners]
@@ -180,16 +179,6 @@ def _known(store: Store) -> list[str]:
     """The store's id column, then its others."""
     own = store.stars.roles["id"]
     return [own, *(name for name in store.stars.colnames if name != own)]
-
-
-def _require_unchanged(store: Store) -> None:
-    """The star tables, which are all that is read of the store."""
-    recorded = store.manifest["files"]
-    changed = [
-        name for name in recorded if name.endswith(".fits") and digest(store.path / name) != recorded[name]["sha256"]
-    ]
-    if changed:
-        raise InputError(f"store {store.path}: {', '.join(changed)} changed since it was written; ingest again")
 
 
 def _digest_of(on: Representation) -> str:
