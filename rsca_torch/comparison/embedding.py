@@ -22,7 +22,6 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import MakeLearner
-from rsca_torch.errors import InputError
 from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
