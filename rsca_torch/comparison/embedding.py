@@ -126,12 +126,14 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
     learners = [make for place, make in enumerate(learners) if names[place] not in names[:place]]
     merits = Merits.of(config)
 
-    def of(file: Path, progress: Progress, merits: Merits) -> tuple[Comparison, dict[str, Any]]:
+    def of(
+        file: Path, progress: Progress, merits: Merits, level: int = logging.INFO
+    ) -> tuple[Comparison, dict[str, Any]]:
         embedding = read_embedding(file, config.id, config.columns, _known(store))
-        log.info("%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
+        log.log(level, "%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
         if embedding.unused:
-            log.info("not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
-        on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from)
+            log.log(level, "not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
+        on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from, level)
         told = _told(file, embedding, on, store)
         training = TrainingOptions.of(config, f"{store.checksum} {_digest_of(on)}", folder)
         comparison = compare([on], learners, pairs, config.seed, progress.step, training, merits)
@@ -143,9 +145,11 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
     if LEFT_OUT not in path:
         return of(Path(path), progress, merits)
     clusters = judging(store, config.clusters)
-    found = {}
+    found: dict[str, tuple[Comparison, dict[str, Any]]] = {}
     for done, cluster in enumerate(clusters, start=1):
-        found[cluster] = of(Path(file_without(path, cluster)), Silence(), replace(merits, calibrate="none"))
+        level = logging.DEBUG if found else logging.INFO  # the first says it for all
+        apart = Path(file_without(path, cluster))
+        found[cluster] = of(apart, Silence(), replace(merits, calibrate="none"), level)
         progress.step("a model without each cluster", done, len(clusters))
     told = next(iter(found.values()))[1]
     several = {name: {cluster: each[name] for cluster, (_, each) in found.items()} for name in ("path", "sha256")}
