@@ -36,6 +36,7 @@ def on_stars(
     missing: str = "refuse",
     clusters: Sequence[str] | None = None,
     learn_from: Sequence[str] | None = None,
+    level: int = logging.INFO,
 ) -> Representation:
     """The embedding of a store's stars, which are found by id.
 
@@ -49,6 +50,7 @@ def on_stars(
         missing: stars without numbers: "refuse" them, or "leave_out".
         clusters: those that are judged and learned from; others have no part. None: all.
         learn_from: kinds of groups besides clusters. None: all that the store has.
+        level: of what is logged; of several files that are alike, the first says it.
 
     Raises:
         InputError: where a star of the store has no numbers, unless it is left out; where no id is of the store, or a
@@ -69,8 +71,12 @@ def on_stars(
     every = [store.stars.id, store.groups.stars.id, store.repeats.stars.id]
     strange = int((~np.isin(embedding.ids, np.concatenate(every))).sum())
     if strange:
-        log.info(
-            "%d of %d rows of %s are of no star of the store: not used", strange, len(embedding.ids), embedding.where
+        log.log(
+            level,
+            "%d of %d rows of %s are of no star of the store: not used",
+            strange,
+            len(embedding.ids),
+            embedding.where,
         )
     there = [_whole(embedding, each) for each in rows]
     _say_who_is_left_out(embedding, parts[:2], rows[:2], there[:2], missing)
@@ -79,7 +85,7 @@ def on_stars(
     taught = Members(taken[2], kept[2].group) if len(groups) and there[2].any() else None
     for part, known, what in zip((groups, repeats), there[2:], ("stars of groups", "repeats"), strict=True):
         if len(part):
-            log.info("%d of the store's %d %s have numbers", int(known.sum()), len(part), what)
+            log.log(level, "%d of the store's %d %s have numbers", int(known.sum()), len(part), what)
     again = None
     if there[3].any():
         of = [(taken[0], kept[0]), *([] if taught is None else [(taken[2], kept[2])])]

@@ -22,7 +22,6 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import MakeLearner
-from rsca_torch.errors import InputError
 from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
@@ -121,19 +120,20 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
         InputError: as `read_embedding`, `on_stars` and `compare` do.
     """
     store, path = Store.open(config.store), str(config.embedding)
-    _require_unchanged(store)
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars)
     learners = [maker(config.learner), *(maker(each) for each in config.baselines.values())]
     names = [each().name for each in learners]
     learners = [make for place, make in enumerate(learners) if names[place] not in names[:place]]
     merits = Merits.of(config)
 
-    def of(file: Path, progress: Progress, merits: Merits) -> tuple[Comparison, dict[str, Any]]:
+    def of(
+        file: Path, progress: Progress, merits: Merits, level: int = logging.INFO
+    ) -> tuple[Comparison, dict[str, Any]]:
         embedding = read_embedding(file, config.id, config.columns, _known(store))
-        log.info("%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
+        log.log(level, "%d numbers a star, of %s", embedding.values.shape[1], shortened(embedding.columns))
         if embedding.unused:
-            log.info("not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
-        on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from)
+            log.log(level, "not used: %s (columns=[NAME,...] chooses)", shortened(embedding.unused))
+        on = on_stars(embedding, store, config.name, config.missing, config.clusters, config.learn_from, level)
         told = _told(file, embedding, on, store)
         training = TrainingOptions.of(config, f"{store.checksum} {_digest_of(on)}", folder)
         comparison = compare([on], learners, pairs, config.seed, progress.step, training, merits)
@@ -145,9 +145,11 @@ def compare_embedding(config: DictConfig, folder: Path, progress: Progress) -> t
     if LEFT_OUT not in path:
         return of(Path(path), progress, merits)
     clusters = judging(store, config.clusters)
-    found = {}
+    found: dict[str, tuple[Comparison, dict[str, Any]]] = {}
     for done, cluster in enumerate(clusters, start=1):
-        found[cluster] = of(Path(file_without(path, cluster)), Silence(), replace(merits, calibrate="none"))
+        level = logging.DEBUG if found else logging.INFO  # the first says it for all
+        apart = Path(file_without(path, cluster))
+        found[cluster] = of(apart, Silence(), replace(merits, calibrate="none"), level)
         progress.step("a model without each cluster", done, len(clusters))
     told = next(iter(found.values()))[1]
     several = {name: {cluster: each[name] for cluster, (_, each) in found.items()} for name in ("path", "sha256")}
@@ -180,16 +182,6 @@ def _known(store: Store) -> list[str]:
     """The store's id column, then its others."""
     own = store.stars.roles["id"]
     return [own, *(name for name in store.stars.colnames if name != own)]
-
-
-def _require_unchanged(store: Store) -> None:
-    """The star tables, which are all that is read of the store."""
-    recorded = store.manifest["files"]
-    changed = [
-        name for name in recorded if name.endswith(".fits") and digest(store.path / name) != recorded[name]["sha256"]
-    ]
-    if changed:
-        raise InputError(f"store {store.path}: {', '.join(changed)} changed since it was written; ingest again")
 
 
 def _digest_of(on: Representation) -> str:

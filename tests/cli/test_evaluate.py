@@ -112,13 +112,14 @@ def test_a_file_without_some_stars_ends_in_one_sentence_or_they_are_left_out(sur
     assert content["embedding"]["members"] <= 15
 
 
-def test_a_file_for_every_cluster_that_its_model_did_not_see(survey, tmp_path):
+def test_a_file_for_every_cluster_that_its_model_did_not_see(survey, tmp_path, caplog):
     """Of one and the same embedding: then learners, too, say what they say of it as a whole."""
     for name in "ABCDE":
         shutil.copy(survey / "latents.npz", tmp_path / f"{name}.npz")
     pattern = tmp_path / "{cluster}.npz"
     assert evaluate(survey, tmp_path / "apart", pattern, "learner=rsca", f"baseline={survey}/run") == 0
     assert evaluate(survey, tmp_path / "whole", survey / "latents.npz", "learner=rsca", "calibration=null") == 0
+    assert caplog.text.count("4 numbers a star, of z") == 2  # once for the five files, once for the other run
     (content, apart), (_, whole) = results(tmp_path / "apart"), results(tmp_path / "whole")
     assert {*content["embedding"]["sha256"]} == {*"ABCDE"}
     for learner in ("rsca", "raw"):
