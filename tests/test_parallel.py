@@ -82,6 +82,16 @@ def waits_for(seconds):
     return seconds
 
 
+def test_no_more_is_begun_than_is_taken():
+    """However fast others are, results do not pile up here."""
+    taken = []
+    found = Parallel(processes=2).each(waits_for, (taken.append(number) or 0.0 for number in range(50)))
+    next(found)
+    time.sleep(0.5)
+    assert len(taken) == 5
+    assert list(found) == [0.0] * 49
+
+
 def test_what_is_done_first_comes_first():
     assert list(Parallel(processes=2).as_done(waits_for, [1.5, 0.0])) == [0.0, 1.5]
 
