@@ -81,6 +81,17 @@ def test_a_line_of_air_and_another_frame_is_where_it_is_in_vacuum_at_rest(galah)
         assert abs(centre - line) < 0.05, "the weak lines beside pull it"
 
 
+def test_galah_s_ratios_to_iron_become_abundances_where_neither_has_a_flag(galah):
+    stars, store = galah
+    good = (stars["flag_Mg_fe"] == 0) & (stars["flag_fe_h"] == 0)
+    assert 0 < good.sum() < len(stars)
+    np.testing.assert_allclose(store.stars["MG_H"][good], (stars["Mg_fe"] + stars["fe_h"])[good])
+    assert np.isnan(store.stars["MG_H"][~good]).all()
+    np.testing.assert_allclose(store.stars["TI2_H_ERR"], np.hypot(0.04, 0.05))
+    assert np.isnan(store.stars["FE_H"][stars["flag_fe_h"] == 1]).all()
+    assert "fe_h" not in store.stars.colnames, "FITS has no case"
+
+
 def rates(folder):
     results = json.loads((folder / "results.json").read_text())["results"]
     return {one["learner"]: one["doppelganger_rate"] for one in results if one["held_out"]}
