@@ -179,7 +179,7 @@ def _processes(stack: ExitStack, task: Callable[[Any], Any], number: int) -> _Pl
     folder = stack.enter_context(TemporaryDirectory(prefix="rsca_torch-"))
     threads = max(1, torch.get_num_threads() // number)
     sent = _Sent(task, Path(folder), threads)
-    executor = get_reusable_executor(number, timeout=60, env=dict.fromkeys(THREADS, str(threads)))
+    executor = get_reusable_executor(number, timeout=10, env=dict.fromkeys(THREADS, str(threads)))
 
     def end(kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:  # nobody waits for what is under way

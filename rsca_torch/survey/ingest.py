@@ -222,6 +222,7 @@ def _read_spectra(
         parts = (table[max(0, first - start) : max(0, first + block - start)] for table, start in spans)
         return [Table(part, copy=False) for part in parts if len(part)]
 
+    of_arm = {name: (partial.bins >= a) & (partial.bins < b) for name, (a, b) in survey.reader.grid.segments.items()}
     task = BlockReader(survey.reader, survey.censoring, partial.bins)
     for read in parallel.each(task, map(rows_from, starts), pieces=len(starts) // BLOCKS_A_PROCESS):
         partial.append(
@@ -230,10 +231,18 @@ def _read_spectra(
             read.valid,
             {partial.done + place: problem for place, problem in read.failed.items()},
             read.faulty,
+            {
+                name: int((read.valid.any(axis=1) & ~read.valid[:, bins].any(axis=1)).sum())
+                for name, bins in of_arm.items()
+                if bins.any()
+            },
         )
         if progress is not None:
             progress(partial.done, total)
     log.info("%d spectra read", total)
+    for name, number in partial.lacking.items():
+        if number:
+            log.warning("%d of %d spectra have no valid bin in %s: a missing or bad arm", number, total, name)
     if partial.errors:
         log.warning(
             "%d spectra have %d errors that are zero, negative or not finite in bins with a flux: "
