@@ -235,6 +235,7 @@ def test_visits_are_repeats_whose_mean_is_the_co_add(root, tmp_path):
     star = field.stars.id[0]
     rows = np.flatnonzero(store.repeats.stars.repeat_of == star)
     assert len(rows) == field.stars["n_visits"][0]
+    assert store.repeats.stars.are_parts
     assert store.repeats.stars.id[rows[0]].startswith(f"{star}#")
     flux, valid, sigma = field.read(np.array([0]))
     seen, seen_valid, seen_sigma = store.repeats.read(rows.astype(np.int64))
