@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+import signal
+import sys
+import time
 
+import numpy as np
 import pytest
+import torch
 
 from rsca_torch.errors import InputError
 from rsca_torch.parallel import Parallel
@@ -34,10 +38,77 @@ def test_an_error_of_another_process_is_raised_here():
         list(Parallel(processes=2).each(process_and, [3, -1, 2]))
 
 
-def test_a_dask_cluster_gives_the_same():
-    pytest.importorskip("distributed")
-    found = list(Parallel(backend="dask", processes=2).each(partial(pow, 2), range(9)))
-    assert found == [2**number for number in range(9)]
+class Times:
+    """A task with an array and a tensor that are worth sharing, of which a fresh copy counts its calls."""
+
+    def __init__(self):
+        self.array, self.tensor, self.calls = np.arange(300_000), torch.arange(300_000)[:, None], 0
+
+    def __call__(self, number):
+        self.calls += 1
+        time.sleep(0.05)
+        self.array[:1] = self.tensor[:1] = number  # nobody else's
+        return os.getpid(), int(self.array[1] * number + self.tensor[number, 0]), self.calls, where_is(self.array)
+
+
+def where_is(array):
+    """Mapped into memory, in a worker of Dask, or neither."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return "mapped"
+        array = getattr(array, "base", getattr(array, "obj", None))
+    if "distributed" not in sys.modules:
+        return "copied"
+    return type(sys.modules["distributed"].get_worker()).__name__
+
+
+@pytest.mark.parametrize("backend", ["processes", "dask"])
+def test_a_task_is_made_once_in_each_process(backend):
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    task = Times()
+    found = list(Parallel(backend, processes=2).each(task, range(1, 7)))
+    assert [value for _, value, *_ in found] == [2 * number for number in range(1, 7)]
+    assert os.getpid() not in {process for process, *_ in found}
+    for process in {process for process, *_ in found}:
+        calls = sorted(number for other, _, number, _ in found if other == process)
+        assert calls == [*range(1, len(calls) + 1)]
+    assert {where for *_, where in found} == {"mapped" if backend == "processes" else "Worker"}
+    assert (task.calls, task.array[0]) == (0, 0)
+
+
+def waits_for(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_no_more_is_begun_than_is_taken():
+    """However fast others are, results do not pile up here."""
+    taken = []
+    found = Parallel(processes=2).each(waits_for, (taken.append(number) or 0.0 for number in range(50)))
+    next(found)
+    time.sleep(0.5)
+    assert len(taken) == 5
+    assert list(found) == [0.0] * 49
+
+
+def test_what_is_done_first_comes_first():
+    assert list(Parallel(processes=2).as_done(waits_for, [1.5, 0.0])) == [0.0, 1.5]
+
+
+def ends(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(InputError, match=r"one of processes=2 was ended from outside, .*: give fewer"):
+        list(Parallel(processes=2).each(ends, range(2)))
+
+
+def test_a_task_that_cannot_be_sent_is_refused():
+    held = (number for number in range(3))
+    with pytest.raises(InputError, match=r"sent to other processes, which this cannot be: TypeError: .*generator"):
+        list(Parallel(processes=2).each(lambda number: (held, number), range(2)))
 
 
 @pytest.mark.parametrize(

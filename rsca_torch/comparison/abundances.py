@@ -156,7 +156,7 @@ def _repeats(
     field: Stars, groups: Stars | None, repeats: Stars | None, elements: Sequence[str], relative_to_iron: bool
 ) -> Repeats | None:
     """What repeats of the field's and of the groups' stars say; no observation of a member has a part in it."""
-    if repeats is None or not len(repeats):
+    if repeats is None or not len(repeats) or repeats.are_parts:  # a visit has no abundances of its own
         return None
     of = [_known(stars, elements, relative_to_iron) for stars in (field, groups) if stars is not None and len(stars)]
     again, rows = _known(repeats, elements, relative_to_iron)

@@ -30,6 +30,7 @@ from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
 from rsca_torch.files import file_name
 from rsca_torch.learners.learner import Learner, Recipe
+from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.packed import PACKED
 
 __all__ = ["Comparison", "Result", "TrainingOptions", "compare", "learner_name", "recipe_of"]
@@ -42,14 +43,14 @@ class TrainingOptions:
     Attributes:
         folder: where finished folds are kept. None: nowhere.
         content: what tells this run's settings from another's, for the folds' folder.
-        processes: that fit folds side by side.
+        parallel: where folds are fitted. None: in this process.
         logger: gives a Lightning logger for (representation, learner, cluster left out). None: no log.
         used: the folders that folds of this run were kept in.
     """
 
     folder: Path | None = None
     content: str = ""
-    processes: int = 1
+    parallel: Parallel | None = None
     logger: Callable[[str, str, str], Any] | None = None
     used: list[Path] = field(default_factory=list)
 
@@ -62,18 +63,17 @@ class TrainingOptions:
             checksum: of the store.
             folder: where trainings are logged.
 
-        Raises:
-            InputError: where no process is to fit them.
+        Raises InputError where no process is to fit them, or two options say how many.
         """
-        if config.processes < 1:
-            raise InputError(f"processes={config.processes}: at least 1 expected")
+        processes, parallel = config.processes, hydra.utils.instantiate(config.get("parallel"))
+        if processes < 1 or (processes > 1 and parallel is not None):
+            raise InputError(f"processes={processes}: at least 1 expected, beside parallel= (parallel.processes) 1")
         learners = [OmegaConf.to_container(each) for each in (config.learner, *config.baselines.values())]
-        merits = OmegaConf.to_container(config.figures_of_merit)
-        alike = config.alike and OmegaConf.to_container(config.alike)
+        merits, alike = (each and OmegaConf.to_container(each) for each in (config.figures_of_merit, config.alike))
         content = json.dumps([version("rsca_torch"), checksum, learners, merits, alike], default=str)
         logger = None if config.logger is None else partial(_logger, hydra.utils.instantiate(config.logger), folder)
         kept = None if config.checkpoints is None else Path(config.checkpoints) / "folds"
-        return cls(kept, content, config.processes, logger)
+        return cls(kept, content, parallel or Parallel(processes=processes), logger)
 
     def options(self, learner: Learner, on: Representation, seen: Seen, held_out: bool) -> dict[str, Any]:
         """Further arguments of `leave_one_cluster_out` and of the nested choice."""
@@ -84,7 +84,7 @@ class TrainingOptions:
             said = f"{on.name} come without errors: {learner_name(learner)} is trained on them without noise"
             warnings.warn(said, NumericalWarning, stacklevel=2)
         logger = None if self.logger is None else partial(self.logger, on.name, learner_name(learner))
-        return {"processes": self.processes if held_out else 1, "logger": logger}
+        return {"parallel": self.parallel if held_out else None, "logger": logger}
 
     def kept(
         self, learner: Learner, on: Representation, seen: Seen, allowed: NDArray[np.bool_], held_out: bool, seed: int
@@ -170,7 +170,7 @@ def compare(
         pairs: (member velocity, field velocity, member extinction, field extinction) -> allowed (M, F).
         seed: of torch's random numbers in every fold.
         progress: called with (what runs, folds done, folds).
-        training: where folds are kept and logged, and how many processes fit them.
+        training: where folds are fitted, kept and logged.
         merits: what is told beside the rate.
 
     Raises:

@@ -1,23 +1,16 @@
-"""Folds: clusters are judged by a learner that never saw them; in this process or in several."""
+"""Folds: clusters are judged by a learner that never saw them."""
 
 from __future__ import annotations
 
 import math
-import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from multiprocessing import active_children, get_context
-from multiprocessing.reduction import ForkingPickler
-from types import ModuleType
+from functools import partial
+from threading import Lock
 from typing import Any, Protocol, cast, runtime_checkable
 
-import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,6 +22,7 @@ from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.judged_pairs import distances_of, in_order
 from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.parallel import Parallel
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
@@ -170,7 +164,7 @@ def _value(name: str, merit: FigureOfMerit, siblings: Tensor, strangers: Tensor)
 
 
 def folds_of(
-    task: Task, jobs: Sequence[LeftOut], kept: FoldFiles | None, processes: int
+    task: Task, jobs: Sequence[LeftOut], kept: FoldFiles | None, parallel: Parallel
 ) -> Iterator[dict[LeftOut, Fold]]:
     """Of each job its folds, one a cluster: those that are kept, then the others as they finish, each kept at once."""
     missing = []
@@ -189,8 +183,7 @@ def folds_of(
             yield folds
         else:
             missing.append(left_out)
-    done = _in_processes(task, missing, processes) if processes > 1 else ((job, task(job)) for job in missing)
-    for left_out, judged in done:
+    for left_out, judged in parallel.as_done(partial(_done, task), missing, len(missing)):
         folds = dict(zip(_each_first(left_out), judged, strict=True))
         if kept is not None:
             for key, fold in folds.items():
@@ -198,83 +191,13 @@ def folds_of(
         yield folds
 
 
+def _done(task: Task, left_out: LeftOut) -> tuple[LeftOut, list[Fold]]:
+    with _one_at_a_time:
+        return left_out, task(left_out)
+
+
+_one_at_a_time = Lock()  # torch's random numbers are one sequence of all threads that a worker of Dask may have
+
+
 def _each_first(left_out: LeftOut) -> list[LeftOut]:
     return [(cluster, *(other for other in left_out if other != cluster)) for cluster in left_out]
-
-
-def _in_processes(task: Task, jobs: Sequence[LeftOut], processes: int) -> Iterator[tuple[LeftOut, list[Fold]]]:
-    """Side by side; every process is given the task once."""
-    # Stars are shared as they are; what a script or a notebook defines goes as code, as no process runs these again.
-    own: dict[str, Any] = {name: getattr(task, name) for name in ("make_learner", "logger", "merits")}
-    without: dict[str, Any] = dict.fromkeys(own)
-    try:
-        code = cloudpickle.dumps(own)
-    except Exception as error:  # whatever somebody's class raises
-        raise InputError(
-            f"processes={processes} sends make_learner, logger and merits to other processes, which these cannot be: "
-            f"{type(error).__name__}: {error}; let them hold no open file, lock or generator, or give processes=1"
-        ) from error
-    stars = replace(task, **without)
-    threads = max(1, torch.get_num_threads() // processes)
-    others = set(active_children())
-    with ProcessPoolExecutor(
-        min(processes, max(1, len(jobs))), get_context("spawn"), _start_worker, (stars, code, threads)
-    ) as pool:
-        try:
-            with _nothing_to_run_again(), _interrupts_held():
-                running = {pool.submit(_work, left_out): left_out for left_out in jobs}
-            for done in as_completed(running):
-                yield running[done], done.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"one of processes={processes} was ended from outside, for want of memory as a rule: give fewer; "
-                "finished folds are not lost where they are kept"
-            ) from error
-        except BaseException:  # nobody waits for the folds that are under way
-            for process in set(active_children()) - others:
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _nothing_to_run_again() -> Iterator[None]:
-    """While processes start: each would run the script that is running, and start processes in turn without a guard."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes that start here leave Ctrl-C to the one that starts them, which hears of it afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_worker: Task | None = None  # of this process
-
-
-def _start_worker(stars: Task, code: bytes, threads: int) -> None:
-    global _worker
-    torch.set_num_threads(threads)
-    _worker = replace(stars, **cloudpickle.loads(code))
-
-
-def _work(left_out: LeftOut) -> list[Fold]:
-    assert _worker is not None, "the process was started with a task"
-    try:
-        return _worker(left_out)
-    except Exception as error:
-        try:
-            ForkingPickler.loads(ForkingPickler.dumps(error))
-        except Exception:  # then the process that waits would be told that this one came to a sudden end
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        raise

@@ -21,6 +21,7 @@ from rsca_torch.evaluation.fold_files import Fold, FoldFiles, LeftOut
 from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.labels import as_labels
 from rsca_torch.training.members import Members
@@ -42,6 +43,7 @@ def leave_one_cluster_out(
     roots: Array | None = None,
     kept: FoldFiles | None = None,
     processes: int = 1,
+    parallel: Parallel | None = None,
     logger: Callable[[str], Any] | None = None,
     strict: bool = False,
     merits: Mapping[str, FigureOfMerit] | None = None,
@@ -68,7 +70,8 @@ def leave_one_cluster_out(
         progress: called with (folds done, folds) after each fold.
         roots: (M, K, K) as in `Members`, for learners whose recipe draws noise.
         kept: where finished folds are looked for first and kept. None: nowhere.
-        processes: that fit folds side by side; of use to learners that are trained.
+        processes: of this machine that fit folds side by side; of use to learners that are trained.
+        parallel: where folds are fitted, in place of `processes`, on a cluster say.
         logger: gives a Lightning logger for the training without a cluster. None: no log.
         strict: as in `doppelganger_rate`.
         merits: further figures of merit of every cluster, by name, from the distances that the rate is counted from.
@@ -106,7 +109,8 @@ def leave_one_cluster_out(
     folds: dict[LeftOut, Fold] = {}
 
     def fit(jobs: Sequence[LeftOut], before: int = 0) -> None:
-        for done, each in enumerate(folds_of(task, jobs, kept, processes), start=before + 1):
+        where = parallel or Parallel(processes=processes)
+        for done, each in enumerate(folds_of(task, jobs, kept, where), start=before + 1):
             folds.update(each)
             if progress is not None:
                 progress(done, len(judged) + len(pairs))

@@ -19,6 +19,7 @@ from rsca_torch.evaluation.folds import Task, folds_of
 from rsca_torch.evaluation.leave_one_out import as_alike, as_flags, as_stars, ids_of, result_of, warn_of, with_cllr
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Labels, Learner
+from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.labels import as_labels
 
@@ -75,6 +76,7 @@ def nested_leave_one_cluster_out(
     progress: Callable[[int, int], None] | None = None,
     *,
     processes: int = 1,
+    parallel: Parallel | None = None,
     logger: Callable[[str], Any] | None = None,
     merits: Mapping[str, FigureOfMerit] | None = None,
     ids: Labels | None = None,
@@ -94,7 +96,8 @@ def nested_leave_one_cluster_out(
         seed: of torch's random numbers while a learner is made and fitted, the same in every fold.
         keep_distances: as in `leave_one_cluster_out`.
         progress: called with (candidates done, candidates) after each candidate.
-        processes: that fit folds side by side; of use to learners that are trained.
+        processes: as in `leave_one_cluster_out`.
+        parallel: as in `leave_one_cluster_out`.
         logger: gives a Lightning logger for a training, from a text that tells K and the clusters left out.
         merits: as in `leave_one_cluster_out`; the rate alone chooses.
         ids: as in `leave_one_cluster_out`.
@@ -133,7 +136,7 @@ def nested_leave_one_cluster_out(
         task.keep_inner, task.alike = calibrate, as_alike(alike, given)
         judged = given.clusters()
         jobs = [*((cluster,) for cluster in judged), *combinations(judged, 2)]
-        folds = reduce(or_, folds_of(task, jobs, kept, processes))
+        folds = reduce(or_, folds_of(task, jobs, kept, parallel or Parallel(processes=processes)))
         alone = {cluster: folds[cluster,] for cluster in judged}
         warn_of(alone, True)
         curve[number] = result_of(alone, True, keep_distances=False, stars=stars)

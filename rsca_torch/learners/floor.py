@@ -78,15 +78,35 @@ class Repeats:
     @classmethod
     def of_spectra(cls, ppca: MaskedPPCA, latents: Tensor, ids: Labels, again: AnySpectra | None) -> Repeats | None:
         """Of stars (N, K) and further spectra, by id; those of other stars are left out. None: none is of these."""
-        return None if not again else cls.of_some(latents, ids, ppca.latents(again), again.stars.repeat_of)
+        if not again:
+            return None
+        return cls.of_some(latents, ids, ppca.latents(again), again.stars.repeat_of, again.stars.are_parts)
 
     @classmethod
-    def of_some(cls, latents: Tensor, ids: Labels, again: Tensor, repeat_of: Labels) -> Repeats | None:
-        """As `of_spectra`, of further latents (R, K)."""
+    def of_some(
+        cls, latents: Tensor, ids: Labels, again: Tensor, repeat_of: Labels, parts: bool = False
+    ) -> Repeats | None:
+        """As `of_spectra`, of further latents (R, K).
+
+        Args:
+            latents: (N, K) of stars.
+            ids: theirs.
+            again: (R, K) of further observations.
+            repeat_of: the star of each.
+            parts: they are what the latents are the means of, visits of co-adds: they tell how a mean of as many
+                scatters (docs/maths.md, 13.1b), and the mean itself adds nothing.
+        """
         ids, repeat_of = np.asarray(ids), np.asarray(repeat_of)
         known = np.isin(repeat_of, ids)
         if not known.any():
             return None
+        if parts:
+            names, number, size = np.unique(repeat_of[known], return_inverse=True, return_counts=True)
+            visits = again[torch.from_numpy(known)].double()
+            share = torch.from_numpy(1 / np.sqrt(size[number]))[:, None]
+            mean = visits.new_zeros(len(names), visits.shape[1]).index_add_(0, torch.from_numpy(number), visits)
+            mean = (mean / torch.from_numpy(size)[:, None])[torch.from_numpy(number)]
+            return cls.of(mean + share * (visits - mean), repeat_of[known])
         seen_again = np.isin(ids, repeat_of[known])
         observations = torch.cat([latents[torch.from_numpy(seen_again)], again[torch.from_numpy(known)]])
         return cls.of(observations, np.concatenate([ids[seen_again], repeat_of[known]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -39,7 +41,12 @@ def print_summary(store: Store) -> None:
     if lone := store.manifest["lone_members"]:
         lines.append(f"left out as clusters, one member each (the star stays in the field): {', '.join(lone)}")
     if counts["problems"]:
-        lines.append(f"{counts['problems']:,} files could not be used: problems.csv in {store.path} lists them and why")
+        why = Counter(re.split(r"[(:;]", problem)[0].strip() for _, problem in store.problems)
+        most = ", ".join(f"{number:,} {reason}" for reason, number in why.most_common(3))
+        lines.append(
+            f"{counts['problems']:,} files could not be used ({most}{', ...' if len(why) > 3 else ''}): "
+            f"problems.csv in {store.path} lists them and why"
+        )
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 

@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import as_tensor, in_unit, missing_among
 from rsca_torch.spectra.labels import as_labels, as_text
 
-__all__ = ["ROLES", "Stars", "abundance_column", "error_column"]
+__all__ = ["PART_OF_COADD", "ROLES", "Stars", "abundance_column", "error_column"]
 
 #: Each role, and what needs it.
 NEEDED_BY = {
@@ -27,6 +27,8 @@ NEEDED_BY = {
     "repeat_of": "repeated observations of one star, which tell what is not the star",
 }
 ROLES = tuple(NEEDED_BY)
+#: Column of repeats: True for what the star's own row is the mean of, as a co-add is of its visits.
+PART_OF_COADD = "PART_OF_COADD"
 TEXTS = ("id", "group", "repeat_of")  # the others are numbers
 UNITS = {"velocity": "km/s", "extinction": "mag"}  # columns in others are converted
 
@@ -160,6 +162,11 @@ class Stars(Table):
     def repeat_of(self) -> NDArray[np.str_]:
         """(N,) the id of the star that a row observes again, '' for none; '' for all where no column plays the role."""
         return self.values("repeat_of") if self.has("repeat_of") else np.full(len(self), "", dtype="U1")
+
+    @property
+    def are_parts(self) -> bool:
+        """Whether these are repeats of which their stars' own rows are the means (`PART_OF_COADD`)."""
+        return PART_OF_COADD in self.colnames and len(self) > 0 and bool(np.asarray(self[PART_OF_COADD]).all())
 
     def require_repeats(self, ids: NDArray[np.str_]) -> None:
         """Check that every row is a further observation of a star that is known, and not of itself.

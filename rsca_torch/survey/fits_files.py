@@ -7,11 +7,14 @@ import errno
 import gzip
 import lzma
 import shutil
+import sys
 import tempfile
 import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,10 @@ class UnusableFileError(Exception):
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file as it was before it was compressed by gzip, bzip2 or xz: itself, or a copy as long as the block lasts.
+    """A file as it was before it was compressed by gzip, bzip2 or xz: itself, or a copy.
+
+    The copy is kept until another file is unpacked, since many stars may be in one, and is gone when the process ends,
+    however it ends: on Linux it has no name.
 
     Args:
         path: the file; where there is none, the same name with ``.gz`` or ``.fz`` behind it counts.
@@ -78,16 +84,34 @@ def whole_file(path: Path) -> Iterator[Path]:
     if opener is None:
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.stem
+    told = path.stat()
+    copy = _unpacked(path.absolute(), told.st_size, told.st_mtime_ns, opener)
+    yield copy.path
+
+
+class _Unpacked:
+    """A copy of a file, not compressed; it goes when nobody holds this any more."""
+
+    def __init__(self, path: Path, opener: Callable[[Path], Any]) -> None:
+        nameless = sys.platform == "linux"
+        file = (tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile)(prefix="rsca_torch-")
+        weakref.finalize(self, file.close)
         try:
-            with opener(path) as packed, copy.open("wb") as file:
+            with opener(path) as packed:
                 shutil.copyfileobj(packed, file, 2**20)
         except EOFError:
             raise UnusableFileError("truncated file") from None
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise UnusableFileError(f"unreadable file ({error})") from error
-        yield copy
+        file.flush()
+        self.path = Path(f"/proc/self/fd/{file.fileno()}") if nameless else Path(file.name)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(path: Path, size: int, changed: int, opener: Callable[[Path], Any]) -> _Unpacked:
+    """The last one; `size` and `changed` tell a file from what was there before under its name."""
+    del size, changed
+    return _Unpacked(path, opener)
 
 
 def _start(path: Path) -> bytes:
@@ -153,6 +177,8 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     except IndexError:
         # A file cut inside a header looks like one with fewer HDUs; a whole one is made of 2,880-byte blocks.
         raise UnusableFileError("truncated file" if size % 2880 else f"no HDU {number} ({what})") from None
+    if hdu.header.get("ZTABLE"):
+        raise UnusableFileError(f"HDU {number} is a table that fpack compressed: unpack the file (funpack)")
     place = hdu.fileinfo()
     if place["datLoc"] + _stored_size(hdus, number, hdu) > size:
         raise UnusableFileError("truncated file")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,7 @@ def ingest(
     fingerprint = _fingerprint(survey, chosen.stars, chosen.groups, chosen.repeats)
     partial = Partial(store, fingerprint, trusted, grid.wavelength[trusted], len(chosen.stars))
     tables = (chosen.stars, chosen.groups, chosen.repeats)
+    _give_back_memory()
     _read_spectra(survey, tables, partial, block, parallel or Parallel(processes=1), progress)
     told = {"survey": survey.config(), "segments": grid.edges()}
     return _finished(chosen, partial, told, "spectrum missing or unreadable")
@@ -219,6 +222,7 @@ def _read_spectra(
         parts = (table[max(0, first - start) : max(0, first + block - start)] for table, start in spans)
         return [Table(part, copy=False) for part in parts if len(part)]
 
+    of_arm = {name: (partial.bins >= a) & (partial.bins < b) for name, (a, b) in survey.reader.grid.segments.items()}
     task = BlockReader(survey.reader, survey.censoring, partial.bins)
     for read in parallel.each(task, map(rows_from, starts), pieces=len(starts) // BLOCKS_A_PROCESS):
         partial.append(
@@ -227,10 +231,18 @@ def _read_spectra(
             read.valid,
             {partial.done + place: problem for place, problem in read.failed.items()},
             read.faulty,
+            {
+                name: int((read.valid.any(axis=1) & ~read.valid[:, bins].any(axis=1)).sum())
+                for name, bins in of_arm.items()
+                if bins.any()
+            },
         )
         if progress is not None:
             progress(partial.done, total)
     log.info("%d spectra read", total)
+    for name, number in partial.lacking.items():
+        if number:
+            log.warning("%d of %d spectra have no valid bin in %s: a missing or bad arm", number, total, name)
     if partial.errors:
         log.warning(
             "%d spectra have %d errors that are zero, negative or not finite in bins with a flux: "
@@ -250,6 +262,12 @@ def _require_room(partial: Partial, total: int) -> None:
             f"({spectra * total / 1e9:.1f} GB in the end), and {free / 1e9:.1f} GB are free there: make room, or "
             "choose another disk; what was read is kept for the same command"
         )
+
+
+def _give_back_memory() -> None:
+    """Have the system take back what choosing the stars took, four times the tables: the C library keeps it else."""
+    with suppress(AttributeError, OSError, TypeError):  # not that of Linux
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _fingerprint(survey: Survey, *tables: Stars) -> str:

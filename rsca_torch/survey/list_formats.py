@@ -71,7 +71,8 @@ def read_columns(
     try:
         with whole_file(path) as whole:
             if kind == "cds":
-                return _cds(whole, path.with_name(readme or "ReadMe"), choose)
+                own = re.sub(r"\.(gz|bz2|xz)$", "", path.name)  # by which ReadMe knows it
+                return _cds(whole, own, path.with_name(readme or "ReadMe"), choose)
             return _fits(whole, choose, hdu) if kind == "fits" else FORMATS[kind](whole, choose)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -139,11 +140,11 @@ def _ecsv(path: Path, choose: Choose) -> Table:
     return _of_table(text_tables.read(path, format="ecsv"), names, texts)
 
 
-def _cds(path: Path, readme: Path, choose: Choose) -> Table:
+def _cds(path: Path, name: str, readme: Path, choose: Choose) -> Table:
     if not readme.is_file():
         raise InputError(f"a CDS table of fixed width needs its ReadMe, and there is no {readme}: fetch it too")
     reader = text_tables.Cds(readme=str(readme))
-    reader.data.table_name = path.name
+    reader.data.table_name = name
     reader.header.get_cols([])  # the names alone
     known = {column.name: column for column in reader.header.cols}
     names, texts = _chosen([*known], choose)

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class Partial:
         errors: file -> how many of its errors are zero, negative and not finite, where any is.
         seen: (P,) True for the bins that are valid in at least one star; repeats do not count.
         n_valid: measurements that are valid, those of repeats not counted.
+        lacking: detector -> usable spectra of which no bin of it is valid.
 
     Raises:
         InputError: the partial belongs to a run with other settings or data or of an older program, or cannot be
@@ -79,6 +81,7 @@ class Partial:
         self.errors: dict[str, Sequence[int]] = {}
         self.seen = np.zeros(len(bins), dtype=bool)
         self.n_valid = 0
+        self.lacking: Counter[str] = Counter()
         self._journal = self.path / "journal.json"
         if self._journal.exists():
             self._resume()
@@ -109,6 +112,7 @@ class Partial:
         self.done = journal["done"]
         self.failed = {int(star): problem for star, problem in journal["failed"].items()}
         self.errors, self.n_valid = journal["errors"], journal["n_valid"]
+        self.lacking = Counter(journal.get("lacking", {}))
         packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
         self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
 
@@ -119,6 +123,7 @@ class Partial:
         valid: NDArray[np.bool_],
         failed: Mapping[int, str],
         errors: Mapping[str, Sequence[int]] | None = None,
+        lacking: Mapping[str, int] | None = None,
     ) -> None:
         """Add the next block of n observations; those without a valid bin are left out.
 
@@ -128,6 +133,7 @@ class Partial:
             valid: (n, P) which measurements are used.
             failed: number of a star -> why it cannot be used, where the reason is not that no bin is valid.
             errors: file -> as in the attribute.
+            lacking: as in the attribute, of this block.
         """
         usable = valid.any(axis=1)
         unusable = (self.done + np.flatnonzero(~usable)).tolist()
@@ -141,9 +147,12 @@ class Partial:
         self.done += len(flux)
         self.failed.update({star: failed.get(star, NO_VALID_BIN) for star in unusable})
         self.errors.update(errors or {})
+        self.lacking.update(lacking or {})
         self.seen |= valid[stars].any(axis=0)
         self.n_valid += int(valid[stars].sum())
-        state = {name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid")}
+        state = {
+            name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid", "lacking")
+        }
         _write_json(self._journal, {**state, "seen": np.packbits(self.seen).tobytes().hex()})
 
     def finish(

@@ -20,6 +20,7 @@ from astropy.table import Table
 from omegaconf import OmegaConf
 
 from rsca_torch import RSCA, Learner
+from rsca_torch.cli import embed
 from rsca_torch.cli.main import COMMANDS, CONFIG, main
 from rsca_torch.evaluation.fold_files import FoldFiles
 from rsca_torch.survey.store import Store
@@ -145,6 +146,16 @@ def test_embed_joins_by_id(work):
         "MODELVER": program,
         "COMMAND": f"rsca embed model=first/rsca.safetensors {STORE} out=features/all.fits",
     }
+
+
+def test_features_do_not_depend_on_how_many_processes_make_them(work, monkeypatch):
+    monkeypatch.setattr(embed, "EMBEDDED_AT_ONCE", 32)
+    for processes in (1, 2):
+        options = [STORE, f"out=features/{processes}.fits", f"parallel.processes={processes}"]
+        assert main(["embed", "model=first/rsca.safetensors", *options]) == 0
+    one, two = (Table.read(work / "features" / f"{processes}.fits") for processes in (1, 2))
+    assert len(one) > 8 * 32, "enough for two processes"
+    assert all((one[name] == two[name]).all() for name in one.colnames)
 
 
 def test_real_files_in_features_out(work, shared):

@@ -7,11 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
+import torch
 
 from rsca_torch import InputError, leave_one_cluster_out
+from rsca_torch.errors import NumericalWarning
+from rsca_torch.evaluation.fold_files import FoldFiles
 from rsca_torch.learners.learner import Identity
+from rsca_torch.parallel import Parallel
 from rsca_torch.testing import drawn_problem
 
 SCRIPT = """
@@ -74,6 +79,38 @@ def test_a_process_that_is_killed_says_so():
 def test_an_exception_that_cannot_be_sent_is_told():
     with pytest.raises(RuntimeError, match="no luck: today"):
         two_processes(Fails)
+
+
+class Drawn(Identity):
+    """A learner that draws random numbers, slowly, says something, and needs an array that is worth sharing."""
+
+    scales = torch.linspace(1, 2, 300_000)
+
+    def initialise(self, field, *_):
+        time.sleep(0.02)
+        self.weight = torch.rand(field.shape[1]) * self.scales[-1]
+        warnings.warn("of no weight", NumericalWarning, stacklevel=2)
+
+    def forward(self, z):
+        return z * self.weight.to(z)
+
+
+def test_a_cluster_of_dask_gives_the_folds_of_one_process(tmp_path):
+    pytest.importorskip("distributed")
+    problem = drawn_problem()
+    results = []
+    for number, parallel in enumerate((None, Parallel("dask", processes=2))):
+        kept = FoldFiles(tmp_path / str(number))
+        with pytest.warns(NumericalWarning, match="in 5 of 5 folds, first: of no weight"):
+            results.append(
+                leave_one_cluster_out(
+                    Drawn, problem.field, problem.members, problem.clusters, kept=kept, parallel=parallel
+                )
+            )
+    assert results[0] == results[1]
+    names = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("0", "1")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 5
 
 
 SLOW = """

@@ -59,6 +59,21 @@ def distances(learner, members):
 # The closed form
 
 
+def test_visits_tell_the_scatter_of_the_co_adds_that_are_their_means():
+    """The co-add is the visits' mean: neither V (n - 1) / n, which pooling gives, nor a visit's V."""
+    rng = np.random.default_rng(5)
+    n_stars, n = 20_000, 3
+    truth = rng.normal(size=(n_stars, 1, 2))
+    visits = truth + rng.normal(size=(n_stars, n, 2)) * [0.3, 0.6]
+    coadds, ids = torch.from_numpy(visits.mean(axis=1)), np.arange(n_stars).astype(str)
+    parts, of = torch.from_numpy(visits.reshape(-1, 2)), np.repeat(ids, n)
+    found = Repeats.of_some(coadds, ids, parts, of, parts=True)
+    assert (found.stars, found.freedom) == (n_stars, n_stars * (n - 1))
+    close(found.scatter, np.diag([0.3**2, 0.6**2]) / n, rtol=0.03, atol=2e-3)
+    pooled = Repeats.of_some(coadds, ids, parts, of).scatter
+    close(pooled, np.diag([0.3**2, 0.6**2]) * (n - 1) / n, rtol=0.03, atol=3e-3)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_no_covariance_above_the_floor_is_more_likely(seed):
     """The numerical optimum of the Wishart likelihood over W = floor + L L^T."""

@@ -68,6 +68,9 @@ def write_galah(root, noise=0.01, medium="air"):
             for number, offset in ((1, 0), (4, skip)):
                 hdus[number].header.update(CRVAL1=start + offset * step, CDELT1=step, CRPIX1=1 if arm % 2 else 0)
             fits.HDUList(hdus).writeto(root / f"{star['sobject_id']}{arm}.fits")
+    for column, error in (("fe_h", 0.05), ("Mg_fe", 0.03), ("Ti2_fe", 0.04)):
+        stars[column] = np.round(rng.normal(-0.2, 0.2, len(stars)), 3)
+        stars[f"e_{column}"], stars[f"flag_{column}"] = error, (rng.random(len(stars)) < 0.1).astype(np.int32)
     stars.rename_column("speed", "RV_GALAH")  # another case than the description's
     stars.write(root / "catalogue.fits")
     return stars

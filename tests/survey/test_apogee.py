@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from astropy.table import Table
 from mini_archive import good_spectrum, mini_rows, star, write_catalogue, write_spectrum
 
 from rsca_torch.errors import InputError
+from rsca_torch.survey import fits_files
 from rsca_torch.survey.apogee import CHIPS, ELEMENTS, read_spectrum
 from rsca_torch.survey.apogee import wavelength as grid
 from rsca_torch.survey.apogee_catalogue import find_catalogue, read_catalogue, spectrum_files
-from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, utf8
+from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits, require_whole, utf8
 from rsca_torch.survey.visits import mean_fibres, visits_of
 
 
@@ -223,6 +226,32 @@ def test_compressed_files_are_read_as_the_whole_ones(tmp_path):
     path.with_name(path.name + ".fz").write_bytes(packed[: -2880 * 3])
     with pytest.raises(UnusableFileError, match=r"truncated file|unreadable file"):
         read_spectrum(path)
+
+
+def test_a_compressed_file_of_many_stars_is_unpacked_once_and_leaves_no_file(tmp_path, monkeypatch):
+    """Whatever ends the process: the copy has no name."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    path, unpacked = tmp_path / "many.fits.gz", []
+    opener = fits_files.OPENERS[b"\x1f\x8b"]
+    monkeypatch.setitem(fits_files.OPENERS, b"\x1f\x8b", lambda path: unpacked.append(path) or opener(path))
+    for value in (1, 2):
+        table = fits.BinTableHDU(Table({"x": np.full(3, value)}))
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+        for row in range(3):
+            with open_fits(path, memmap=True) as hdus:
+                assert hdus[1].data["x"][row] == value, "another file under the same name is another file"
+                assert sys.platform != "linux" or not list(copies.iterdir())
+    assert unpacked == [path] * 2
+
+
+def test_a_table_that_fpack_compressed_is_refused(tmp_path):
+    table = fits.BinTableHDU(Table({"x": [1.0]}))
+    table.header["ZTABLE"] = True
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "mwmStar.fits.fz")
+    with open_fits(tmp_path / "mwmStar.fits") as hdus, pytest.raises(UnusableFileError, match=r"unpack .*\(funpack\)"):
+        require_whole(hdus, 1, "table")
 
 
 def test_a_compressed_catalogue_is_found_and_read(tmp_path):

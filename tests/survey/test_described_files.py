@@ -45,6 +45,7 @@ def test_galah_dr4(tmp_path):
         "gaiadr3_source_id": IDS,
         "rv_comp_1": [1.0, 2.0, 3.0],
         "a_ks": [0.1, np.nan, -9999.0],
+        **{name: [0.0] * 3 for name in ("fe_h", "e_fe_h", "flag_fe_h", "o_fe", "e_o_fe", "flag_o_fe")},
     }
     Table({**stars, "snr_px_ccd2": [50.0] * 3, "flag_sp": [0, 0, 1]}).write(tmp_path / "galah_dr4_allstar_240705.fits")
     store = made(tmp_path, "galah_dr4", "survey.roles.group=null")
@@ -73,6 +74,7 @@ def test_desi_mws(tmp_path):
     fits.HDUList(hdus).writeto(folder / "coadd-main-bright-1234.fits")
     rvtab = {"TARGETID": IDS, "VRAD": [0.0, 10.0, -10.0], "RVS_WARN": [0, 0, 0], "RR_SPECTYPE": ["STAR"] * 3}
     rvtab |= {"SURVEY": ["main"] * 3, "PROGRAM": ["bright"] * 3, "HEALPIX": [1234] * 3, "SN_R": [20.0] * 3}
+    rvtab |= {"FEH": [-1.0, 0.5, np.nan], "ALPHAFE": [0.3, 0.0, 0.1], "FEH_ERR": [0.03] * 3, "ALPHAFE_ERR": [0.04] * 3}
     names = ("SPTAB", "FIBERMAP", "SCORES", "GAIA")
     tables = [fits.BinTableHDU(Table(rvtab), name="RVTAB")]
     tables += [fits.BinTableHDU(Table({"SOURCE_ID": IDS + 7}), name=name) for name in names]
@@ -80,6 +82,8 @@ def test_desi_mws(tmp_path):
     store = made(tmp_path, "desi_mws", "survey.roles.group=null")
     assert store.stars.id.tolist() == [str(star) for star in IDS]
     assert store.stars["SOURCE_ID"].tolist() == (IDS + 7).tolist()
+    np.testing.assert_allclose(store.stars["ALPHA_H"], [-0.7, 0.5, np.nan])
+    np.testing.assert_allclose(store.stars["ALPHA_H_ERR"], 0.05)
     flux, valid, sigma = store.read(np.arange(3))
     alone = (store.wavelength > 4100) & (store.wavelength < 5500)
     assert np.nanmedian(flux) == pytest.approx(1.0, abs=1e-4)

@@ -81,6 +81,33 @@ def test_a_line_of_air_and_another_frame_is_where_it_is_in_vacuum_at_rest(galah)
         assert abs(centre - line) < 0.05, "the weak lines beside pull it"
 
 
+def test_galah_s_ratios_to_iron_become_abundances_where_neither_has_a_flag(galah):
+    stars, store = galah
+    good = (stars["flag_Mg_fe"] == 0) & (stars["flag_fe_h"] == 0)
+    assert 0 < good.sum() < len(stars)
+    np.testing.assert_allclose(store.stars["MG_H"][good], (stars["Mg_fe"] + stars["fe_h"])[good])
+    assert np.isnan(store.stars["MG_H"][~good]).all()
+    np.testing.assert_allclose(store.stars["TI2_H_ERR"], np.hypot(0.04, 0.05))
+    assert np.isnan(store.stars["FE_H"][stars["flag_fe_h"] == 1]).all()
+    assert "fe_h" not in store.stars.colnames, "FITS has no case"
+
+
+@pytest.mark.usefixtures("galah")
+def test_how_many_stars_lack_a_camera_is_said(folder, caplog):
+    few = Table.read(folder / "galah" / "catalogue.fits")[:8]
+    few.write(folder / "galah" / "few.fits")
+    for star in few["sobject_id"][:2]:
+        (folder / "galah" / f"{star}4.fits").rename(folder / "galah" / f"{star}4.away")
+    given = [*GALAH, "survey.description.stars.path=few.fits", "survey.roles.group=null"]
+    assert main(["ingest", *given, "store=lacking"]) == 0
+    assert "2 of 8 spectra have no valid bin in 4: a missing or bad arm" in caplog.text
+    assert len(Store.open(folder / "lacking")) == 8
+    assert "valid bin in 3" not in caplog.text
+    for star in few["sobject_id"][:2]:
+        (folder / "galah" / f"{star}4.away").rename(folder / "galah" / f"{star}4.fits")
+    assert main(["ingest", *given, "survey.description.missing_arms=refuse", "store=whole"]) == 0
+
+
 def rates(folder):
     results = json.loads((folder / "results.json").read_text())["results"]
     return {one["learner"]: one["doppelganger_rate"] for one in results if one["held_out"]}

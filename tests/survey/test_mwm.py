@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -234,6 +235,7 @@ def test_visits_are_repeats_whose_mean_is_the_co_add(root, tmp_path):
     star = field.stars.id[0]
     rows = np.flatnonzero(store.repeats.stars.repeat_of == star)
     assert len(rows) == field.stars["n_visits"][0]
+    assert store.repeats.stars.are_parts
     assert store.repeats.stars.id[rows[0]].startswith(f"{star}#")
     flux, valid, sigma = field.read(np.array([0]))
     seen, seen_valid, seen_sigma = store.repeats.read(rows.astype(np.int64))
@@ -345,6 +347,25 @@ def test_a_file_of_another_star_or_grid_or_without_a_spectrum_there_is_told(root
     star["telescope"] = "lco25m" if str(star["telescope"]).startswith("apo") else "apo25m"
     with pytest.raises(UnusableFileError, match="no spectrum of"):
         changed(lambda hdu: hdu)
+
+
+def test_a_continuum_that_failed_is_a_problem_unless_it_is_asked_for(copied):
+    reader = survey(copied).reader
+    stars = reader.describe(listed := reader.list_stars([]).stars[:3], np.arange(3), [])
+    del listed
+    star = stars[0]
+    path = copied / str(star["FILE"]).partition("[")[0]
+    with fits.open(path) as hdus:
+        for hdu in hdus[3:5]:
+            if hdu.data is not None and len(hdu.data):
+                hdu.data["nmf_flags"] = 4
+        hdus.writeto(path, overwrite=True)
+    with pytest.raises(UnusableFileError, match=r"its NMF continuum failed \(nmf_flags=4; survey.failed_continuum=use"):
+        reader.read(star)
+    assert survey(copied, "survey.failed_continuum=use").reader.read(star).valid.any()
+    assert survey(copied, "survey.continuum=aspcap").reader.read(star).valid.any()
+    with pytest.raises(InstantiationException, match=r"survey\.failed_continuum must be leave_out or use, got 'keep'"):
+        survey(copied, "survey.failed_continuum=keep")
 
 
 def test_the_command_takes_survey_repeats_as_one_word():

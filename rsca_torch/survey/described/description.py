@@ -22,6 +22,7 @@ from rsca_torch.survey.described.parts import (
     Wavelength,
     one_of,
 )
+from rsca_torch.survey.described.ratios import Ratios
 
 __all__ = ["Description"]
 
@@ -96,6 +97,9 @@ class Description:
         told = {name: value for name, value in given.items() if value is not None}
         arms = {str(name): _arm(str(name), arm) for name, arm in _mapping(told.pop("arms", {}), "arms").items() if arm}
         parts: dict[str, Any] = {"arms": arms, "grid": _grid(told.pop("grid", "common"))}
+        if isinstance(told.get("stars"), Mapping) and told["stars"].get("abundances") is not None:
+            ratios = _made(Ratios, told["stars"]["abundances"], "stars.abundances")
+            told["stars"] = {**told["stars"], "abundances": ratios}
         for name, kind in (("stars", StarTable), ("row", Source), ("wavelength", Wavelength), ("continuum", Continuum)):
             if name in told:
                 parts[name] = _made(kind, told.pop(name), name)

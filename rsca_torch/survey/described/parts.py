@@ -11,6 +11,7 @@ from astropy.units import Unit
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.survey.described.ratios import Ratios
 
 __all__ = ["Arm", "Continuum", "ErrorKind", "Resample", "Source", "StarTable", "Wavelength", "formula", "one_of"]
 
@@ -75,6 +76,7 @@ class StarTable:
         format: as astropy names it, or ``pandas.NAME`` for what pandas reads as read_NAME. None: by the file's name.
         ids: columns that are ids, which are never read as floating point.
         below: numbers below it are missing. None: none are.
+        abundances: where [X/Fe] are, of which [X/H] are made. None: columns are taken as they are.
     """
 
     path: str
@@ -82,6 +84,7 @@ class StarTable:
     format: str | None = None
     ids: Sequence[str] = ()
     below: float | None = -900.0
+    abundances: Ratios | None = None
 
 
 @dataclass(frozen=True)

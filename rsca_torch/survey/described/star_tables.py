@@ -17,6 +17,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import missing_among
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.parts import StarTable
+from rsca_torch.survey.described.ratios import with_abundances
 from rsca_torch.survey.described.row_files import HDF5, PARQUET, TEXT, columns_of, found
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits
 
@@ -42,7 +43,8 @@ def read_star_table(path: Path, rule: StarTable) -> Table:
         raise
     except Exception as error:  # whatever a reader of somebody else's raises
         raise InputError(f"expected a table of stars in {path}, got: {type(error).__name__}: {error}") from error
-    return plain_table(given, rule.ids, rule.below, str(path))
+    table = plain_table(given, rule.ids, rule.below, str(path))
+    return table if rule.abundances is None else with_abundances(table, rule.abundances, path.name)
 
 
 def _read(path: Path, rule: StarTable) -> Table | pandas.DataFrame | dict[str, Any]:

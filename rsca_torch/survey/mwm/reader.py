@@ -68,6 +68,7 @@ class MwmReader(Reader):
         a_k_per_ebv: A_K over it.
         abundance_bits: an abundance with one of these bits in its flags is missing.
         bad_bits: a pixel with one of these bits in pixel_flags is not used.
+        failed_continuum: leave_out spectra whose NMF continuum failed by their nmf_flags, or use them all the same.
         error_floor: smallest error, share of the continuum. Files have none; those of DR13 to DR17 have 0.005.
 
     Raises:
@@ -92,12 +93,15 @@ class MwmReader(Reader):
         abundance_bits: Sequence[int] = (),
         bad_bits: Sequence[int] = BAD_BITS,
         error_floor: float = 0.005,
+        failed_continuum: str = "leave_out",
     ) -> None:
         super().__init__(root)
         if continuum not in ("nmf", "aspcap"):
             raise InputError(f"survey.continuum must be nmf or aspcap, got {continuum!r}")
         if continuum == "aspcap" and not aspcap:
             raise InputError("survey.continuum=aspcap needs survey.aspcap, the path of a star's astraStarASPCAP")
+        if failed_continuum not in ("leave_out", "use"):
+            raise InputError(f"survey.failed_continuum must be leave_out or use, got {failed_continuum!r}")
         if not a_k_per_ebv > 0 or not error_floor >= 0:
             raise InputError(
                 "survey.a_k_per_ebv must be positive and survey.error_floor not negative, got "
@@ -110,7 +114,7 @@ class MwmReader(Reader):
         given = (catalogue,) if isinstance(catalogue, str) else tuple(catalogue)
         self.catalogue = [_filled("catalogue", path, **named) for path in given]
         self.templates = {"spectrum": spectrum, "visit": visit, "aspcap": aspcap}
-        self.named, self.continuum = named, continuum
+        self.named, self.continuum, self.failed_continuum = named, continuum, failed_continuum
         self.reddening, self.a_k_per_ebv = reddening, a_k_per_ebv
         self.abundance_bits, self.error_floor = tuple(abundance_bits), error_floor
         self.bad_bits = sum(1 << bit for bit in set(bad_bits))
@@ -199,6 +203,9 @@ class MwmReader(Reader):
             return _coadd(rows, star) if place.visit is None else place.visit
 
         pixels = read_pixels(below_root(self.root, place.path), str(star["telescope"]), sdss_id, chosen, *columns)
+        if self.continuum == "nmf" and self.failed_continuum == "leave_out" and pixels.get("nmf_flags", 0) != 0:
+            said = "survey.failed_continuum=use takes it all the same"
+            raise UnusableFileError(f"its NMF continuum failed (nmf_flags={int(pixels['nmf_flags'])}; {said})")
         continuum = pixels["continuum"] if self.continuum == "nmf" else self._aspcap_continuum(star, sdss_id)
         if not (np.isfinite(continuum) & (continuum > 0)).any():
             raise UnusableFileError(f"no continuum ({self.continuum}); survey.continuum names another")

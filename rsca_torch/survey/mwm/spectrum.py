@@ -29,7 +29,7 @@ OTHER_COADD = "label of another co-add"
 Row = dict[str, Any]
 
 #: What a row says of itself that is looked at.
-TELLING = ("sdss_id", "release", "telescope", "snr")
+TELLING = ("sdss_id", "release", "telescope", "snr", "nmf_flags")
 
 #: A column's format in FITS: how many, of what kind; and what NumPy calls it. P and Q, arrays elsewhere, are pointers.
 FORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ]).*")

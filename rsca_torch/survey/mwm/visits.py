@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from rsca_torch.spectra.stars import PART_OF_COADD
 from rsca_torch.survey.fits_files import UnusableFileError, native, open_fits
 from rsca_torch.survey.mwm.catalogue import observatories
 from rsca_torch.survey.mwm.spectrum import HDUS, table_rows
@@ -50,6 +51,7 @@ def visits_of_stars(root: Path, stars: Table, file: Callable[[int], str]) -> Vis
         visits[name] = [visit[name] for visit in own]
     if own and "fiber" in names:
         visits[MEAN_FIBRE] = np.where(np.asarray(visits["fiber"]) > 0, visits["fiber"], np.nan)
+    visits[PART_OF_COADD] = np.ones(len(visits), dtype=bool)
     return Visits(visits, np.array(of, dtype=np.intp), names, problems)
 
 
