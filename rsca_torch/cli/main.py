@@ -36,7 +36,7 @@ __all__ = ["COMMANDS", "CONFIG", "main"]
 log = logging.getLogger(__name__)
 
 #: In the help; others come after these.
-ORDER = "compare simulate download doctor ingest why fit embed report reproduce learners cite".split()
+ORDER = "compare simulate download doctor ingest why fit embed explain report reproduce learners cite".split()
 #: The commands: every module of this folder for which there is conf/NAME.yaml; its `run(config)` is the command.
 COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),

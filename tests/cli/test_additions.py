@@ -158,7 +158,7 @@ def test_the_command_is_in_the_help_and_its_options_are_looked_at(said):
     assert code == 0
     commands = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     assert commands == (
-        "compare simulate download doctor ingest why fit embed report reproduce learners cite brightest".split()
+        "compare simulate download doctor ingest why fit embed explain report reproduce learners cite brightest".split()
     )
     assert "  brightest The stars of a store with the highest signal-to-noise ratio.\n" in text
     assert "No part of the help" not in text
