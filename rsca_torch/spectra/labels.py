@@ -67,7 +67,7 @@ def printable(text: str) -> str:
     r"""A name for the terminal: what would move the cursor, or change the colour, as the code that it has.
 
     >>> printable("M 67\x1b[31m")
-    'M 67\\\\x1b[31m'
+    'M 67\\x1b[31m'
     """
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 

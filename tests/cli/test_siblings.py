@@ -34,6 +34,7 @@ def here(tmp_path_factory):
     """A folder with a model and the store that it was fitted on."""
     folder = tmp_path_factory.mktemp("siblings")
     small = ["simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30"]
+    small += ["simulation.groups.pairs=6", "survey.groups=[clusters,binaries]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["fit", *small, "out=m.safetensors"]) == 0
@@ -99,8 +100,20 @@ def test_a_list_a_cluster_and_all(store, capsys, caplog):
     with Path("all.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     order = [row["STAR"] for row in found]
-    assert list(dict.fromkeys(order)) == [star for star in store.stars.id if star in set(order)]
+    every = [*store.stars.id, *store.groups.stars.id]
+    assert list(dict.fromkeys(order)) == [star for star in every if star in set(order)]
     assert len(order) > 300
+
+
+def test_stars_of_other_groups_are_searched_too(store):
+    pairs = store.groups.stars
+    stars = embedded_stars(RSCA.load("m.safetensors"), store)
+    assert stars.stars.id.tolist() == [*store.stars.id, *pairs.id]
+    found = likely_siblings(RSCA.load("m.safetensors"), stars, str(pairs.id[0]), n=len(stars), pairs=EVERYBODY)
+    assert set(found["GROUP"][found["SAME_GROUP"]]) == {pairs.group[0]}
+    assert (
+        len(likely_siblings(RSCA.load("m.safetensors"), stars, cluster=str(pairs.group[0]), n=3, pairs=EVERYBODY)) == 3
+    )
 
 
 def test_features_are_kept_and_are_read_from_their_file(work, store, monkeypatch):
