@@ -30,6 +30,7 @@ __all__ = [
     "file_name",
     "is_free",
     "part_of",
+    "remove_left",
     "require_new_file",
     "require_new_folder",
     "updated_folder",
@@ -122,8 +123,8 @@ def _may_be_in_use(entry: Path, machine: str, process: int) -> bool:
     return True
 
 
-def _remove_left(path: Path) -> None:
-    """What a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
+def remove_left(path: Path) -> None:
+    """Remove what a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
     real = path.resolve()
     with suppress(OSError):
         _remove_abandoned(real.parent, f".{real.name}.")
@@ -136,7 +137,7 @@ def _remove_left(path: Path) -> None:
 def require_new_folder(path: Path) -> None:
     """Raises InputError where something is there already, other than an empty folder."""
     if not is_free(path):
-        _remove_left(path)
+        remove_left(path)
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
 
 
@@ -145,7 +146,7 @@ def require_new_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file to make, out=PATH")
     if path.exists():
-        _remove_left(path)
+        remove_left(path)
         raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
     path.resolve().parent.mkdir(parents=True, exist_ok=True)
 

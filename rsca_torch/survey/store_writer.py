@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import is_free
+from rsca_torch.files import is_free, remove_left
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of
@@ -27,6 +27,7 @@ __all__ = ["NO_VALID_BIN", "Partial", "require_free", "require_storable"]
 
 FLOAT = np.dtype("<f4")
 NO_VALID_BIN = "no valid bin"
+OURS = {"flux.raw", "error.raw", "journal.json", "journal.new", "store"}  # what there is in a partial
 
 
 def require_free(store: Path) -> None:
@@ -36,7 +37,17 @@ def require_free(store: Path) -> None:
         InputError: something is there already.
     """
     if not is_free(store):
+        _remove_partial(store)
         raise InputError(f"store={store} exists already; choose another, or remove it")
+
+
+def _remove_partial(store: Path) -> None:
+    """What a run left that was killed after its store was in place and before it had tidied up."""
+    remove_left(store)
+    real = store.resolve()
+    for left in (real.with_name(f"{real.name}.partial"), real / ".partial"):
+        if (real / "manifest.json").is_file() and left.is_dir() and {entry.name for entry in left.iterdir()} <= OURS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 class Partial:
@@ -89,7 +100,7 @@ class Partial:
             self._begin()
 
     def _begin(self) -> None:
-        if self.path.exists() and not {entry.name for entry in self.path.iterdir()} <= {"flux.raw", "error.raw"}:
+        if self.path.exists() and not {entry.name for entry in self.path.iterdir()} <= OURS:
             raise InputError(f"{self.path} is in the way and not this program's own; move it, or choose another store")
         try:
             shutil.rmtree(self.path, ignore_errors=True)  # stopped before its first block: nothing to keep
