@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -190,8 +191,9 @@ def test_without_a_calibration_there_is_no_probability_and_it_says_why(model, su
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, 2.0, float("nan")])
 def test_a_prior_that_is_no_share_is_refused(model, stars, prior):
-    with pytest.raises(InputError, match="must lie between 0 and 1, both excluded"):
-        likely_siblings(model, stars, "2M0121", prior=prior)
+    for given in (stars, replace(stars, calibration={})):  # without a calibration too
+        with pytest.raises(InputError, match="must lie between 0 and 1, both excluded"):
+            likely_siblings(model, given, "2M0121", prior=prior)
 
 
 @pytest.mark.parametrize(
