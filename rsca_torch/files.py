@@ -130,8 +130,9 @@ def remove_left(path: Path) -> None:
         _remove_abandoned(real.parent, f".{real.name}.")
         if real.is_dir():
             _remove_abandoned(real, PART)
-        if _lock_of(real).exists() and (lock := _locked(path)) is not None:
-            _unlock(lock)
+        for file in (real / LOCK, real.with_name(f".{real.name}{LOCK}")):  # of before and after there was a folder
+            if file.exists() and (lock := _acquired(file)) is not None:
+                _unlock(lock)
 
 
 def require_new_folder(path: Path) -> None:
@@ -188,17 +189,23 @@ def _locked(path: Path) -> BaseFileLock | None:
     real.parent.mkdir(parents=True, exist_ok=True)
     file = _lock_of(real)
     while True:
-        lock = FileLock(file, blocking=False)
         try:
-            lock.acquire()
-        except Timeout:
-            return None
+            lock = _acquired(file)
         except NotImplementedError as error:
             log.warning("warning: %s cannot be locked (%s): let one run at a time write there", path, error)
-            return lock
-        if file.exists():  # else whoever had it removed the file in between
+            return FileLock(file)
+        if lock is None or file.exists():  # else whoever had it removed the file in between
             return lock
         lock.release()
+
+
+def _acquired(file: Path) -> BaseFileLock | None:
+    lock = FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 def _lock_of(path: Path) -> Path:
@@ -241,7 +248,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         folder.replace(path)
     except OSError as error:
         kept = folder.replace(folder.with_name(folder.name.removeprefix(".")))  # which no later run removes
-        raise InputError(f"{path} came to be there meanwhile ({error.strerror}): the result is in {kept}") from error
+        why = "came to be there meanwhile" if path.exists() else "cannot be given its name"
+        raise InputError(f"{path} {why} ({error.strerror}): the result is in {kept}") from error
 
 
 @contextmanager

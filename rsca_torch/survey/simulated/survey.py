@@ -11,7 +11,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, is_free
+from rsca_torch.files import atomic_folder, is_free, remove_left
 from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.apogee_catalogue import spectrum_files
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star
@@ -116,6 +116,7 @@ class SimulatedSurvey:
             raise InputError(f"seed must not be negative, got {seed}")
         root = Path(root)
         if not is_free(root):
+            remove_left(root)
             raise InputError(
                 f"{root} holds something already; choose another place for the simulated survey, or remove it"
             )
