@@ -170,4 +170,4 @@ def test_integers_give_floats(models, dtype):
 
 
 def test_what_is_frozen_is_a_layer_of_buffers():
-    assert {kind.__name__ for kind in Frozen.__subclasses__()} == {"MaskedPPCA", "Removal", "RSCA"}
+    assert {kind.__name__ for kind in Frozen.__subclasses__()} == {"MaskedPPCA", "Removal", "RSCA", "Encoder"}
