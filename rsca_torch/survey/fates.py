@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import as_text
+from rsca_torch.survey.cuts import Cut
 from rsca_torch.survey.member_ids import ids_meant
+from rsca_torch.survey.members import ListedAs, read_memberships
 from rsca_torch.survey.store import Store
 
 __all__ = ["fates"]
@@ -49,11 +53,38 @@ def fates(store: Store, star: str) -> list[str]:
     if not lines:
         lines += [_removed(store, *row) for row in removed if not row[0] and star in row[2]]
     if not lines:
+        lines += _otherwise_named(store, star)
+    if not lines:
         raise InputError(
             f"{star} is neither in the store {store.path} nor among the {len(removed)} observations that were removed: "
             f"it was not in the survey's list of stars; ids there are {store.stars.roles['id']} ({min(known)}, say)"
         )
     return lines
+
+
+def _otherwise_named(store: Store, star: str) -> list[str]:
+    """Of an id of another kind that the star tables have, and of one that only the list of members has."""
+    told, survey = [], store.manifest["survey"]
+    for column in survey["ids"].values():
+        for part in (store.stars, store.groups.stars):
+            if column in part.colnames:
+                same = np.flatnonzero(as_text(part[column]) == star)
+                told += [f"{column} {star}: {line}" for row in same for line in fates(store, str(part.id[row]))]
+    if told or survey["members"] is None:
+        return told
+    path = Path(survey["root"]) / survey["members"]
+    membership = None if survey["membership"] is None else Cut(**survey["membership"])
+    try:
+        listed = read_memberships(
+            path, membership, survey["roles"]["id"], None, ListedAs.of(survey["listed"]), [*survey["ids"]]
+        )
+    except InputError:  # it is not there any more
+        return []
+    clusters = listed.ambiguous.get(star) or [each for each in [listed.cluster.get(star)] if each]
+    return [
+        f"{star} is on the list of members {path.name}, in {' and in '.join(clusters)}; no star that the survey kept "
+        f"has this {listed.column}: it is not in the survey, or a cut removed it under its {survey['roles']['id']}"
+    ] * bool(clusters)
 
 
 def _kept(store: Store, row: int) -> str:

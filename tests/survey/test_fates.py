@@ -55,6 +55,20 @@ def test_fates_in_words(store):
         fates(store, "HD 1")
 
 
+def test_a_star_of_the_list_of_members_alone_is_told(archive, tmp_path):
+    listed = tmp_path / "mine.csv"
+    rows = [f"{star_id(number)},NGC 1111" for number in (0, 1)]
+    listed.write_text("\n".join(["APOGEE_ID,CLUSTER", *rows, "2M99999999+9999999,NGC 1111"]))
+    store = ingest(survey(archive, members=str(listed), membership=None), tmp_path / "store")
+    (said,) = fates(store, "2M99999999+9999999")
+    assert said.startswith(
+        "2M99999999+9999999 is on the list of members mine.csv, in NGC 1111; no star that the survey"
+    )
+    listed.unlink()
+    with pytest.raises(InputError, match="is neither in the store"):
+        fates(store, "2M99999999+9999999")
+
+
 def test_a_file_that_names_no_star_is_found_by_its_name(tmp_path):
     for name, number in (("1", 1), ("2", 2), ("again", 1)):
         write_spectrum(tmp_path / f"aspcapStar-r12-{name}.fits", *good_spectrum(number), row=star(number))
