@@ -14,8 +14,8 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors files parallel spectra ppca survey learners removal encoder rsca export training evaluation testing comparison "
-    "report cli __main__"
+    "errors files parallel spectra ppca survey learners removal encoder rsca export training evaluation testing "
+    "comparison report cli __main__"
 ).split()
 #: Imported by name, when it is needed: Lightning takes seconds to import, which a closed form does not need.
 LAZY = {
