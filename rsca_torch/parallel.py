@@ -17,6 +17,7 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import torch
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
@@ -35,6 +36,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Backend = Literal["processes", "dask", "ray"]
 SHARED = 1_000_000  # bytes of an array from which on processes of this machine share it
+SOON = 10.0  # seconds: after work that took less, its processes stay for the next
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -179,11 +181,15 @@ def _processes(stack: ExitStack, task: Callable[[Any], Any], number: int) -> _Pl
     folder = stack.enter_context(TemporaryDirectory(prefix="rsca_torch-"))
     threads = max(1, torch.get_num_threads() // number)
     sent = _Sent(task, Path(folder), threads)
-    executor = get_reusable_executor(number, timeout=10, env=dict.fromkeys(THREADS, str(threads)))
+    began, environment = monotonic(), dict.fromkeys(THREADS, str(threads))
+    # No process ends while others work (timeout): loky takes that for a fault.
+    executor = get_reusable_executor(number, timeout=None, env=environment, initializer=_may_grow)
 
     def end(kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:  # nobody waits for what is under way
             executor.shutdown(wait=True, kill_workers=True)
+        elif monotonic() - began > SOON:  # their memory is worth more than the seconds in which others start
+            executor.shutdown(wait=True)
 
     stack.push(end)
     executor.submit(_started).result()  # now, while Ctrl-C is held
@@ -194,6 +200,11 @@ def _processes(stack: ExitStack, task: Callable[[Any], Any], number: int) -> _Pl
         lambda done: done.result(),
         (BrokenProcessPool,),
     )
+
+
+def _may_grow() -> None:
+    """Let loky not end a process for having grown by 300 MB: that is what importing Lightning takes."""
+    process_executor._USE_PSUTIL = False
 
 
 def _started() -> None:

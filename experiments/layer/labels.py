@@ -2,9 +2,9 @@
 
     python experiments/layer/labels.py [STORE] [--label FE_H] [--train 400] [--epochs 60] [--seeds 3]
 
-STORE: a folder that rsca ingest wrote; by default that of the simulated survey of seed 0. RSCA is fitted on all clusters
-and the field stars that train; the head, one hidden layer, is trained on some field stars and judged on the others.
-Censored bins of raw spectra are 1, the continuum.
+STORE: a folder that rsca ingest wrote; by default that of the simulated survey of seed 0. RSCA is fitted on all
+clusters and the field stars that train; the head, one hidden layer, is trained on some field stars and judged on the
+others. Censored bins of raw spectra are 1, the continuum.
 """
 
 from __future__ import annotations
