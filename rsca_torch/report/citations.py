@@ -24,6 +24,7 @@ UNPUBLISHED = (
     "cloudpickle",
     "filelock",
     "joblib",
+    "lazy-loader",
     "rich",
     "safetensors",
     "yarl",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
@@ -21,9 +20,10 @@ from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.repeats import numbered
+from rsca_torch.survey.star_columns import write_stars
 from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
 
-__all__ = ["NO_VALID_BIN", "Partial", "require_free", "require_storable"]
+__all__ = ["NO_VALID_BIN", "Partial", "require_free"]
 
 FLOAT = np.dtype("<f4")
 NO_VALID_BIN = "no valid bin"
@@ -203,10 +203,10 @@ class Partial:
                 self._write_array(whole / f"groups_{name}.npy", name, of_groups)
         np.save(whole / "wavelength.npy", self.wavelength[self.seen], allow_pickle=False)
         np.save(whole / "bins.npy", self.bins[self.seen], allow_pickle=False)
-        _write_stars(whole / "stars.fits", stars)
-        _write_stars(whole / "repeats.fits", repeats)
+        write_stars(whole / "stars.fits", stars)
+        write_stars(whole / "repeats.fits", repeats)
         if len(groups):
-            _write_stars(whole / "groups.fits", groups)
+            write_stars(whole / "groups.fits", groups)
         written = (*FILES, *(OF_GROUPS if len(groups) else ()))
         _write_json(whole / "selection.json", flow.steps)
         _write_csv(whole / "removed.csv", [("id", "cut", "value"), *flow.removed])
@@ -268,43 +268,3 @@ def _write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JS
         json.dump(content, file, indent=1)
         _flush(file)
     new.replace(path)
-
-
-def require_storable(stars: Stars) -> None:
-    """Check that the star table can be written, before the first spectrum is read.
-
-    Raises:
-        InputError: a column's name is not ASCII, or it holds more than one number or text a star.
-    """
-    for name in stars.colnames:
-        if not (name.isascii() and name.isprintable()):
-            raise InputError(f"the star table has a column {name!r}, but FITS has names in ASCII alone: rename it")
-        if stars[name].ndim != 1:
-            raise InputError(
-                f"the star table's column {name} has shape {stars[name].shape}, not ({len(stars)},): one number or "
-                "text a star expected; split it, or leave it out"
-            )
-
-
-def _write_stars(path: Path, stars: Stars) -> None:
-    """Plain columns, without the units and masks that a round trip of a Table adds; text that is not ASCII as UTF-8."""
-    fits.BinTableHDU.from_columns([_column(name, stars[name]) for name in stars.colnames]).writeto(path)
-
-
-def _column(name: str, column: Any) -> fits.Column:  # noqa: ANN401  (astropy's columns are untyped)
-    missing, values = np.ma.getmaskarray(column), np.asarray(np.ma.getdata(column))
-    if values.dtype.kind == "f" or (values.dtype.kind in "iub" and missing.any()):
-        return fits.Column(name, "D", array=np.where(missing, np.nan, values.astype(float)))
-    if values.dtype.kind == "b":
-        return fits.Column(name, "L", array=values)
-    if values.dtype.kind in "iu" and (values <= np.iinfo(np.int64).max).all():
-        return fits.Column(name, "K", array=values.astype(np.int64))
-    texts = np.array(
-        ["" if gone or value is None else _text(value) for value, gone in zip(values, missing, strict=True)], dtype=str
-    )
-    encoded = np.char.encode(texts, "utf-8", "surrogateescape")
-    return fits.Column(name, f"{max(1, encoded.dtype.itemsize)}A", array=encoded)
-
-
-def _text(value: Any) -> str:  # noqa: ANN401  (whatever a table holds)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -105,7 +105,7 @@ def test_lines_and_windows_of_one_s_own(there, capfd):
         (["feature=9"], "the model has features 1 to 2"),
         (["pair=[1]"], "two ids expected"),
         (["star=900719925474099"], "the nearest: 9007199254740"),
-        (["star=1e5"], "write it in quotes"),
+        (["star=1e5"], "star '1e5' is not in the store"),
         (["feature=1", "lines=none.csv"], "no such file"),
         (["feature=1", "windows=none"], "one of apogee, aspcap, expected"),
         (["feature=1", "reach=-1"], "0 or more"),

@@ -27,7 +27,7 @@ from rsca_torch import (
 )
 from rsca_torch.cli.main import CONFIG
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.comparison.compression import NOT_OF_A_FIT
+from rsca_torch.comparison.compression import NOT_OF_COMPRESS
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.registry import builtin, maker
 from rsca_torch.learners.weighing import within_cluster_spread
@@ -201,7 +201,7 @@ def test_more_components_fitted_than_kept():
 def test_the_paper_s_compressor_is_fitted_on_all_stars_from_a_random_start():
     field, members, both = survey()
     config = configured("compressor=paper", "compressor.n_components=4").compressor
-    fitted = hydra.utils.instantiate({k: v for k, v in config.items() if k not in NOT_OF_A_FIT})(field, members)
+    fitted = hydra.utils.instantiate({k: v for k, v in config.items() if k not in NOT_OF_COMPRESS})(field, members)
     expected, longer = (
         fit_ppca(both, n_components=4, noise="isotropic", tolerance=tolerance, random_start=0)
         for tolerance in (config.tolerance, 1e-9)

@@ -258,7 +258,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(mini_survey, tmp_path, mon
 
 def test_interrupted_in_the_last_step(mini_survey, tmp_path, monkeypatch):
     whole = ingest(mini_survey, tmp_path / "whole")
-    monkeypatch.setattr("rsca_torch.survey.store_writer._write_stars", lambda *_: 1 / 0)
+    monkeypatch.setattr("rsca_torch.survey.store_writer.write_stars", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest(mini_survey, tmp_path / "store")
     assert not (tmp_path / "store").exists()
