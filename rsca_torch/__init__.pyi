@@ -1,12 +1,13 @@
 """Chemical likeness of stars, learned from open clusters: RSCA as a PyTorch metric-learning framework."""
 
-from . import errors, evaluation, learners, ppca, removal, rsca, spectra, survey, testing, training
-from .encoder import Encoder
+from . import errors, evaluation, layers, learners, ppca, removal, spectra, survey, testing, training
 from .errors import InputError, NumericalWarning
 from .evaluation.doppelganger import allowed_pairs, doppelganger_rate
 from .evaluation.doppelganger_metric import DoppelgangerRate
 from .evaluation.leave_one_out import leave_one_cluster_out
 from .evaluation.result import LOCOResult, paired_difference
+from .layers.encoder import Encoder
+from .layers.rsca import RSCA
 from .learners import (
     KISSME,
     LDA,
@@ -25,7 +26,6 @@ from .learners import (
 from .ppca.fit import fit_ppca
 from .ppca.model import MaskedPPCA
 from .removal import Grouping, Removal
-from .rsca import RSCA
 from .siblings.likely_siblings import likely_siblings
 from .spectra.spectra import Spectra
 
@@ -60,6 +60,7 @@ __all__ = [
     "errors",
     "evaluation",
     "fit_ppca",
+    "layers",
     "learners",
     "leave_one_cluster_out",
     "likely_siblings",
@@ -67,7 +68,6 @@ __all__ = [
     "ppca",
     "removal",
     "repeat_scatter",
-    "rsca",
     "spectra",
     "survey",
     "testing",

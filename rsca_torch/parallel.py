@@ -253,6 +253,7 @@ class _Sent(Generic[Item, Result]):
                 sys.path.extend(folder for folder in self.path if folder not in sys.path)  # it was started before
                 arrays = [np.load(array, mmap_mode="c") if isinstance(array, Path) else array for array in self.arrays]
                 arrays = [array if array.flags.writeable else array.copy() for array in arrays]
+                # As multiprocessing and Dask themselves send work: from one process of this run to another, no file.
                 _tasks[self.name] = pickle.loads(self.code, buffers=arrays)
             task: Callable[[Item], Result] = _tasks[self.name]
             return task
@@ -282,7 +283,7 @@ def _call(sent: _Sent[Item, Result], item: Item) -> Result:
         return sent.task()(item)
     except Exception as error:
         try:
-            pickle.loads(pickle.dumps(error))
+            pickle.loads(pickle.dumps(error))  # whether it can be sent
         except Exception:  # then the process that waits would be told that this one came to a sudden end
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         raise

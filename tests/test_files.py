@@ -11,24 +11,13 @@ from pathlib import Path
 import pytest
 
 from rsca_torch import InputError
-from rsca_torch.files import (
-    MACHINE,
-    atomic_file,
-    atomic_folder,
-    beside,
-    claimed,
-    is_free,
-    part_of,
-    require_new_file,
-    require_new_folder,
-    updated_folder,
-    write_json,
-)
+from rsca_torch.files.places import claimed, is_free, require_new_file, require_new_folder
+from rsca_torch.files.whole import MACHINE, atomic_file, atomic_folder, beside, part_of, updated_folder, write_json
 
 CLAIM = """
 import sys, time
 from pathlib import Path
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 with claimed(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(60)
@@ -167,7 +156,8 @@ def test_what_is_written_has_the_permissions_that_the_umask_and_its_place_say(wr
 
 def test_what_a_killed_run_left_beside_its_place_goes(tmp_path):
     code = (
-        "import os, signal; from pathlib import Path; from rsca_torch.files import atomic_folder, claimed\n"
+        "import os, signal; from pathlib import Path; from rsca_torch.files.whole import atomic_folder; "
+        "from rsca_torch.files.places import claimed\n"
         "with claimed(Path('out [1]')) as place, atomic_folder(place) as part:\n"
         "    (part / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
     )

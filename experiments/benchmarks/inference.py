@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.rsca import RSCA
 
 INVALID = 0.12
 

@@ -28,7 +28,7 @@ from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners import Averaged, ScaledComponents
 from rsca_torch.ppca.fit import fit_ppca
 from rsca_torch.ppca.model import MaskedPPCA

@@ -17,12 +17,11 @@ from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.star_table import compare_table
 from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, claimed, require_new_folder, updated_folder
+from rsca_torch.files.places import claimed, require_new_folder
+from rsca_torch.files.whole import atomic_folder, updated_folder
 from rsca_torch.learners.registry import CONFIG, maker
-from rsca_torch.report.comparison_folder import write_comparison, write_table_comparison
-from rsca_torch.report.results import merits_table, summary_table
-from rsca_torch.report.suspects import suspects_table
-from rsca_torch.report.terminal import print_table, progress
+from rsca_torch.report.comparison_folder import print_comparison, write_comparison, write_table_comparison
+from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]
 
@@ -55,12 +54,7 @@ def run(config: DictConfig) -> float:
                 comparison = assembly.compare(folder)
                 found = write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
-    print_table(summary_table(comparison))
-    further = merits_table(comparison, config.alike, () if config.calibration is None else config.calibration.priors)
-    if further is not None:
-        print_table(further)
-    if found is not None and (suspected := suspects_table(found)) is not None:
-        print_table(suspected)
+    print_comparison(comparison, config, found)
     log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate
 

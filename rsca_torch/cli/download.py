@@ -17,7 +17,7 @@ from rich.prompt import Confirm
 
 from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.errors import InputError
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 from rsca_torch.report.download_summary import outcome_lines, received
 from rsca_torch.survey.download.archive import Archive
 from rsca_torch.survey.download.download import Download

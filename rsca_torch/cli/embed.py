@@ -20,10 +20,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.files import atomic_file, claimed, require_new_file
+from rsca_torch.files.places import claimed, require_new_file
+from rsca_torch.files.whole import atomic_file
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.parallel import Parallel
 from rsca_torch.report.terminal import progress
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.labels import printable
 from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.fits_files import utf8

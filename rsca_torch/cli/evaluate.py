@@ -12,12 +12,11 @@ from rsca_torch.cli.inputs import is_default, output_path
 from rsca_torch.comparison.baseline_run import read_baseline_run
 from rsca_torch.comparison.embedding import compare_embedding
 from rsca_torch.comparison.groups_given import with_empty_groups
-from rsca_torch.files import atomic_folder, claimed, require_new_folder
+from rsca_torch.files.places import claimed, require_new_folder
+from rsca_torch.files.whole import atomic_folder
 from rsca_torch.learners.registry import maker
-from rsca_torch.report.comparison_folder import write_embedding_comparison
-from rsca_torch.report.results import merits_table, summary_table
-from rsca_torch.report.suspects import suspects_table
-from rsca_torch.report.terminal import print_table, progress
+from rsca_torch.report.comparison_folder import print_comparison, write_embedding_comparison
+from rsca_torch.report.terminal import progress
 from rsca_torch.survey.store import Store
 
 __all__ = ["run"]
@@ -44,12 +43,6 @@ def run(config: DictConfig) -> float:
             comparison, source = compare_embedding(config, folder, told)
             found = write_embedding_comparison(folder, comparison, source, baseline, config)
     shown = comparison if baseline is None else baseline.with_results_of(comparison)
-    print_table(summary_table(shown))
-    priors = () if config.calibration is None else config.calibration.priors
-    further = merits_table(shown, config.alike, priors, [comparison.results[0].representation.name])
-    if further is not None:
-        print_table(further)
-    if found is not None and (suspected := suspects_table(found)) is not None:
-        print_table(suspected)
+    print_comparison(shown, config, found, [comparison.results[0].representation.name])
     log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
     return comparison.results[0].loco.rate

@@ -16,11 +16,12 @@ from rsca_torch.cli.inputs import is_default, output_path
 from rsca_torch.errors import InputError
 from rsca_torch.explanation.explain import Explained, Question
 from rsca_torch.explanation.naming import Names
-from rsca_torch.files import atomic_folder, claimed, require_new_file, require_new_folder
+from rsca_torch.files.places import claimed, require_new_file, require_new_folder
+from rsca_torch.files.whole import atomic_folder
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.explanation import KINDS, name_of, printable, tables_of, write_explanation, write_one
 from rsca_torch.report.terminal import print_table
-from rsca_torch.rsca import RSCA
 from rsca_torch.survey.element_windows import Ranges, read_windows
 from rsca_torch.survey.line_list import apogee_lines, read_lines
 from rsca_torch.survey.store import Store

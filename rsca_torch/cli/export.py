@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from rsca_torch.cli.inputs import is_default, output_path
 from rsca_torch.comparison.finished_run import rates_told
 from rsca_torch.errors import InputError
-from rsca_torch.files import claimed, require_new_file, require_new_folder
-from rsca_torch.rsca import RSCA
+from rsca_torch.files.places import claimed, require_new_file, require_new_folder
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.survey.store import Store
 
 __all__ = ["run"]

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_assembly, output_path
 from rsca_torch.comparison.assembly import require_rsca
-from rsca_torch.files import claimed, require_new_file
+from rsca_torch.files.places import claimed, require_new_file
 from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]

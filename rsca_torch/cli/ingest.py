@@ -10,7 +10,7 @@ from shlex import quote
 import hydra
 from omegaconf import DictConfig
 
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 from rsca_torch.report.ingest_summary import features_table, print_summary
 from rsca_torch.report.terminal import print_table, progress
 from rsca_torch.survey.ingest import ingest

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from rsca_torch.cli.inputs import output_path
 from rsca_torch.comparison.sweep import Gathered, gather, groups_of
 from rsca_torch.errors import InputError
-from rsca_torch.files import claimed, updated_folder
+from rsca_torch.files.places import claimed
+from rsca_torch.files.whole import updated_folder
 from rsca_torch.report.latex import label_of, latex
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.suspects import latex_of, markdown_of, read_suspects

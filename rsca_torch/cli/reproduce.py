@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import open_assembly, output_path
 from rsca_torch.errors import InputError
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 from rsca_torch.report import reproduction
 from rsca_torch.report.terminal import print_table, progress
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.errors import InputError
-from rsca_torch.files import claimed, require_new_file
+from rsca_torch.files.places import claimed, require_new_file
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.report.siblings_table import lines_of, print_siblings, require_table_format, write_siblings
 from rsca_torch.report.terminal import progress
-from rsca_torch.rsca import RSCA
 from rsca_torch.siblings.asked import ids_in
 from rsca_torch.siblings.likely_siblings import likely_siblings, require_asked
 from rsca_torch.survey.store import Store

@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]

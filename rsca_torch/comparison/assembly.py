@@ -34,11 +34,11 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best
 from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.registry import learner_class, maker
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.removal import Removal, without
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import require_room
 from rsca_torch.survey.store import Store
 from rsca_torch.training.fitting import fitted

@@ -7,8 +7,8 @@ import inspect
 from rsca_torch.comparison.representation import AllowedPairs, Representation
 from rsca_torch.comparison.teachers import MakeLearner
 from rsca_torch.evaluation.sibling_calibration import sibling_calibration
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.learner import Learner
-from rsca_torch.rsca import RSCA
 from rsca_torch.training.members import Members
 
 __all__ = ["calibrated_layer"]

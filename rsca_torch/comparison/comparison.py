@@ -28,7 +28,7 @@ from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
-from rsca_torch.files import file_name
+from rsca_torch.files.whole import file_name
 from rsca_torch.learners.learner import Learner, Recipe
 from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.packed import PACKED

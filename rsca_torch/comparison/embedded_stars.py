@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import warnings
@@ -17,6 +16,7 @@ from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import stars_that_teach
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.floor import Repeats
+from rsca_torch.spectra.labels import nearest
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import Store
 from rsca_torch.training.members import Members
@@ -120,7 +120,7 @@ def _of(members: Stars, clusters: Sequence[str] | None) -> Stars:
     wanted = [clusters] if isinstance(clusters, str) else [str(each) for each in clusters]
     unknown = [each for each in wanted if each not in there]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], there, 3, 0.5) or there[:10]
+        near = nearest(unknown[0], np.array(there))
         raise InputError(f"clusters: the store has no members of {', '.join(unknown)}; did you mean {', '.join(near)}?")
     chosen: Stars = members[np.isin(members.group, wanted)]
     return chosen

@@ -23,6 +23,7 @@ from rsca_torch.comparison.teachers import (
     told_of,
 )
 from rsca_torch.errors import InputError
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.averaged import Averaged
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Learner
@@ -30,7 +31,6 @@ from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca.answers import Embedding
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.packed import packed
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra, sources_of

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rsca_torch.files import file_name, updated_folder, write_json
+from rsca_torch.files.whole import file_name, updated_folder, write_json
 
 __all__ = ["NOTE", "Job", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 

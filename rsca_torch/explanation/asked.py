@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import bisect
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
 
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import nearest
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.member_ids import ids_meant
 from rsca_torch.survey.store import Store
 
-__all__ = ["Asked", "nearest_ids", "stars_of"]
-
-NEAR = 2000  # ids on either side, in the order of the alphabet, among which like ones are looked for
-OFFERED = 3
+__all__ = ["Asked", "stars_of"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def stars_of(store: Store, names: list[str]) -> list[Asked]:
     for name in names:
         star = name if name in known else ids_meant([name], known, store.stars.roles["id"]).get(name, name)
         if star not in known:
-            near = nearest_ids(name, sorted(known))
+            near = nearest(name, np.unique(np.concatenate(ids)))
             raise InputError(
                 f"star {name!r:.60} is not in the store {store.path}, whose {len(known):,} ids are of the kind "
                 f"{store.stars.roles['id']}; the nearest: {', '.join(near)}; rsca why {name!r:.60} "
@@ -64,19 +60,3 @@ def stars_of(store: Store, names: list[str]) -> list[Asked]:
         of = part.stars.repeat_of[row] if part.stars.has("repeat_of") else part.stars.group[row] if place else ""
         found.append(Asked(star, who.format(of), part.take([row])))
     return found
-
-
-def nearest_ids(name: str, ids: list[str]) -> list[str]:
-    """Those that look most like a name, the most alike first.
-
-    Args:
-        name: that is not among them.
-        ids: sorted.
-
-    Example:
-        >>> nearest_ids("2M0001", ["2M0002", "2M0010", "2M9999", "AP17"])
-        ['2M0010', '2M0002', '2M9999']
-    """
-    place = bisect.bisect_left(ids, name)
-    around = ids[max(0, place - NEAR) : place + NEAR]
-    return difflib.get_close_matches(name, around, n=OFFERED, cutoff=0.0)

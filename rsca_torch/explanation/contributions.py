@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.e_step import Posterior
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.blocks import Source
 
 __all__ = ["OfStars", "Shared", "of_field", "of_stars"]

@@ -16,8 +16,8 @@ from rsca_torch.explanation.asked import Asked, stars_of
 from rsca_torch.explanation.contributions import OfStars, of_field, of_stars
 from rsca_torch.explanation.labels import correlations
 from rsca_torch.explanation.naming import Names
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.view import AnySpectra, View
 from rsca_torch.survey.store import Store
 

@@ -8,8 +8,8 @@ from typing import Any
 from huggingface_hub import ModelHubMixin, snapshot_download
 
 from rsca_torch.export.hub_folder import write
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.frozen_folder import CONFIG, MODEL, SUMS, model_in
-from rsca_torch.rsca import RSCA
 
 __all__ = ["HubRSCA"]
 

@@ -9,9 +9,9 @@ from typing import Any
 from rsca_torch.errors import InputError
 from rsca_torch.export.model_card import model_card
 from rsca_torch.export.program import told_of
-from rsca_torch.files import atomic_folder
+from rsca_torch.files.whole import atomic_folder
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.frozen_folder import write_folder
-from rsca_torch.rsca import RSCA
 
 __all__ = ["write"]
 

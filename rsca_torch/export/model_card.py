@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rsca_torch.rsca import RSCA
+from rsca_torch.layers.rsca import RSCA
 
 __all__ = ["model_card"]
 

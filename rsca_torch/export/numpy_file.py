@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.export.program import EXPORT_SCHEMA, as_json, told_of, write_summed
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.rsca import RSCA
 
 __all__ = ["write"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from rsca_torch.encoder import Encoder
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_file
-from rsca_torch.rsca import RSCA
+from rsca_torch.files.whole import atomic_file
+from rsca_torch.layers.encoder import Encoder
+from rsca_torch.layers.rsca import RSCA
 
 __all__ = ["EXPORT_SCHEMA", "INPUTS", "Layer", "as_json", "inputs_of", "program_of", "told_of", "write_summed"]
 

@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import part_of
+from rsca_torch.files.whole import part_of
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments

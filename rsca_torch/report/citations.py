@@ -12,8 +12,8 @@ from typing import Any
 
 from rsca_torch.comparison.finished_run import RESULTS
 from rsca_torch.errors import InputError
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import learner_class
-from rsca_torch.rsca import RSCA
 from rsca_torch.survey.store import Store
 
 __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", "of_run", "of_store"]

@@ -25,19 +25,27 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
 from rsca_torch.report.reliability import draw_reliability
-from rsca_torch.report.results import differences, write_csv, write_merits, write_results
-from rsca_torch.report.suspects import NAME
-from rsca_torch.rsca import RSCA
+from rsca_torch.report.results import (
+    differences,
+    merits_table,
+    summary_table,
+    write_csv,
+    write_merits,
+    write_results,
+)
+from rsca_torch.report.suspects import NAME, suspects_table
+from rsca_torch.report.terminal import print_table
 from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.store import Store
 
-__all__ = ["write_comparison", "write_embedding_comparison", "write_table_comparison"]
+__all__ = ["print_comparison", "write_comparison", "write_embedding_comparison", "write_table_comparison"]
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +138,24 @@ def write_embedding_comparison(
         return None
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars, said=True)
     return _suspects(folder, comparison, maker(config.learner), pairs, config)
+
+
+def print_comparison(comparison: Comparison, config: DictConfig, found: Table | None, also: Sequence[str] = ()) -> None:
+    """What stands on the terminal: rates, further figures, suspects.
+
+    Args:
+        comparison: learners on representations.
+        config: of the command.
+        found: the suspects. None: there are none.
+        also: as in `merits_table`.
+    """
+    print_table(summary_table(comparison))
+    priors = () if config.calibration is None else config.calibration.priors
+    told = merits_table(comparison, config.alike, priors, also)
+    if told is not None:
+        print_table(told)
+    if found is not None and (suspected := suspects_table(found)) is not None:
+        print_table(suspected)
 
 
 def _write_set_aside(path: Path, aside: Table) -> None:

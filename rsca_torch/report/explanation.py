@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rsca_torch.errors import InputError
 from rsca_torch.explanation.explain import Explained
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.report.explanation_picture import draw_explanation
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.terminal import percent, plain_table

@@ -23,7 +23,7 @@ from rich.table import Table as RichTable
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.fold_files import code_of
-from rsca_torch.files import atomic_folder, updated_folder, write_json
+from rsca_torch.files.whole import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.terminal import plain_table

@@ -16,7 +16,7 @@ from rsca_torch.comparison.finished_run import SCHEMA
 from rsca_torch.evaluation.calibration import Calibrated
 from rsca_torch.evaluation.folds import ALIKE
 from rsca_torch.evaluation.result import LOCOResult, exact_limits
-from rsca_torch.files import write_json
+from rsca_torch.files.whole import write_json
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.terminal import percent, plain_table
 

@@ -11,7 +11,7 @@ from astropy.table import Table
 from rich.text import Text
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.report.terminal import plain_table, print_table
 from rsca_torch.spectra.labels import printable
 from rsca_torch.survey.fits_files import utf8

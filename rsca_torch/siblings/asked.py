@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.labels import as_text, printable
+from rsca_torch.spectra.labels import as_text, nearest, printable
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.list_formats import read_columns
 from rsca_torch.survey.listed_stars import texts_of
@@ -18,7 +17,6 @@ from rsca_torch.survey.listed_stars import texts_of
 __all__ = ["ids_in", "members_of", "rows_of"]
 
 LINES = ("", ".txt", ".lst")  # endings of files with an id a line
-NEAR = 200  # ids with the most characters in their places, among which the nearest are looked for
 
 
 def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[NDArray[np.int64], list[str]]:
@@ -44,7 +42,7 @@ def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[
         if not wanted:
             raise InputError("no id is given: name a star that is in the store")
         others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
-        raise InputError(f"the star {printable(missing[0])} is not there{others}; {_nearest(missing[0], known)}")
+        raise InputError(f"the star {printable(missing[0])} is not there{others}; {_offered(missing[0], known)}")
     found = order[place[there]]
     following = np.minimum(place[there] + 1, len(known) - 1)
     twice = (known[order[following]] == known[found]) & (following != place[there])
@@ -64,7 +62,7 @@ def members_of(stars: Stars, group: str) -> NDArray[np.int64]:
     rows = np.flatnonzero(stars.group == group)
     if not len(rows):
         names = np.unique(stars.group[stars.group != ""])
-        raise InputError(f"the group {printable(group)} has no star here; {_nearest(group, names, 'names')}")
+        raise InputError(f"the group {printable(group)} has no star here; {_offered(group, names, 'names')}")
     return rows
 
 
@@ -106,14 +104,6 @@ def ids_in(path: Path, stars: Stars) -> list[str]:
     return found
 
 
-def _nearest(name: str, known: NDArray[np.str_], what: str = "ids") -> str:
-    """What may have been meant."""
-    if not len(known):
-        return "there are none"
-    size = max(len(name), known.dtype.itemsize // 4, 1)
-    letters = known.astype(f"U{size}").view("U1").reshape(len(known), -1)
-    own = np.array([name], dtype=f"U{size}").view("U1")
-    alike = ((letters == own) & (own != "")).sum(1)
-    first = np.argsort(-alike, kind="stable")[:NEAR]
-    near = difflib.get_close_matches(name, known[np.sort(first)].tolist(), 3, 0.0)
-    return f"the nearest {what}: {', '.join(map(printable, near))}"
+def _offered(name: str, known: NDArray[np.str_], what: str = "ids") -> str:
+    near = nearest(name, known)
+    return f"the nearest {what}: {', '.join(map(printable, near))}" if near else "there are none"

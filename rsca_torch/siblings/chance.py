@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.siblings.embedded_stars import EmbeddedStars
 from rsca_torch.siblings.measure import Measure

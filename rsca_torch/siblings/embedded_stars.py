@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, claimed
+from rsca_torch.files.places import claimed
+from rsca_torch.files.whole import atomic_folder
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store

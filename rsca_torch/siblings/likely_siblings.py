@@ -15,9 +15,9 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.calibration import Calibration, require_priors
 from rsca_torch.evaluation.doppelganger import allowed_pairs
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.parallel import Parallel
-from rsca_torch.rsca import RSCA
 from rsca_torch.siblings.asked import members_of, rows_of
 from rsca_torch.siblings.chance import by_chance_of_clusters, kept_by_chance, share_above
 from rsca_torch.siblings.embedded_stars import EmbeddedStars, embedded_stars

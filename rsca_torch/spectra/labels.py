@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import Tensor
 
 from rsca_torch.spectra.arrays import missing_among
 
-__all__ = ["as_labels", "as_text", "has_name", "printable"]
+__all__ = ["as_labels", "as_text", "has_name", "nearest", "printable"]
 
 #: What stands for no label in tables, in lower case: pandas' list, and what masked entries are printed as.
 NO_LABEL = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "--", "masked"}
 #: Clustering programs number what is in no cluster -1, -2 or -3, surveys -9999 or -9999.99.
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 PADDING = "\0 \t"
+NEAR = 200  # names with the most characters in their places, among which the nearest are looked for
 
 
 def as_labels(labels: Any) -> NDArray[np.str_]:  # noqa: ANN401  (whatever holds labels)
@@ -61,6 +63,20 @@ def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401
     elif plain.dtype.kind == "S":
         plain = np.char.decode(plain, "utf-8")
     return np.where(missing, "", plain.astype(str))
+
+
+def nearest(name: str, known: NDArray[np.str_], number: int = 3) -> list[str]:
+    """Of names that are known those that look most like one that is not, the most alike first.
+
+    >>> nearest("2M0001", np.array(["2M0002", "2M0010", "2M9999", "AP17"]))
+    ['2M0010', '2M0002', '2M9999']
+    """
+    size = max(len(name), known.dtype.itemsize // 4, 1)
+    letters = known.astype(f"U{size}").view("U1").reshape(len(known), size)
+    own = np.array([name], dtype=f"U{size}").view("U1")
+    alike = ((letters == own) & (own != "")).sum(1)
+    first = np.argsort(-alike, kind="stable")[:NEAR]
+    return difflib.get_close_matches(name, known[np.sort(first)].tolist(), number, 0.0)
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.table import Table
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import beside
+from rsca_torch.files.whole import beside
 from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring

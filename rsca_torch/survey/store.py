@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import beside
+from rsca_torch.files.whole import beside
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring

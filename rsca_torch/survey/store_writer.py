@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import is_free, remove_left
+from rsca_torch.files.places import is_free, remove_left
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of

@@ -258,7 +258,7 @@ def test_notes_are_those_of_one_start(tmp_path):
 
 
 SETTINGS = {
-    "compressor": {"_target_": "rsca_torch.rsca.compress", "n_components": 4, "noise": "isotropic"},
+    "compressor": {"_target_": "rsca_torch.layers.rsca.compress", "n_components": 4, "noise": "isotropic"},
     "learner": {"_target_": "rsca_torch.learners.Identity"},
     "baselines": {"scaled": {"_target_": "rsca_torch.learners.Scaled", "robust": True}},
     "abundances": {"subset": {"elements": ["Fe"]}},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from rsca_torch.sklearn import RSCAMetric, RSCATransformer
+from rsca_torch.export.sklearn import RSCAMetric, RSCATransformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the checks draw no field stars, and some of one component
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from rsca_torch import RSCA, InputError, NumericalWarning, ScaledComponents, Spectra, leave_one_cluster_out
-from rsca_torch.sklearn import ClusterFolds, RSCAMetric, RSCATransformer
+from rsca_torch.export.sklearn import ClusterFolds, RSCAMetric, RSCATransformer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")  # few stars, few dimensions
 OPTIONS = {"n_components": 3, "trim": None}

@@ -10,7 +10,7 @@ from astropy.table import Table
 from scipy.stats import pearsonr, spearmanr
 
 from rsca_torch import InputError
-from rsca_torch.explanation.asked import nearest_ids, stars_of
+from rsca_torch.explanation.asked import stars_of
 from rsca_torch.explanation.labels import correlations
 from rsca_torch.explanation.naming import BETWEEN, OUTSIDE, Names
 from rsca_torch.learners.registry import CONFIG
@@ -158,4 +158,3 @@ def test_stars_by_whole_numbers_that_no_float_tells_apart(asked):
 def test_an_unknown_star_is_offered_the_nearest(asked):
     with pytest.raises(InputError, match=r"not in the store .*the nearest: 46116860184273879"):
         stars_of(asked.store, ["46116860184273879"])
-    assert nearest_ids("x", []) == []

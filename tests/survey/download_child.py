@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mini_archive import survey
 
-from rsca_torch.files import claimed
+from rsca_torch.files.places import claimed
 from rsca_torch.survey.download.archive import Archive
 from rsca_torch.survey.download.download import Download
 from rsca_torch.survey.download.known_sums import KnownSums

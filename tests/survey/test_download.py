@@ -398,7 +398,7 @@ class Astra(Reader):
         return Listing(Table({"sdss_id": ids, "cluster": [""] * len(ids), "FILE": files}))
 
     def read(self, star):
-        raise NotImplementedError
+        raise AssertionError(f"nobody reads {star}")
 
 
 def test_a_layout_without_lists_of_sha1_and_a_compressed_catalogue(tmp_path):

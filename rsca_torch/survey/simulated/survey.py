@@ -11,7 +11,8 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_folder, is_free, remove_left
+from rsca_torch.files.places import is_free, remove_left
+from rsca_torch.files.whole import atomic_folder
 from rsca_torch.survey.apogee import GRID
 from rsca_torch.survey.apogee_catalogue import spectrum_files
 from rsca_torch.survey.simulated.catalogue import Columns, Pipeline, all_star

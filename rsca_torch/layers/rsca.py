@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
+from rsca_torch.layers.layer import Layer
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
@@ -34,7 +34,7 @@ from rsca_torch.spectra.view import AnySpectra, sources_of
 __all__ = ["RSCA"]
 
 
-class RSCA(Frozen):
+class RSCA(Layer):
     """Spectra in, features out, whose Euclidean distance says how likely two stars were born together.
 
     A frozen layer (`Frozen`): buffers only, nothing to train, gradients pass through to the flux. It computes in
@@ -79,8 +79,7 @@ class RSCA(Frozen):
     rotation: Tensor
     centre: Tensor
     sigma_r: Tensor
-    wavelength: Tensor
-    told: ClassVar[tuple[str, ...]] = ("clusters", "version", "sources", "calibration")
+    told: ClassVar[tuple[str, ...]] = (*Layer.told, "calibration")
 
     def __init__(
         self,
@@ -93,9 +92,7 @@ class RSCA(Frozen):
         clusters: Labels = (),
         sources: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__()
-        self.ppca, self.removal, self.clusters = ppca, removal, tuple(map(str, clusters))
-        self.version, self.sources = version("rsca_torch"), tuple(map(dict, sources))
+        super().__init__(ppca, wavelength, removal, clusters, sources)
         self.calibration: dict[str, Any] = {}
         weight, shift = rotation @ ppca.linear_map(), -rotation @ centre
         shift = shift - weight @ ppca.mean.nan_to_num()
@@ -109,7 +106,6 @@ class RSCA(Frozen):
         self.register_buffer("bias", torch.where(flip[:, 0], -shift, shift))
         self.register_buffer("centre", centre)
         self.register_buffer("sigma_r", sigma_r)
-        self.register_buffer("wavelength", wavelength)
 
     @classmethod
     def fit(
@@ -267,11 +263,7 @@ class RSCA(Frozen):
 
     def _marginalised(self, flux: Array, valid: Array | None = None, sigma: Array | None = None) -> Tensor:
         """(N, K) float64 features by the posterior of step 1."""
-        source = Arrays(flux, valid, sigma)
-        if self.removal is not None:
-            flux, valid, sigma = source.read(slice(None))
-            source = Arrays(self.removal.minus(flux, self.removal.coordinates(source)), valid, sigma)
-        return self.from_latents(self.ppca.latents(source))
+        return self.from_latents(self._latents(Arrays(flux, valid, sigma)))
 
     def __repr__(self) -> str:
         """What a person wants to know, in three lines."""
@@ -323,12 +315,6 @@ class RSCA(Frozen):
         linear.bias = nn.Parameter(self.bias.detach().to(linear.weight.dtype, copy=True))
         return linear
 
-    @property
-    def uses_sigma(self) -> bool:
-        """Whether the errors of the flux matter to it."""
-        models = [self.ppca] if self.removal is None else [self.ppca, self.removal.ppca]
-        return any(model.noise_variance is None for model in models)
-
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
         with atomic_file(Path(path)) as part:
@@ -357,19 +343,6 @@ class RSCA(Frozen):
     def _blank(cls) -> RSCA:
         one = torch.ones(1, dtype=torch.float64)
         return cls(MaskedPPCA._blank(), one[:, None], one, one, one)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take what `get_extra_state` told."""
-        super().set_extra_state(state)
-        self.clusters, self.sources = tuple(self.clusters), tuple(self.sources)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """What is loaded says whether something is removed."""
-        if not any(name.startswith(f"{prefix}removal.") for name in state_dict):
-            self.removal = None if f"{prefix}weight" in state_dict else self.removal
-        elif self.removal is None:
-            self.removal = Removal._blank().to(self.weight.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _header(layer: Frozen) -> dict[str, Any]:

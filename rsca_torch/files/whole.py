@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import logging
 import math
 import os
 import platform
@@ -18,41 +16,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
-
 from rsca_torch.errors import InputError
 
 __all__ = [
     "atomic_file",
     "atomic_folder",
     "beside",
-    "claimed",
     "file_name",
-    "is_free",
     "part_of",
-    "remove_left",
-    "require_new_file",
-    "require_new_folder",
+    "remove_abandoned",
     "updated_folder",
     "write_json",
 ]
 
-
-log = logging.getLogger(__name__)
-
-LOCK = ".lock"
 PART = ".part."
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 A_DAY = 86_400.0  # seconds
-#: What may lie in a folder that counts as empty: what was left by a run that was killed, and by whoever made the disk.
-NOTHING = {LOCK, ".partial", ".uncensored", ".uncensored.partial", "lost+found"}
-
-
-def is_free(path: Path) -> bool:
-    """Whether nothing is there, or an empty folder; a link to either is one too."""
-    if not path.is_dir():
-        return not path.exists()
-    return all(entry.name in NOTHING or entry.name.startswith(PART) for entry in path.iterdir())
 
 
 def file_name(text: str, empty: str = "unnamed") -> str:
@@ -94,11 +73,17 @@ def part_of(path: Path, inside: bool = False) -> Path:
         inside: the name is in the folder `path`, else beside it.
     """
     folder, start = (path, PART) if inside else (path.parent, f".{path.name}.")
-    _remove_abandoned(folder, start)
+    remove_abandoned(folder, start)
     return folder / f"{start}{MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _remove_abandoned(folder: Path, start: str) -> None:
+def remove_abandoned(folder: Path, start: str) -> None:
+    """Remove what processes that ended left in a folder under names of `part_of`.
+
+    Args:
+        folder: that may not be there.
+        start: of the names.
+    """
     ours = re.compile(rf"{re.escape(start)}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}")
     for entry in [*folder.iterdir()] if folder.is_dir() else []:
         made = ours.fullmatch(entry.name)
@@ -121,101 +106,6 @@ def _may_be_in_use(entry: Path, machine: str, process: int) -> bool:
     except OSError:  # it is somebody else's
         return True
     return True
-
-
-def remove_left(path: Path) -> None:
-    """Remove what a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
-    real = path.resolve()
-    with suppress(OSError):
-        _remove_abandoned(real.parent, f".{real.name}.")
-        if real.is_dir():
-            _remove_abandoned(real, PART)
-        for file in (real / LOCK, real.with_name(f".{real.name}{LOCK}")):  # of before and after there was a folder
-            if file.exists() and (lock := _acquired(file)) is not None:
-                _unlock(lock)
-
-
-def require_new_folder(path: Path) -> None:
-    """Raises InputError where something is there already, other than an empty folder."""
-    if not is_free(path):
-        remove_left(path)
-        raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
-
-
-def require_new_file(path: Path) -> None:
-    """Raises InputError where something is there already; makes the folders above it."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of a file to make, out=PATH")
-    if path.exists():
-        remove_left(path)
-        raise InputError(f"{path} holds another run: choose another with out=PATH, or remove it")
-    path.resolve().parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def claimed(path: Path, or_another: bool = False) -> Iterator[Path]:
-    """The place of a result, for this process alone, from before the work until the result is there.
-
-    It is tried whether one can write there. The lock of a process that ended, however it ended, holds nobody up.
-
-    Args:
-        path: a file or a folder to make, or a folder that is there.
-        or_another: where it is not free, take the next name that is: PATH-2, PATH-3, ...
-
-    Yields:
-        The place.
-
-    Raises:
-        InputError: where another process has it.
-        OSError: where nothing can be written.
-    """
-    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    for place in itertools.chain([path], others if or_another else ()):
-        lock = _locked(place)
-        if lock is None:
-            continue
-        try:
-            if is_free(place) or not or_another:
-                yield place
-                return
-        finally:
-            _unlock(lock)
-    raise InputError(f"{path} is in use: another run writes there; wait for its end, or choose another place")
-
-
-def _locked(path: Path) -> BaseFileLock | None:
-    """The lock of a place; None where another process has it."""
-    real = path.resolve()
-    real.parent.mkdir(parents=True, exist_ok=True)
-    file = _lock_of(real)
-    while True:
-        try:
-            lock = _acquired(file)
-        except NotImplementedError as error:
-            log.warning("warning: %s cannot be locked (%s): let one run at a time write there", path, error)
-            return FileLock(file)
-        if lock is None or file.exists():  # else whoever had it removed the file in between
-            return lock
-        lock.release()
-
-
-def _acquired(file: Path) -> BaseFileLock | None:
-    lock = FileLock(file, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        return None
-    return lock
-
-
-def _lock_of(path: Path) -> Path:
-    return path / LOCK if path.is_dir() else path.with_name(f".{path.name}{LOCK}")
-
-
-def _unlock(lock: BaseFileLock) -> None:
-    with suppress(OSError):  # a system that keeps open files, or a folder that is gone
-        Path(lock.lock_file).unlink()
-    lock.release()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from rsca_torch.errors import InputError
-from rsca_torch.sklearn.transformer import RSCATransformer
+from rsca_torch.export.sklearn.transformer import RSCATransformer
 
 __all__ = ["RSCAMetric"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.doppelganger import doppelganger_rate
+from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.scaled_components import ScaledComponents
 from rsca_torch.ppca.fit import Products
-from rsca_torch.rsca import RSCA
 from rsca_torch.spectra.blocks import Arrays, Noise
 from rsca_torch.spectra.labels import as_labels
 from rsca_torch.spectra.spectra import Spectra

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.files import atomic_file
+from rsca_torch.files.whole import atomic_file
+from rsca_torch.layers.layer import Layer
 from rsca_torch.learners.learner import Labels, Learner
 from rsca_torch.ppca.frozen import Frozen, as_bytes
 from rsca_torch.ppca.frozen_file import file_of, read_file
@@ -25,7 +25,7 @@ from rsca_torch.spectra.view import AnySpectra
 __all__ = ["Encoder"]
 
 
-class Encoder(Frozen):
+class Encoder(Layer):
     """Spectra in, the learner's embedding out: for any `Learner` what `RSCA` is for steps 2 to 4.
 
     It keeps the dtype of all its parts (`Frozen`), and gradients pass to the flux. Parameters of the learner ask for no
@@ -56,9 +56,8 @@ class Encoder(Frozen):
         torch.Size([2, 1])
     """
 
-    wavelength: Tensor
     scales: Tensor
-    told: ClassVar[tuple[str, ...]] = ("clusters", "version", "sources", "learner_class")
+    told: ClassVar[tuple[str, ...]] = (*Layer.told, "learner_class")
 
     def __init__(
         self,
@@ -69,14 +68,12 @@ class Encoder(Frozen):
         clusters: Labels = (),
         sources: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__()
         if learner.sees == "spectra" and removal is not None:
             raise InputError("a learner of spectra sees them as they are: no removal can come before it")
-        self.ppca, self.learner, self.removal = ppca, learner.eval().requires_grad_(False), removal
-        self.clusters = tuple(map(str, clusters if len(clusters) else learner.trained_on))
-        self.version, self.sources = version("rsca_torch"), tuple(map(dict, sources))
+        known = clusters if len(clusters) else learner.trained_on
+        super().__init__(ppca, as_tensor(wavelength).double(), removal, known, sources)
+        self.learner = learner.eval().requires_grad_(False)
         self.learner_class = f"{type(learner).__module__}.{type(learner).__qualname__}"
-        self.register_buffer("wavelength", as_tensor(wavelength).double())
         ones = torch.ones(ppca.n_components, dtype=torch.float64)
         self.register_buffer("scales", ppca.scales.double() if learner.depends_on_units else ones)
 
@@ -117,10 +114,7 @@ class Encoder(Frozen):
                 raise InputError("this learner sees spectra with their errors: give sigma")
             packed: Tensor = self.learner(pack(flux, flux.isfinite() if valid is None else valid, sigma))
             return packed
-        if self.removal is not None:
-            flux, valid, sigma = source.read(slice(None))
-            source = Arrays(self.removal.minus(flux, self.removal.coordinates(source)), valid, sigma)
-        return self._of_latents(self.ppca.latents(source))
+        return self._of_latents(self._latents(source))
 
     def _of_latents(self, latents: Tensor) -> Tensor:
         embedding: Tensor = self.learner(latents * self.scales)
@@ -129,8 +123,7 @@ class Encoder(Frozen):
     @property
     def uses_sigma(self) -> bool:
         """Whether the errors of the flux matter to it."""
-        models = [self.ppca] if self.removal is None else [self.ppca, self.removal.ppca]
-        return self.learner.sees == "spectra" or any(model.noise_variance is None for model in models)
+        return self.learner.sees == "spectra" or super().uses_sigma
 
     def extra_repr(self) -> str:
         """What stands between the brackets of `repr`, before its parts."""
@@ -161,19 +154,12 @@ class Encoder(Frozen):
         said = header["parts"][""]["learner_class"]
         if said != encoder.learner_class:
             raise InputError(f"{path} holds {said}, not {encoder.learner_class}: give a fresh learner of that class")
-        if "removal." in header["parts"]:
-            encoder.removal = Removal.blank()
         try:
             encoder.load_state_dict(state)
         except RuntimeError as error:
             raise InputError(f"{path}: {said} was made with other options than the learner given: {error}") from error
         encoder.learner.trained_on = encoder.clusters  # which a state does not know
         return encoder
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take what `get_extra_state` told."""
-        super().set_extra_state(state)
-        self.clusters, self.sources = tuple(self.clusters), tuple(self.sources)
 
 
 def _removing(removal: Removal) -> dict[str, Frozen]:

@@ -1,0 +1,1 @@
+"""Fitted maps as frozen layers: RSCA, and step 1 with any other learner."""
