@@ -66,17 +66,20 @@ def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401
 
 
 def nearest(name: str, known: NDArray[np.str_], number: int = 3) -> list[str]:
-    """Of names that are known those that look most like one that is not, the most alike first.
+    """Of names that are known those that look most like one that is not, the most alike first; capitals do not matter.
 
     >>> nearest("2M0001", np.array(["2M0002", "2M0010", "2M9999", "AP17"]))
     ['2M0010', '2M0002', '2M9999']
+    >>> nearest("m67", np.array(["NGC 188", "M 67"]), 1), nearest("m67", np.array([], dtype=str))
+    (['M 67'], [])
     """
-    size = max(len(name), known.dtype.itemsize // 4, 1)
-    letters = known.astype(f"U{size}").view("U1").reshape(len(known), size)
-    own = np.array([name], dtype=f"U{size}").view("U1")
-    alike = ((letters == own) & (own != "")).sum(1)
-    first = np.argsort(-alike, kind="stable")[:NEAR]
-    return difflib.get_close_matches(name, known[np.sort(first)].tolist(), number, 0.0)
+    own, lower = name.lower(), np.char.lower(known)
+    size = max(len(own), lower.dtype.itemsize // 4, 1)
+    letters = lower.astype(f"U{size}").view("U1").reshape(len(lower), size)
+    alike = ((letters == np.array([own], dtype=f"U{size}").view("U1")) & (letters != "")).sum(1)
+    first = np.sort(np.argsort(-alike, kind="stable")[:NEAR])
+    written = dict(zip(lower[first].tolist(), known[first].tolist(), strict=True))
+    return [written[one] for one in difflib.get_close_matches(own, written, number, 0.0)]
 
 
 def printable(text: str) -> str:
