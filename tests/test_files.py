@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -219,6 +220,23 @@ def test_a_result_whose_place_was_taken_is_not_lost(tmp_path):
     (tmp_path / "out").rmdir()
     fill_folder(tmp_path / "out")
     assert (kept / "a").read_text() == "work"
+
+
+def test_a_result_that_cannot_be_given_its_name_is_said_to_be(tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def full(path, target):
+        if target.name == "out":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(path, target)
+
+    def write():
+        with atomic_folder(tmp_path / "out") as part:
+            (part / "a").write_text("work")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match=r"cannot be given its name \(No space left on device\): the result is in"):
+        write()
 
 
 def test_beside_a_folder_that_is_there_is_inside(tmp_path):

@@ -17,7 +17,7 @@ import torch
 import write_golden
 from write_golden import GOLDEN
 
-from rsca_torch import RSCA, InputError
+from rsca_torch import RSCA, InputError, MaskedPPCA
 from rsca_torch.export import numpy_file, onnx_file, torch_file
 from rsca_torch.ppca import e_step, graph
 
@@ -203,3 +203,35 @@ def test_inputs_that_a_program_cannot_have():
             torch_file.write(rsca, "nowhere", inputs)
     with pytest.raises(InputError, match="RSCA alone"):
         numpy_file.write(torch.nn.Linear(1, 1), "nowhere")
+
+
+def test_onnx_solves_more_components_than_one_block_has(tmp_path):
+    """Elimination goes block by block of 16; 20 components are two."""
+    rng, n_components, n_bins = np.random.default_rng(8), 20, 30
+    loadings = torch.from_numpy(rng.normal(size=(n_bins, n_components)) * 0.2)
+    ppca = MaskedPPCA(loadings, torch.ones(n_bins).double(), torch.full((n_bins,), 1e-3).double(), 1e-3, [1.0, 2.0])
+    eye, zeros = torch.eye(n_components).double(), torch.zeros(n_components).double()
+    rsca = RSCA(ppca, eye, zeros, zeros + 0.5, torch.arange(n_bins).double())
+    flux = torch.from_numpy(1 + rng.normal(size=(17, n_components)) @ loadings.numpy().T)
+    valid = torch.from_numpy(rng.random((17, n_bins)) > 0.3)
+    onnx_file.write(rsca, tmp_path / "rsca.onnx")
+    np.savez(tmp_path / "given.npz", flux=flux.numpy(), valid=valid.numpy())
+    (made,) = outside(tmp_path / "rsca.onnx", tmp_path / "given.npz", tmp_path, "flux valid")
+    agree(made, rsca(flux, valid).numpy())
+
+
+def test_errors_that_do_not_matter_are_refused(tmp_path):
+    ppca = MaskedPPCA(torch.ones(4, 1).double(), torch.ones(4).double(), torch.ones(4).double(), 1.0, [1.0, 2.0])
+    one = torch.ones(1).double()
+    rsca = RSCA(ppca, one[:, None], one, one / 2, torch.arange(4).double())
+    with pytest.raises(InputError, match="sigma"):
+        torch_file.write(rsca, tmp_path / "rsca.pt2", inputs=["flux", "sigma"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_without_a_removal_takes_away_the_one_that_is_there():
+    plain, removing = (write_golden.model(removing=each) for each in (False, True))
+    removing.load_state_dict(plain.state_dict())
+    assert removing.removal is None
+    flux, valid, sigma = write_golden.spectra()
+    torch.testing.assert_close(removing(flux, valid, sigma), plain(flux, valid, sigma), equal_nan=True)
