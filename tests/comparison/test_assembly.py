@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def assembly_of(folder, *overrides, command="compare"):
-    settings = (f"simulated={folder}", "simulation.n_field=150", "compressor.tolerance=1e-2", "checkpoints=null")
+    settings = (f"simulated={folder}", "simulation.n_field=150", "simulation.stars.clusters=8", "compressor.tolerance=1e-2", "checkpoints=null")
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose(command, [*settings, *overrides])
     return Assembly(config, simulated_store(config))
@@ -126,7 +126,7 @@ def test_rsca_in_python_is_what_rsca_fit_saves(folder, tmp_path, monkeypatch):
         (store.select(~store.is_member), store.select(store.is_member)),
         (store.spectra(~store.is_member), store.spectra(store.is_member)),
     ):
-        model = RSCA.fit(field, members, n_components=6)
+        model = RSCA.fit(field, members, n_components=6, repeats=store.repeats)
         torch.testing.assert_close(model.weight, saved.weight, rtol=1e-9, atol=1e-12)
         assert model.clusters == saved.clusters
         assert len(model.clusters) == store.manifest["counts"]["clusters"]

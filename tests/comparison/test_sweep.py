@@ -63,7 +63,7 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["simulate", "root=archive", "simulation.n_field=60"]) == 0
+        assert main(["simulate", "root=archive", "simulation.n_field=60", "simulation.stars.clusters=14"]) == 0
         assert main(["ingest", "survey.root=archive", "store=store"]) == 0
         patch.setitem(sys.modules, "sweeping", sys.modules[__name__])
         RETURNED.clear()
@@ -205,7 +205,7 @@ def test_training_logged_for_tensorboard():
     logged += ["logger._target_=lightning.pytorch.loggers.TensorBoardLogger"]
     assert main(["compare", *TINY, *logged]) == 0
     files = list(Path("logged/training/spectra/nca").glob("*/events.out.tfevents.*"))
-    assert len(files) == 22 + 1  # every fold, and without cross-validation
+    assert len(files) == 14 + 1  # every fold, and without cross-validation
 
 
 @pytest.mark.parametrize(

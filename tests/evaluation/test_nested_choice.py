@@ -434,6 +434,7 @@ def configured(command, survey, n_components, *overrides):
             [
                 f"simulated={survey / 'simulated'}",
                 "simulation.n_field=60",
+                "simulation.stars.clusters=8",
                 f"compressor.n_components={n_components}",
                 "compressor.candidates=[4,2,200]",
                 "compressor.max_iterations=4",

@@ -20,6 +20,7 @@ pytestmark = [
 
 SMALL = [
     "simulation.n_field=120",
+    "simulation.stars.clusters=8",
     "compressor.n_components=4",
     "compressor.tolerance=1e-3",
     "experiments.figure2.n_components=[2,4]",

@@ -12,7 +12,7 @@ from rsca_torch.survey.simulated import fits_bytes as fits
 from rsca_torch.survey.simulated.catalogue import NOT_IN_LITE, Columns, text
 from rsca_torch.survey.simulated.release import Release
 from rsca_torch.survey.simulated.spectra import LOG_START, Flux
-from rsca_torch.survey.simulated.tables import CLUSTERS
+from rsca_torch.survey.simulated.tables import clusters
 
 __all__ = ["FAULTS", "member_candidates", "write_catalogue", "write_memberships", "write_spectrum"]
 
@@ -114,21 +114,22 @@ def _member_columns(rows: list[Candidate], stars: Table, measured: Table, releas
 
 
 def _cluster_columns(stars: Table) -> Columns:
-    n = len(CLUSTERS)
+    n = len(np.unique(stars["CLUSTER"][stars["ROLE"] == "member"]))
+    listed = clusters(n)
     unknown = np.full(n, np.nan)
     species = "C N O NA MG AL SI P S K CA TI V CR MN FE CO NI CU CE".split()
     tags = ["FE_H" if name == "FE" else f"{name}_FE" for name in species]
-    count = [int(np.sum(stars["CLUSTER"] == name)) for name in CLUSTERS["cluster"]]
+    count = [int(np.sum(stars["CLUSTER"] == name)) for name in listed["cluster"]]
     return {
-        "NAME": np.array([str(name).replace(" ", "_") for name in CLUSTERS["cluster"]], dtype="S13"),
-        **{name.upper(): CLUSTERS[name] for name in ("glon", "glat", "radius")},
+        "NAME": np.array([str(name).replace(" ", "_") for name in listed["cluster"]], dtype="S13"),
+        **{name.upper(): listed[name] for name in ("glon", "glat", "radius")},
         "QUAL": np.full(n, 2, np.int64),
         **dict.fromkeys(("PMRA", "PMRA_ERR", "PMDEC", "PMDEC_ERR"), unknown),
-        "RV": CLUSTERS["v_helio"],
+        "RV": listed["v_helio"],
         "RV_ERR": np.full(n, 1.0),
         **{f"R_GC_{name}": unknown for name in ("DIAS", "MWSC", "PARALLAX", "BAILER_JONES", "CG")},
         **{tag + error: unknown for tag in tags for error in ("", "_ERR")},
-        "FE_H": CLUSTERS["fe_h"],  # in its place among the tags
+        "FE_H": listed["fe_h"],  # in its place among the tags
         "NUM_STARS": np.array(count, np.int64),
     }
 

@@ -9,8 +9,6 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from rsca_torch.survey.simulated.tables import CLUSTERS
-
 __all__ = ["MAX_VISITS", "OF_FIELD", "draw_pointings", "place", "star_ids", "visits"]
 
 MAX_VISITS = 3
@@ -25,12 +23,13 @@ _FIELD_RADIUS = 1.4
 _SOUTHERN = -25.0
 
 
-def draw_pointings(n: int, rng: np.random.Generator, cluster_plates: int = 1) -> Table:
+def draw_pointings(n: int, rng: np.random.Generator, clusters: NDArray[Any], cluster_plates: int = 1) -> Table:
     """Draw where the telescopes point and when: ``n`` fields, one for each cluster, one of the 1 m telescope.
 
     Args:
         n: fields that hold no cluster.
         rng: source of the draws. However many plates a cluster has, all else that it gives is the same.
+        clusters: as `tables.clusters`.
         cluster_plates: with which a cluster is observed, each on nights of its own.
 
     Returns:
@@ -38,20 +37,20 @@ def draw_pointings(n: int, rng: np.random.Generator, cluster_plates: int = 1) ->
         MJD, BC (barycentric correction, km/s) and NIGHT (number of the night, shared by all stars of the plate).
     """
     anywhere = np.stack([rng.uniform(0, 360, n + 1), rng.normal(0, 18, n + 1)], axis=1)
-    where = np.vstack([anywhere, np.stack([CLUSTERS["glon"], CLUSTERS["glat"]], axis=1)])
+    where = np.vstack([anywhere, np.stack([clusters["glon"], clusters["glat"]], axis=1)])
     dec = SkyCoord(where[:, 0], where[:, 1], unit="deg", frame="galactic").icrs.dec.deg
     names = [f"{round(lon) % 360:03d}{round(lat):+03d}" for lon, lat in anywhere]
-    names += ["N" + str(c)[4:] if str(c).startswith("NGC ") else str(c).replace(" ", "_") for c in CLUSTERS["cluster"]]
+    names += ["N" + str(c)[4:] if str(c).startswith("NGC ") else str(c).replace(" ", "_") for c in clusters["cluster"]]
     total = len(where)
     pointings = Table(
         {
             "NAME": [f"{name}_{number}" if name in names[:number] else name for number, name in enumerate(names)],
             "LOCATION_ID": 4100 + np.arange(total, dtype=np.int32),
             "TELESCOPE": np.where(dec < _SOUTHERN, "lco25m", "apo25m"),
-            "CLUSTER": np.array([""] * (n + 1) + [str(c) for c in CLUSTERS["cluster"]], dtype="U20"),
+            "CLUSTER": np.array([""] * (n + 1) + [str(c) for c in clusters["cluster"]], dtype="U20"),
             "GLON": where[:, 0],
             "GLAT": where[:, 1],
-            "RADIUS": np.append(np.full(n + 1, _FIELD_RADIUS), CLUSTERS["radius"] / 60),
+            "RADIUS": np.append(np.full(n + 1, _FIELD_RADIUS), clusters["radius"] / 60),
             "NVISITS": rng.integers(2, MAX_VISITS + 1, total),
             **_nights(np.arange(total), rng),
         }

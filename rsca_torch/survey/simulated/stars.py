@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.survey.simulated.chemistry import ELEMENT_INDEX, ELEMENT_OF, birth, present
 from rsca_torch.survey.simulated.pointings import draw_pointings, place
-from rsca_torch.survey.simulated.tables import CLUSTERS, SPECIES
+from rsca_torch.survey.simulated.tables import MOST_CLUSTERS, SPECIES, clusters
 
 __all__ = ["MUST_PASS", "Population"]
 
@@ -51,13 +51,14 @@ class Population:
         cluster_extinction: spread of A_K inside a cluster, mag.
         signal_to_noise: median and logarithmic spread of S/N per pixel in the field.
         cluster_signal_to_noise: the same of cluster members.
+        clusters: how many open clusters: the first of clusters.csv, which has 22, and beyond them made-up ones.
         traps: how many stars of each kind that a reader must deal with.
         cluster_plates: plates with which each cluster is observed; stars of one plate share its nights.
         interlopers: share of the listed members that are field stars in truth, of like velocity and extinction; the
             column INTERLOPER says which.
 
     Raises:
-        InputError: for no plate, or a share that is not 0 to 1.
+        InputError: for no plate, clusters that are not 1 to 198, or a share that is not 0 to 1.
     """
 
     high_alpha: float = 0.25
@@ -71,6 +72,7 @@ class Population:
     cluster_extinction: float = 0.008
     signal_to_noise: tuple[float, float] = (152.0, 0.78)
     cluster_signal_to_noise: tuple[float, float] = (188.0, 0.80)
+    clusters: int = 22
     traps: int = 4
     cluster_plates: int = 1
     interlopers: float = 0.0
@@ -78,6 +80,8 @@ class Population:
     def __post_init__(self) -> None:
         if self.cluster_plates < 1:
             raise InputError(f"cluster_plates must be at least 1, got {self.cluster_plates}")
+        if not 1 <= self.clusters <= MOST_CLUSTERS:
+            raise InputError(f"clusters must be 1 to {MOST_CLUSTERS}, got {self.clusters}")
         if not 0 <= self.interlopers <= 1:
             raise InputError(f"interlopers must be a share, 0 to 1, got {self.interlopers}")
 
@@ -101,7 +105,7 @@ class Population:
             self._replace(members, rng)
         stars = vstack([field, traps, members], metadata_conflicts="silent")
         self._set_traps(stars, rng)
-        pointings = draw_pointings(max(6, n_field // 40), rng, self.cluster_plates)
+        pointings = draw_pointings(max(6, n_field // 40), rng, clusters(self.clusters), self.cluster_plates)
         place(stars, pointings, rng)
         stars["APOGEE_ID"][stars["ROLE"] == "anomalous_member"] = ANOMALOUS[0]
         stars = vstack([stars, self._observed_again(stars, pointings, rng)], metadata_conflicts="silent")
@@ -127,21 +131,23 @@ class Population:
         return stars
 
     def _members(self, rng: np.random.Generator) -> Table:
-        fe_h, age = CLUSTERS["fe_h"], CLUSTERS["age"]
+        listed = clusters(self.clusters)
+        fe_h, age = listed["fe_h"], listed["age"]
         alpha_m = 0.02 - 0.10 * fe_h + rng.normal(0, 0.015, len(fe_h))
         composition = birth(fe_h, alpha_m, age, rng)
-        odd = [np.flatnonzero(CLUSTERS["cluster"] == name)[0] for name in (ANOMALOUS[1], "NGC 2682")]
-        of = np.append(np.repeat(np.arange(len(CLUSTERS)), CLUSTERS["members"]), odd)
+        odd = {"anomalous_member": ANOMALOUS[1], "dwarf_member": "NGC 2682"}
+        odd = {role: row[0] for role, name in odd.items() if len(row := np.flatnonzero(listed["cluster"] == name))}
+        of = np.concatenate([np.repeat(np.arange(len(listed)), listed["members"]), np.array([*odd.values()], dtype=int)])
         n = len(of)
         at_birth = composition[of] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
         stars = self._stars(at_birth, alpha_m[of], age[of], rng)
-        stars["ROLE"] = np.array(["member"] * (n - 2) + ["anomalous_member", "dwarf_member"], dtype="U20")
-        stars["CLUSTER"] = CLUSTERS["cluster"][of].astype("U20")
+        stars["ROLE"] = np.array(["member"] * (n - len(odd)) + [*odd], dtype="U20")
+        stars["CLUSTER"] = listed["cluster"][of].astype("U20")
         stars["HIGH_ALPHA"] = np.zeros(n, dtype=bool)
-        stars["VHELIO"] = rng.normal(CLUSTERS["v_helio"][of], self.cluster_velocity)
-        stars["AK"] = np.clip(rng.normal(CLUSTERS["a_k"][of], self.cluster_extinction), 0.002, None)
+        stars["VHELIO"] = rng.normal(listed["v_helio"][of], self.cluster_velocity)
+        stars["AK"] = np.clip(rng.normal(listed["a_k"][of], self.cluster_extinction), 0.002, None)
         stars["SNR"] = _signal_to_noise(self.cluster_signal_to_noise, n, rng)
-        stars["V_GAS"] = (0.35 * CLUSTERS["v_helio"] + rng.normal(0, 12, len(CLUSTERS)))[of]
+        stars["V_GAS"] = (0.35 * listed["v_helio"] + rng.normal(0, 12, len(listed)))[of]
         return stars
 
     def siblings(
