@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 from astropy.table import Table
@@ -20,7 +21,13 @@ from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed, require_new_folder
 from rsca_torch.files.whole import atomic_folder, updated_folder
 from rsca_torch.learners.registry import CONFIG, maker
-from rsca_torch.report.comparison_folder import print_comparison, write_comparison, write_table_comparison
+from rsca_torch.report.comparison_folder import (
+    print_comparison,
+    write_comparison,
+    write_run_page,
+    write_table_comparison,
+)
+from rsca_torch.report.page.record import run_said
 from rsca_torch.report.terminal import progress
 
 __all__ = ["run"]
@@ -46,16 +53,21 @@ def run(config: DictConfig) -> float:
             return rate
         for each in (config.learner, *config.baselines.values()):
             maker(each)()  # refuses before the hard work what it would refuse after
-        with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
+        command, store = shlex.join(["rsca", "compare", *HydraConfig.get().overrides.task]), None
+        new = atomic_folder(out) if job is None else updated_folder(out)
+        with new as folder, progress() as told, run_said(command) as said:
             if config.stars is not None:
                 comparison, found = _of_table(config, folder, told)
             else:
                 assembly = open_assembly(config, told)
-                comparison = assembly.compare(folder)
+                comparison, store = assembly.compare(folder), assembly.store
                 found = write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
+            if page := config.page and config.figures and job is None:
+                write_run_page(folder, out.name, comparison, store, said)
     print_comparison(comparison, config, found)
-    log.info("results.json, results.csv, figures_of_merit.csv%s in %s", " and pictures" if config.figures else "", out)
+    drawn = ", pictures and report.html" if page else " and pictures" if config.figures else ""
+    log.info("results.json, results.csv, figures_of_merit.csv%s in %s", drawn, out)
     return comparison.results[0].loco.rate
 
 

@@ -1,4 +1,4 @@
-"""`rsca report`: all runs of a sweep in one table and one picture."""
+"""`rsca report`: a run on one page, or all runs of a sweep in one table and one picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed
 from rsca_torch.files.whole import updated_folder
 from rsca_torch.report.latex import label_of, latex
+from rsca_torch.report.page.page import PAGE, write_page
 from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.suspects import latex_of, markdown_of, read_suspects
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
@@ -25,7 +26,25 @@ FORMATS = ("table", "latex")
 
 
 def run(config: DictConfig) -> None:
-    """One table and one picture of all runs of a sweep."""
+    """A run on one page; or one table and one picture of all runs of a sweep."""
+    if (config.run is None) == (config.sweep is None):
+        raise InputError(f"one of run=DIR and sweep=DIR expected, got {'neither' if config.run is None else 'both'}")
+    if config.run is not None:
+        _page(config)
+    else:
+        _sweep(config)
+
+
+def _page(config: DictConfig) -> None:
+    idle = [name for name in ("baseline", "out") if config[name] is not None]
+    if idle:
+        raise InputError(f"{idle[0]}={config[idle[0]]}: no part in this, since run={config.run} is given; leave it out")
+    folder = Path(config.run)
+    with claimed(folder / PAGE):
+        log.info("%s: open it in a browser", write_page(folder))
+
+
+def _sweep(config: DictConfig) -> None:
     if config.format not in FORMATS:
         raise InputError(f"format={config.format}: one of {', '.join(FORMATS)} expected")
     sweep = Path(config.sweep)

@@ -31,7 +31,7 @@ __all__ = [
 RESULTS = "results.json"
 SCHEMA = 1  # of it
 #: Where a run reads and writes, whether it draws and logs, how it is shared out: it is the same run without them.
-IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "parallel", "logger")
+IDLE = ("out", "figures", "page", "checkpoints", "simulated", "store", "processes", "parallel", "logger")
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def job_overrides() -> list[str] | None:
 
 def job_folder(sweep: Path, overrides: Sequence[str]) -> Path:
     """The folder of a job in its sweep's: its options, with a hash of them where they make no name of a file."""
-    text = ",".join(sorted(o for o in overrides if o.partition("=")[0].lstrip("+~") not in ("out", "figures")))
+    text = ",".join(sorted(o for o in overrides if o.partition("=")[0].lstrip("+~") not in ("out", "figures", "page")))
     return sweep / file_name(text, "defaults")
 
 

@@ -30,6 +30,8 @@ from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
+from rsca_torch.report.page.page import write_page
+from rsca_torch.report.page.record import RECORD, STARS, Said, star_features, write_record
 from rsca_torch.report.reliability import draw_reliability
 from rsca_torch.report.results import (
     differences,
@@ -45,7 +47,13 @@ from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.store import Store
 
-__all__ = ["print_comparison", "write_comparison", "write_embedding_comparison", "write_table_comparison"]
+__all__ = [
+    "print_comparison",
+    "write_comparison",
+    "write_embedding_comparison",
+    "write_run_page",
+    "write_table_comparison",
+]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +78,21 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
         log.info("drawing")
         _draw(folder, comparison, learner, model, assembly)
     return found
+
+
+def write_run_page(folder: Path, title: str, comparison: Comparison, store: Store | None, said: Said) -> None:
+    """report.html, and report.json with what it says besides the results.
+
+    Args:
+        folder: where everything else is written already.
+        title: of the page.
+        comparison: what was found.
+        store: of the spectra. None: there is none.
+        said: how the run was asked for, and what it warned of.
+    """
+    ppca = comparison.results[0].representation.ppca
+    write_record(folder / RECORD, said, store, () if ppca is None else ppca.history)
+    write_page(folder, title)
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:
@@ -223,6 +246,7 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     else:
         field, members = on.embedded(learner)
     pictures.save_figure(pictures.draw_features(on, field, members), folder, "features")
+    utf8(star_features(on, field, members)).write(folder / STARS, format="fits")
 
 
 def _draw_rates(folder: Path, comparison: Comparison) -> None:

@@ -145,7 +145,10 @@ def _histograms(panel: Axes, result: Result, cluster: str) -> None:
     edges = np.linspace(min(0.0, float(both.min())), top, 30).tolist()  # minus a score may lie below 0
     for sample, colour, label in ((strangers, COLOURS[2], "strangers"), (siblings, COLOURS[1], "siblings")):
         if len(sample):
-            shape = {"histtype": "stepfilled", "density": True}  # one outline: a bar each takes many times as long
+            shape: dict[str, Any] = {
+                "histtype": "stepfilled",
+                "density": True,
+            }  # one outline: a bar each takes many times as long
             panel.hist(sample.clip(max=top), edges, color=colour, alpha=0.5, label=label, **shape)
     median = result.loco.median_sibling_distance[cluster]
     panel.axvline(median, color="0.2", ls="--", lw=1, label="median sibling pair")

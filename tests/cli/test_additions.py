@@ -81,7 +81,10 @@ def copied(tmp_path_factory):
     return root
 
 
-SMALL = ["simulation.n_field=60", "simulation.stars.clusters=6", "compressor.n_components=3", "compressor.max_iterations=3"]
+SMALL = [
+    *("simulation.n_field=60", "simulation.stars.clusters=6"),
+    *("compressor.n_components=3", "compressor.max_iterations=3"),
+]
 COMMANDS = {
     "reproduce": ["reproduce", "toy", *SMALL, "experiments.toy.threshold=1", "out=done"],
     "no such figure": ["reproduce", "figure77"],

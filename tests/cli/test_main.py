@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 
-SMALL = ["simulation.n_field=150", "simulation.stars.clusters=10", "compressor.n_components=6", "compressor.max_iterations=30"]
+SMALL = ["simulation.n_field=150", "compressor.n_components=6", "compressor.max_iterations=30"]
 PLAIN = [*SMALL[1:], "calibration=null", "figures=false"]  # where neither is looked at: seconds less
 
 

@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
 
 
 def assembly_of(folder, *overrides, command="compare"):
-    settings = (f"simulated={folder}", "simulation.n_field=150", "simulation.stars.clusters=8", "compressor.tolerance=1e-2", "checkpoints=null")
+    settings = [f"simulated={folder}", "simulation.n_field=150", "simulation.stars.clusters=8"]
+    settings += ["compressor.tolerance=1e-2", "checkpoints=null"]
     with hydra.initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose(command, [*settings, *overrides])
     return Assembly(config, simulated_store(config))

@@ -63,7 +63,7 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["simulate", "root=archive", "simulation.n_field=60", "simulation.stars.clusters=14"]) == 0
+        assert main(["simulate", "root=archive", "simulation.n_field=60"]) == 0
         assert main(["ingest", "survey.root=archive", "store=store"]) == 0
         patch.setitem(sys.modules, "sweeping", sys.modules[__name__])
         RETURNED.clear()
@@ -205,7 +205,7 @@ def test_training_logged_for_tensorboard():
     logged += ["logger._target_=lightning.pytorch.loggers.TensorBoardLogger"]
     assert main(["compare", *TINY, *logged]) == 0
     files = list(Path("logged/training/spectra/nca").glob("*/events.out.tfevents.*"))
-    assert len(files) == 14 + 1  # every fold, and without cross-validation
+    assert len(files) == 22 + 1  # every fold, and without cross-validation
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_training_logged_for_tensorboard():
         (["compare", "--multirun", *TINY, "out=single"], r"single holds a single run"),
         (["compare", "-m", *TINY, "learner=rsca,nca9", "out=x"], r"Could not find 'learner/nca9'"),
         (["compare", "-m", *TINY, "hydra/launcher=slurm9", "out=x"], r"pip install \"rsca_torch\[sweep\]\""),
-        (["report"], r"Missing mandatory value: sweep"),
+        (["report"], r"one of run=DIR and sweep=DIR expected, got neither"),
         (["report", "sweep=nowhere"], r"there is no folder nowhere"),
         (["report", "sweep=store"], r"no results below store"),
         (["report", "sweep=sweep", "baseline=nca9"], r"baseline=nca9 is none of the learners .*: raw, rsca, scaled"),

@@ -32,7 +32,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL))
 SMALL = [
-    *("simulation.n_field=150", "simulation.stars.clusters=8", "compressor.n_components=6", "compressor.max_iterations=30"),
+    *("simulation.n_field=150", "simulation.stars.clusters=8"),
+    *("compressor.n_components=6", "compressor.max_iterations=30"),
     *("figures=false", "calibration=null"),
 ]
 SPECTRA_ALONE = ["~abundances.abundances", "~abundances.abundance_subset"]

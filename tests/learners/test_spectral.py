@@ -496,7 +496,8 @@ def test_the_drawn_spectra():
 
 
 SMALL = [
-    *("simulation.n_field=150", "simulation.stars.clusters=8", "compressor.n_components=6", "compressor.max_iterations=30"),
+    *("simulation.n_field=150", "simulation.stars.clusters=8"),
+    *("compressor.n_components=6", "compressor.max_iterations=30"),
     *("figures=false", "calibration=null"),
 ]
 

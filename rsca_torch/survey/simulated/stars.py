@@ -137,7 +137,9 @@ class Population:
         composition = birth(fe_h, alpha_m, age, rng)
         odd = {"anomalous_member": ANOMALOUS[1], "dwarf_member": "NGC 2682"}
         odd = {role: row[0] for role, name in odd.items() if len(row := np.flatnonzero(listed["cluster"] == name))}
-        of = np.concatenate([np.repeat(np.arange(len(listed)), listed["members"]), np.array([*odd.values()], dtype=int)])
+        of = np.concatenate(
+            [np.repeat(np.arange(len(listed)), listed["members"]), np.array([*odd.values()], dtype=int)]
+        )
         n = len(of)
         at_birth = composition[of] + rng.normal(0, self.intra_cluster, (n, len(SPECIES)))[:, ELEMENT_OF]
         stars = self._stars(at_birth, alpha_m[of], age[of], rng)

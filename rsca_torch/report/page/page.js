@@ -1,0 +1,49 @@
+// The plots of the page, and the map's controls: what a star is coloured by, which features are its axes, finding one.
+"use strict";
+(async () => {
+  const plots = JSON.parse(document.getElementById("plots").textContent);
+  if (plots.weights) await Bokeh.embed.embed_item(plots.weights.item);
+  if (!plots.map) return;
+  const view = [...await Bokeh.embed.embed_item(plots.map.item)][0];
+  const page = view.model.document;
+  const named = (name) => page.get_model_by_name(name);
+  const drawn = ["field", "members"].map(named).filter((each) => each !== null);
+  const plot = named("map"), mapper = named("colour"), bar = named("bar"), found = named("found");
+  const chosen = (id) => document.getElementById(id);
+  const axes = { x: chosen("map-x"), y: chosen("map-y") };
+
+  const place = (columns, row, axis) => columns[axes[axis] ? axes[axis].value : plots.map.shown[axis]][row];
+
+  const find = () => {
+    const text = chosen("map-find").value.trim().toLowerCase();
+    const at = { x: [], y: [] };
+    const told = [];
+    for (const { data_source: { data } } of text ? drawn : []) {
+      data.star.forEach((star, row) => {
+        if (star.toLowerCase() === text || data.group[row].toLowerCase() === text || (text.length > 5 && star.toLowerCase().includes(text))) {
+          at.x.push(place(data, row, "x"));
+          at.y.push(place(data, row, "y"));
+          told.push(data.group[row] ? `${star} (${data.group[row]})` : star);
+        }
+      });
+    }
+    found.data = at;
+    chosen("map-found").textContent = !text ? "" : told.length === 0 ? "no star or cluster of that name is on the map"
+      : told.length === 1 ? told[0] : `${told.length} stars are ringed`;
+  };
+
+  for (const [axis, choice] of Object.entries(axes)) {
+    if (choice) choice.addEventListener("change", () => {
+      for (const each of drawn) each.glyph[axis] = { field: choice.value };
+      (axis === "x" ? plot.below : plot.left)[0].axis_label = choice.value.replaceAll("_", " ").toLowerCase();
+      find();
+    });
+  }
+  chosen("map-colour").addEventListener("change", (event) => {
+    const column = event.target.value, [low, high] = plots.map.colours[column];
+    mapper.setv({ low, high });
+    if (bar) bar.title = column;
+    for (const each of drawn) each.glyph.fill_color = { field: column, transform: mapper };
+  });
+  chosen("map-find").addEventListener("input", find);
+})();
