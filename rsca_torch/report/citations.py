@@ -21,10 +21,13 @@ __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", 
 FILE = Path(__file__).with_name("references.bib")
 UNPUBLISHED = (
     "aiohttp",
+    "bokeh",
     "cloudpickle",
     "filelock",
+    "jinja2",
     "joblib",
     "lazy-loader",
+    "pillow",
     "rich",
     "safetensors",
     "yarl",

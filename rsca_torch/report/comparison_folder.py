@@ -154,8 +154,8 @@ def write_embedding_comparison(
     write_merits(folder / "figures_of_merit.csv", both)
     if config.figures:
         log.info("drawing")
-        _draw_rates(folder, comparison)
-        pictures.save_figure(pictures.draw_rates(both), folder, "rates")
+        _draw_rates(folder, comparison, store.origin["simulated"])
+        pictures.save_figure(pictures.draw_rates(both, store.origin["simulated"]), folder, "rates")
         _draw_reliability(folder, comparison, config)
     if LEFT_OUT in config.embedding:  # no one embedding is that of all clusters
         return None
@@ -235,7 +235,7 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     """Pictures of the comparison and of the judged learner, fitted on all clusters."""
     judged = comparison.results[0]
     on = judged.representation
-    _draw_rates(folder, comparison)
+    _draw_rates(folder, comparison, assembly.store.origin["simulated"])
     _draw_reliability(folder, comparison, assembly.config)
     if judged.nested is not None:
         pictures.save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
@@ -249,9 +249,9 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     utf8(star_features(on, field, members)).write(folder / STARS, format="fits")
 
 
-def _draw_rates(folder: Path, comparison: Comparison) -> None:
+def _draw_rates(folder: Path, comparison: Comparison, simulated: bool = False) -> None:
     """The rates, and the distances that those of the judged learner were counted from."""
-    pictures.save_figure(pictures.draw_rates(comparison), folder, "rates")
+    pictures.save_figure(pictures.draw_rates(comparison, simulated), folder, "rates")
     for result in comparison.results:
         if result.loco.held_out and result.learner == comparison.results[0].learner:
             figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))

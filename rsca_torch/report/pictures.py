@@ -31,8 +31,11 @@ __all__ = [
     "save_figure",
 ]
 
-COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
+#: Of Okabe and Ito, which those who do not see red or green tell apart; without the yellow, which a projector loses.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GAP = 5  # a line is not drawn across a step in wavelength that is so many times the smallest
+MARKS = "osD^vP"  # learners are told apart without colour too
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8}
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -43,24 +46,48 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
-def draw_rates(comparison: Comparison) -> Figure:
-    """Global rates of every learner on every representation with 68 % intervals, as the paper's Figure 4."""
-    held_out = [result for result in comparison.results if result.loco.held_out]
+def draw_rates(comparison: Comparison, simulated: bool = False) -> Figure:
+    """Global rates of every learner on every representation with 68 % intervals, as the paper's Figure 4.
+
+    The scale is logarithmic, so that 0.3 % and 12 % can both be read; of a rate of 0 an arrow starts at what its pairs
+    allow.
+
+    Args:
+        comparison: learners on representations.
+        simulated: whether the stars are drawn, which is stamped on the picture.
+    """
+    held_out = [result for result in comparison.results if result.loco.held_out and math.isfinite(result.loco.rate)]
     groups = list(dict.fromkeys(result.representation.name for result in held_out))
     learners = list(dict.fromkeys(result.learner for result in held_out))
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    height = 0.8 / max(1, len(learners))
+    figure = Figure(figsize=(7, 1.3 + 0.33 * (len(held_out) + len(groups))), layout="constrained")
     axes = figure.subplots()
-    for number, learner in enumerate(learners):
-        shift = (number - (len(learners) - 1) / 2) * 0.2
-        results = [result for result in held_out if result.learner == learner]
-        place = np.array([groups.index(result.representation.name) for result in results]) + shift
-        rates = np.array([(result.loco.rate, *result.loco.interval()) for result in results])
-        colour = COLOURS[number % len(COLOURS)]
-        axes.bar(place, rates[:, 0], 0.18, color=colour, alpha=0.35, label=learner)
-        draw_intervals(axes, place, rates, color=colour)
-    axes.set_xticks(range(len(groups)), [group.replace("_", " ") for group in groups])
-    axes.set(ylabel="global doppelganger rate", ylim=(0, None))
-    axes.legend(frameon=False)
+    for result in held_out:
+        number = learners.index(result.learner)
+        row = groups.index(result.representation.name) + (number - (len(learners) - 1) / 2) * height
+        rate, (low, high) = 100 * result.loco.rate, (100 * end for end in result.loco.interval())
+        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+        if rate:
+            axes.plot([max(low, rate / 100), high], [row, row], color=colour, lw=2)
+            axes.plot(rate, row, mark, color=colour, ms=7, label=result.learner)
+            axes.annotate(f"{rate:.2g} %", (high, row), (6, 0), **BESIDE)
+        else:
+            axes.plot(high, row, "<", color=colour, ms=8, mfc="none", label=result.learner)
+            axes.annotate(f"0, the pairs allow up to {high:.2g} %", (high, row), (8, 0), **BESIDE)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.18, y=0.06)
+    axes.set_yticks(range(len(groups)), [group.replace("_", " ") for group in groups])
+    axes.invert_yaxis()
+    axes.grid(axis="x", which="major", color="0.9")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("global doppelganger rate, % (68 % interval; lower is better)")
+    if held_out:
+        handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        order = [name for name in learners if name in handles]
+        figure.legend([handles[name] for name in order], order, loc="outside upper center", ncols=4, frameon=False)
+    if simulated:
+        axes.set_title("SIMULATED SURVEY", loc="right", fontsize=9, color="0.4", weight="bold")
     return figure
 
 

@@ -142,8 +142,21 @@ def test_the_pictures_have_limits(comparison):
     told = [text.get_text() for panel in figure.axes for text in panel.texts]
     assert told == ["0 of 20 pairs: < 0.088", "0 of 10 pairs: < 0.17"]
     (axes,) = draw_rates(comparison).axes
-    (bars,) = axes.containers[1].lines[2]
-    assert bars.get_segments()[0][:, 1] == pytest.approx([0, LIMIT])
+    (zero,) = [line for line in axes.lines if line.get_marker() == "<"]
+    assert zero.get_xdata()[0] == pytest.approx(100 * LIMIT)
+    assert [text.get_text() for text in axes.texts] == [f"0, the pairs allow up to {100 * LIMIT:.2g} %", "10 %"]
+    assert axes.get_title(loc="right") == ""
+    assert draw_rates(comparison, simulated=True).axes[0].get_title(loc="right") == "SIMULATED SURVEY"
+
+
+def test_every_rate_can_be_read_off_the_picture(comparison):
+    (axes,) = draw_rates(comparison).axes
+    assert axes.get_xscale() == "log"
+    points = [line for line in axes.lines if line.get_marker() in "os"]
+    rates = [100 * result.loco.rate for result in comparison.results if result.loco.rate]
+    assert [line.get_xdata()[0] for line in points] == pytest.approx(rates)
+    low, high = axes.get_xlim()
+    assert all(low < 100 * end < high for result in comparison.results for end in result.loco.interval() if end)
 
 
 def test_two_decimals_are_not_made_zero():
