@@ -99,7 +99,7 @@ def embedded_stars(
         ((3, 2), [3, 1, 0], [True, True, False])
     """
     parts: list[AnySpectra] = [stars.select(), stars.groups] if isinstance(stars, Store) else [stars]
-    parts = [_on(model, part) for part in parts if len(part)]
+    parts = [part.on(model.wavelength) for part in parts if len(part)]
     if not parts:
         raise InputError("there is no star: give a store or spectra with some")
     place = None if kept is None or not isinstance(stars, Store) else Path(kept) / _name(model, stars)
@@ -120,26 +120,6 @@ def embedded_stars(
     file = None if place is None else (place / "features.npy").resolve()
     features, noise, valid_bins = arrays
     return EmbeddedStars(features, noise, valid_bins, table, model.sigma_r.cpu().numpy(), dict(model.calibration), file)
-
-
-def _on(model: RSCA, spectra: AnySpectra) -> AnySpectra:
-    """On the model's bins.
-
-    Raises:
-        InputError: says both grids where not a single bin is the same.
-    """
-    try:
-        return spectra.on(model.wavelength)
-    except InputError as error:
-        own, wanted = (
-            f"{len(grid)} bins from {float(grid[0]):.2f} to {float(grid[-1]):.2f} Angstrom"
-            for grid in (spectra.wavelength, model.wavelength)
-        )
-        raise InputError(
-            f"the stars have another wavelength grid than the model: {own}; the model {wanted}, and not one bin is the "
-            "same. Ingest the survey on the model's grid (docs/own-data.md: grid: {resample: ...}), or fit a model on "
-            "this store"
-        ) from error
 
 
 def _computed(

@@ -205,3 +205,30 @@ def test_names_cannot_move_the_cursor_or_colour_the_terminal(tmp_path, capsys):
     with (tmp_path / "x.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["SIBLING"] == evil
     assert Table.read(tmp_path / "x.fits")["SIBLING"][0] == evil.rstrip()  # as FITS pads
+
+
+def test_ids_may_be_written_as_other_lists_write_them(star, capsys, caplog):
+    bare = star.removeprefix("2M")
+    Path("other.txt").write_text(f"2MASS J{bare}\n{bare}\n{star}\n")
+    for asked in (f"star=2MASS J{bare}", "ids=other.txt"):
+        assert main([*GIVEN, asked, "pairs=all"]) == 0
+        assert f"are written otherwise in the store: 2MASS J{bare} is {star}" in caplog.text
+        assert capsys.readouterr().out.count(f"{star} (SNR") == 1
+    assert main([*GIVEN, f"star=Gaia DR3 {bare}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"(rsca why 'Gaia DR3 {bare}' store=DIR says whether it was removed)" in said
+
+
+def test_the_terminal_shows_whole_stars_and_says_what_it_does_not(store, star, capsys, monkeypatch):
+    monkeypatch.setattr("rsca_torch.report.siblings_table.SHOWN", 9)
+    asked = ",".join(store.stars.id[:3])
+    assert main([*GIVEN, f"star={star}", "n=30", "pairs=all"]) == 0
+    said = capsys.readouterr().out
+    assert "\n2M" in said
+    assert len([line for line in said.splitlines() if line.startswith("2M") and "(SNR" not in line]) == 30
+    assert "not shown" not in said
+    for out, has in (("", "out=FILE.fits or .csv has them all"), ("some.csv", "some.csv has them all")):
+        assert main([*GIVEN, f"star=[{asked}]", "pairs=all", *([f"out={out}"] if out else [])]) == 0
+        said = capsys.readouterr().out
+        assert said.count("(SNR") == 2  # eight rows of the nine that may stand there
+        assert f"4 rows of 1 stars are not shown: {has}" in said

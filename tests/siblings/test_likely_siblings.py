@@ -216,8 +216,8 @@ def test_what_cannot_be_answered_is_refused(model, stars, options, said):
 def test_another_wavelength_grid_says_both(model, survey):
     _, members, _ = survey
     flux, _, sigma = members.read(slice(None))
-    other = Spectra(flux, sigma=sigma, wavelength=5000 + np.arange(30.0), stars=members.stars)
-    with pytest.raises(InputError, match=r"30 bins from 5000.00 to 5029.00 Angstrom; the model 30 bins .*resample"):
+    other = Spectra(flux, sigma=sigma, wavelength=0.3 + np.arange(30.0), stars=members.stars)
+    with pytest.raises(InputError, match=r"30 bins from 0.3 to 29.3 Angstrom, wanted are 30 bins from 0 to 29 "):
         likely_siblings(model, other, "2M0121")
 
 
