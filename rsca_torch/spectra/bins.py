@@ -68,7 +68,7 @@ def resampling_to(wavelength: Tensor) -> str | None:
     bins = wavelength.double().cpu().numpy()
     if len(bins) < 2 or bins[0] <= 0 or (np.diff(bins) <= 0).any():
         return None
-    for log, axis in ((True, np.log10(bins)), (False, bins)):
+    for log, axis in ((False, bins), (True, np.log10(bins))):
         apart = np.diff(axis)
         number = np.append(0, np.cumsum(np.rint(apart / np.median(apart))))  # gaps between detectors are many steps
         step, first = np.polyfit(number, axis, 1)
