@@ -124,6 +124,25 @@ def test_the_reader_has_twenty_lines_and_a_few():
     assert max(map(len, lines)) <= 120
 
 
+def test_the_printed_resampling_brings_spectra_to_the_bins_of_an_export():
+    """A line that is wider than the pixels of both grids; bins beyond the spectrum, and beside a bad pixel, are NaN."""
+    found = re.search(r"<!-- resampling -->\n```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    space: dict[str, object] = {}
+    exec(found[1], space)
+    told = {"wavelength": (15000 * 10 ** (6e-6 * np.r_[0:40, 70:200])).tolist()}
+    wavelength = np.arange(15001, 15050, 0.15)
+    flux, sigma = (1 - 0.3 * np.exp(-(((at - 15025) / 3) ** 2) / 2) for at in (wavelength, np.full(len(wavelength), 0)))
+    flux[200] = np.nan
+    made, error = space["on_the_bins_of"](told, wavelength, flux, 0.01 * sigma)
+    bins = np.array(told["wavelength"])
+    inside = (bins > 15001.2) & (bins < 15049) & (np.abs(bins - wavelength[200]) > 0.2)
+    expected = 1 - 0.3 * np.exp(-(((bins - 15025) / 3) ** 2) / 2)
+    np.testing.assert_allclose(made[inside], expected[inside], atol=1e-3)
+    assert np.isnan(made[bins < 15001]).all()
+    assert np.isnan(made[np.abs(bins - wavelength[200]) < 0.1]).all()
+    assert (error[inside] < 0.01).all()
+
+
 def test_what_a_reader_cannot_refuse_is_nan():
     """A valid bin without a flux, or without a positive error; in an invalid bin neither matters."""
     space: dict[str, object] = {}
