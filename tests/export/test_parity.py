@@ -17,7 +17,7 @@ import torch
 import write_golden
 from write_golden import GOLDEN
 
-from rsca_torch import RSCA, InputError, MaskedPPCA
+from rsca_torch import RSCA, InputError, MaskedPPCA, Removal
 from rsca_torch.export import numpy_file, onnx_file, torch_file
 from rsca_torch.ppca import e_step, graph
 
@@ -269,3 +269,28 @@ def test_a_state_without_a_removal_takes_away_the_one_that_is_there():
     assert removing.removal is None
     flux, valid, sigma = write_golden.spectra()
     torch.testing.assert_close(removing(flux, valid, sigma), plain(flux, valid, sigma), equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["isotropic, nothing set aside", "measured, nothing set aside", "something removed"])
+def test_the_printed_reader_reads_every_kind_of_model(kind, tmp_path):
+    """What is removed is read by a step 1 of its own, with its own loadings and noise."""
+    golden, rng = write_golden.model(), np.random.default_rng(2)
+    own = golden.ppca
+    clip, noise = (5.0, None) if kind == "something removed" else (None, 1e-3 if kind.startswith("iso") else None)
+    scatter = None if noise else own.scatter
+    ppca = MaskedPPCA(own.loadings, own.mean, own.bin_variance, noise, [1.0, 2.0], scatter=scatter, clip=clip)
+    removal = None
+    if kind == "something removed":
+        loadings = torch.from_numpy(rng.normal(size=own.loadings.shape) / 4)
+        other = MaskedPPCA(loadings, own.mean + 0.01, own.bin_variance * 3, None, scatter=own.scatter * 2, clip=None)
+        reading = golden.removal.reading
+        removal = Removal(other, golden.removal.directions, reading, reading[0] / 9, golden.removal.shares)
+    rsca = RSCA(ppca, golden.rotation, golden.centre, golden.sigma_r, golden.wavelength, removal)
+    numpy_file.write(rsca, tmp_path / "rsca.npz")
+    space: dict[str, object] = {}
+    exec(reader(), space)
+    flux, valid, sigma = write_golden.spectra()
+    flux[5, valid[5].nonzero()[0]] += 0.3  # what would be set aside, were anything
+    for given in ((flux,), (flux, valid), (flux, valid, sigma)):
+        made = space["features"](tmp_path / "rsca.npz", *(each.numpy() for each in given))
+        np.testing.assert_allclose(made, rsca(*given), rtol=0, atol=1e-9)
