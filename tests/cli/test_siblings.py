@@ -100,6 +100,7 @@ def test_a_list_a_cluster_and_all(store, capsys, caplog):
     with Path("all.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     order = [row["STAR"] for row in found]
+    assert f"{len(order)} rows in all.csv, of {len(set(order))} asked about" in caplog.text
     every = [*store.stars.id, *store.groups.stars.id]
     assert list(dict.fromkeys(order)) == [star for star in every if star in set(order)]
     assert len(order) > 300
