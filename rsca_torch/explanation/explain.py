@@ -18,7 +18,7 @@ from rsca_torch.explanation.labels import correlations
 from rsca_torch.explanation.naming import Names
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
-from rsca_torch.spectra.bins import same_bins
+from rsca_torch.spectra.bins import lacking
 from rsca_torch.spectra.view import AnySpectra, View
 from rsca_torch.survey.store import Store
 
@@ -88,7 +88,7 @@ class Question:
 
     def __init__(self, model: RSCA, store: Store, names: Names, most: int | None = None) -> None:
         self.model, self.store, self.names = model, store, names
-        self.bins_there = same_bins(torch.from_numpy(store.wavelength), model.wavelength.cpu())[1].numpy()
+        lacks = lacking(torch.from_numpy(store.wavelength), model.wavelength.cpu())
         step = 1 if most is None else max(1, -(-len(store.field) // most))
         sample = self._read(store.field.take(slice(None, None, step)))
         seeing = _valid_bins(sample) > 0
@@ -99,10 +99,7 @@ class Question:
             )
         self.field = sample if seeing.all() else sample.take(seeing)
         self.features = model.from_latents(model.ppca.latents(self.field))
-        self.notes: list[str] = []
-        if not self.bins_there.all():
-            lacking = int((~self.bins_there).sum())
-            self.notes.append(f"{lacking} of the model's {len(self.bins_there)} bins are not in the store: as censored")
+        self.notes: list[str] = [lacks] if lacks else []
         if step > 1:
             self.notes.append(
                 f"{len(sample):,} of {len(store.field):,} field stars, evenly spaced, stand for the field"

@@ -78,7 +78,8 @@ def print_siblings(found: Table, out: Path | None = None) -> None:
     names = [name for name in found.colnames if name not in FIRST and not name.startswith("STAR_")]
     stars = np.asarray(found["STAR"])
     ends = np.append(np.flatnonzero(stars[1:] != stars[:-1]) + 1, len(found))
-    shown = found[: ends[max(np.searchsorted(ends, SHOWN, side="right") - 1, 0)]]
+    whole = int(np.searchsorted(ends, SHOWN, side="right"))
+    shown = found[: ends[max(whole - 1, 0)]]
     for star in dict.fromkeys(np.asarray(shown["STAR"]).tolist()):
         rows = shown[np.asarray(shown["STAR"]) == star]
         own = ", ".join(f"{name} {_cell(rows[f'STAR_{name}'][0])}" for name in names if f"STAR_{name}" in rows.colnames)

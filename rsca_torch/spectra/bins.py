@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 
-__all__ = ["grid_told", "resampling_to", "same_bins"]
+__all__ = ["grid_told", "lacking", "resampling_to", "same_bins"]
 
 SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
 
@@ -46,6 +46,22 @@ def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
             f"{_cure(own, wanted)}"
         )
     return place, found
+
+
+def lacking(own: Tensor, wanted: Tensor) -> str:
+    """How many of a model's bins spectra lack, as a sentence; "" where they have them all.
+
+    Raises:
+        InputError: as `same_bins`.
+
+    >>> lacking(torch.tensor([5000.0, 5001.0]), torch.tensor([5001.0, 5002.0, 5003.0]))
+    "2 of the model's 3 bins are not in the store: as censored"
+    >>> lacking(torch.tensor([5000.0, 5001.0]), torch.tensor([5001.0]))
+    ''
+    """
+    found = same_bins(own, wanted)[1]
+    many = int((~found).sum())
+    return f"{many} of the model's {len(found)} bins are not in the store: as censored" if many else ""
 
 
 def grid_told(wavelength: Tensor) -> str:
