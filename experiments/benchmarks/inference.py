@@ -1,11 +1,11 @@
 """How fast stars go through a fitted model, against the products that it cannot do without, and a copy of memory.
 
-    python experiments/benchmarks/inference.py [--stars 6000] [--bins 7514] [--components 30] [--threads 1]
+    python experiments/benchmarks/inference.py [--stars 6000] [--bins 7514] [--components 30] [--threads 1] [--graph]
 
 `RSCA(flux)` is one product of matrices; the posterior of censored spectra is two, and a K x K system a star. The same
 products are timed beside them by torch's `@` in float64, in turns with them, and of float32 flux in float32 too, in
 which a sum of so many bins loses digits. Random spectra of the model and random
-errors: few bins are set aside. A copy reads and writes: both are counted.
+errors: few bins are set aside. --graph times the graph that torch.export makes of the posterior too. A copy reads and writes: both are counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
+from rsca_torch.export.program import INPUTS, program_of
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.model import MaskedPPCA
 
@@ -59,6 +60,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of the array that is copied")
     parser.add_argument("--threads", type=int, default=1, help="of more, processor seconds are those of all")
+    parser.add_argument("--graph", action="store_true", help="what torch.export makes of it too")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -91,6 +93,12 @@ def main() -> None:
             lambda: (weights @ outer, wide @ loadings),
         ),
     }
+    if given.graph:
+        graph = program_of(rsca, INPUTS, torch.float32).module()
+        tasks["the posterior as a graph"] = (
+            lambda: graph(flux=flux, valid=valid, sigma=sigma),
+            tasks["RSCA(flux, valid, sigma)"][1],
+        )
     for name, (task, bound) in tasks.items():
         needed, least = seconds(task, bound)
         rate = given.stars / needed
