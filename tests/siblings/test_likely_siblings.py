@@ -138,6 +138,9 @@ def test_candidates_for_a_cluster_against_all_its_members(model, stars):
     np.testing.assert_allclose(found["LOG_RATIO"], expected[best], rtol=1e-9)
     assert found["SAME_GROUP"].tolist() == [star in members for star in best]
     assert found["SAME_GROUP"].sum() == 5
+    middle = [known[[number for number in range(5) if members[number] != star]].mean(0) for star in best]
+    distance = (stars.at(best) - torch.stack(middle)).norm(dim=1)  # a member's from the others
+    np.testing.assert_allclose(found["DISTANCE"], distance, rtol=1e-9)
     assert set(found["STAR"]) == {"NGC 1"}
     assert np.isfinite(found["EXPECTED"]).all()
     calibration = Calibration(**model.calibration["clusters"])
