@@ -90,6 +90,12 @@ def test_the_table_is_what_all_pairs_say(model, stars):
     assert (np.diff(found["EXPECTED"]) >= 0).all()
 
 
+def test_field_stars_are_of_no_group_together(model, stars):
+    found = likely_siblings(model, stars, "2M0003", n=149, pairs=EVERYBODY)
+    assert (found["GROUP"] == "").sum() == 119
+    assert not found["SAME_GROUP"].any()
+
+
 def test_what_is_expected_by_chance_is_the_share_of_field_pairs(model, stars):
     """By all pairs of field stars, whatever the search did."""
     found = likely_siblings(model, stars, "2M0121", n=100)
