@@ -124,11 +124,14 @@ def test_features_are_kept_and_are_read_from_their_file(work, store, monkeypatch
     again = embedded_stars(model, store, "kept")
     assert isinstance(again.features, np.memmap)
     assert np.array_equal(first.features, again.features)
-    assert len(list(Path("kept").iterdir())) == 1
+    (place,) = Path("kept").iterdir()
     monkeypatch.undo()
     monkeypatch.chdir(work)
     assert np.array_equal(embedded_stars(model, store).features, again.features)
-    place = next(Path("kept").iterdir())
+    strict = RSCA.load("m.safetensors")
+    strict.ppca.clip = 2.0  # the same tensors, and other features
+    assert not np.array_equal(embedded_stars(strict, store, "kept").features, again.features)
+    assert len([each for each in Path("kept").iterdir() if each.is_dir()]) == 2
     (place / "noise.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"is damaged.*: remove it"):
         embedded_stars(model, store, "kept")
