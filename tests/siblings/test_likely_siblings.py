@@ -153,6 +153,14 @@ def test_candidates_for_a_cluster_against_all_its_members(model, stars):
     np.testing.assert_allclose(found["P_SIBLING"], calibration.probability(expected[best], 0.01), rtol=1e-9)
 
 
+def test_the_only_star_of_a_group_is_no_candidate_for_it(model, stars):
+    table = stars.stars.copy()
+    table["group"] = np.where(table.id == "2M0121", "ALONE", table.group)
+    found = likely_siblings(model, replace(stars, stars=table), cluster="ALONE", n=149, pairs=EVERYBODY)
+    assert set(found["SIBLING"]) == {*table.id} - {"2M0121"}
+    assert not found["SAME_GROUP"].any()
+
+
 def test_pairs_all_takes_everybody_and_says_what_the_probabilities_are_of(model, stars):
     found = likely_siblings(model, stars, "2M0121", n=2, pairs=EVERYBODY)
     assert found["COMPARED"].tolist() == [149, 149]
