@@ -220,3 +220,9 @@ def test_what_is_removed_is_removed_from_groups_too(survey):
     by_hand = RSCA.fit(field, members, n_components=3, groups=others, **QUICK)
     for name in ("sigma_r", "rotation", "centre"):
         torch.testing.assert_close(getattr(made, name), getattr(by_hand, name))
+
+
+def test_more_dimensions_than_members_carry_are_refused_before_step_1(survey, monkeypatch):
+    monkeypatch.setattr("rsca_torch.layers.rsca.compress", None)
+    with pytest.raises(InputError, match="17 dimensions, but 120 field stars and 20 members of 4 clusters can carry"):
+        RSCA.fit(*survey[:2], n_components=17, **QUICK | {"floor": None})
