@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 from write_golden import model
 
-from rsca_torch import InputError
+from rsca_torch import RSCA, InputError, MaskedPPCA
 from rsca_torch.export import hub_folder
 from rsca_torch.export.model_card import model_card
-from rsca_torch.export.program import told_of
+from rsca_torch.export.program import as_json, inputs_of, told_of
 
 RATE = {"representation": "spectra", "learner": "rsca", "interval": [0.001, 0.02], "pairs": 12}
 
@@ -52,6 +53,25 @@ def test_spectra_in_memory_have_no_store():
     rsca.sources = ({},)
     assert told_of(rsca)["fitted_on"] == [{"store": None}]
     assert "- spectra in memory, of which nothing is known" in model_card(rsca)
+
+
+def test_what_an_export_is_given_and_tells():
+    """Errors where they matter, and JSON that knows no infinity."""
+    rsca = model(removing=False)
+    assert inputs_of(rsca, None) == ("flux", "valid", "sigma")
+    ppca = MaskedPPCA(rsca.ppca.loadings, rsca.ppca.mean, rsca.ppca.bin_variance, 1e-3)
+    isotropic = RSCA(ppca, rsca.rotation, rsca.centre, rsca.sigma_r, rsca.wavelength)
+    assert inputs_of(isotropic, None) == ("flux", "valid")
+    assert told_of(rsca)["sigma_r"] == [0.2, 0.7, None]
+    assert json.loads(as_json(told_of(rsca))) == told_of(rsca)
+
+
+def test_errors_matter_to_what_is_removed_too():
+    """Step 1 without them, and a removal that reads spectra with them."""
+    measured = model()
+    ppca = MaskedPPCA(measured.ppca.loadings, measured.ppca.mean, measured.ppca.bin_variance, 1e-3)
+    steps = measured.rotation, measured.centre, measured.sigma_r, measured.wavelength
+    assert [RSCA(ppca, *steps, removal).uses_sigma for removal in (None, measured.removal)] == [False, True]
 
 
 def test_another_layer_has_no_hub_folder(tmp_path):
