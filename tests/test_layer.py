@@ -158,6 +158,24 @@ class TestEncoder:
         assert encoder(flux.float(), valid, sigma).dtype == torch.float32
         assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
+    def test_a_learner_is_evaluated_whatever_it_was_before(self):
+        """Not in training mode, in which dropout would draw at random."""
+        learner = fitted(lambda: NCA(n_dimensions=2, dropout=0.5)).train()
+        ppca, *spectra = drawn()
+        encoder = Encoder(ppca, learner, torch.arange(N_BINS))
+        assert not learner.training
+        assert torch.equal(encoder(*spectra), encoder(*spectra))
+
+    def test_errors_matter_to_a_learner_of_spectra(self):
+        class OfSpectra(Identity):
+            sees = "spectra"
+
+        ppca = drawn()[0]
+        isotropic = MaskedPPCA(ppca.loadings, ppca.mean, ppca.bin_variance, 1e-3)
+        learners = OfSpectra(), Identity()
+        assert [Encoder(isotropic, each, torch.arange(N_BINS)).uses_sigma for each in learners] == [True, False]
+        assert Encoder(ppca, Identity(), torch.arange(N_BINS)).uses_sigma
+
     def test_units_are_those_that_the_learner_saw(self):
         """As `rsca compare` gives them: latents times the lengths of the loadings."""
         ppca = drawn()[0]

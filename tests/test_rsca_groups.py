@@ -16,6 +16,7 @@ from rsca_torch import (
     InputError,
     Learner,
     Recipe,
+    Removal,
     ScaledComponents,
     Spectra,
     allowed_pairs,
@@ -25,6 +26,7 @@ from rsca_torch.comparison.comparison import compare
 from rsca_torch.comparison.representation import represent
 from rsca_torch.comparison.several_models import side_by_side
 from rsca_torch.comparison.suspects import suspects
+from rsca_torch.removal import without
 from rsca_torch.training.fitting import fitted
 from rsca_torch.training.members import Members
 
@@ -206,3 +208,21 @@ def test_a_star_of_no_group_is_refused(survey):
     groups.stars["group"][4] = ""
     with pytest.raises(InputError, match=r"1 of 40 stars of groups are in no group \(first: P4\)"):
         RSCA.fit(field, members, n_components=3, groups=groups, **QUICK)
+
+
+@pytest.mark.filterwarnings("ignore::rsca_torch.NumericalWarning")
+def test_what_is_removed_is_removed_from_groups_too(survey):
+    step_1 = RSCA.fit(*survey[:2], n_components=3, **QUICK).ppca
+    reading, zeros = torch.eye(3).double()[:1], torch.zeros(3).double()
+    removal = Removal(step_1, step_1.loadings[:, :1], reading, zeros, torch.tensor([0.5]).double())
+    made = RSCA.fit(*survey[:2], n_components=3, groups=survey[2], removal=removal, **QUICK)
+    field, members, others = (without(part, removal) for part in survey)
+    by_hand = RSCA.fit(field, members, n_components=3, groups=others, **QUICK)
+    for name in ("sigma_r", "rotation", "centre"):
+        torch.testing.assert_close(getattr(made, name), getattr(by_hand, name))
+
+
+def test_more_dimensions_than_members_carry_are_refused_before_step_1(survey, monkeypatch):
+    monkeypatch.setattr("rsca_torch.layers.rsca.compress", None)
+    with pytest.raises(InputError, match="17 dimensions, but 120 field stars and 20 members of 4 clusters can carry"):
+        RSCA.fit(*survey[:2], n_components=17, **QUICK | {"floor": None})

@@ -9,9 +9,19 @@ import pytest
 import torch
 from astropy.table import Table
 
-from rsca_torch import RSCA, InputError, ScaledComponents, Spectra, allowed_pairs, leave_one_cluster_out, repeat_scatter
+from rsca_torch import (
+    RSCA,
+    InputError,
+    Removal,
+    ScaledComponents,
+    Spectra,
+    allowed_pairs,
+    leave_one_cluster_out,
+    repeat_scatter,
+)
 from rsca_torch.comparison.comparison import compare
 from rsca_torch.comparison.representation import represent
+from rsca_torch.removal import without
 
 N_BINS, QUICK = 16, {"clip": None, "tolerance": 1e-5, "max_iterations": 300, "products": "float64"}
 QUICK |= {"robust": True, "trim": None}  # by_hand is the paper's, over a floor
@@ -159,3 +169,14 @@ def test_every_number_of_components_has_a_floor_of_its_own(survey):
     for number, on in each.items():
         alone = compare([on], [make], pairs).results[0].loco
         assert chosen.nested.curve[number].median_sibling_distance == alone.median_sibling_distance
+
+
+def test_what_is_removed_is_removed_from_repeats_too(survey):
+    step_1 = RSCA.fit(*survey[:2], n_components=3, **QUICK).ppca
+    reading, zeros = torch.eye(3).double()[:1], torch.zeros(3).double()
+    removal = Removal(step_1, step_1.loadings[:, :1], reading, zeros, torch.tensor([0.5]).double())
+    fitted = RSCA.fit(*survey[:2], n_components=3, repeats=survey[2], removal=removal, **QUICK)
+    field, members, others = (without(part, removal) for part in survey)
+    by_hand = RSCA.fit(field, members, n_components=3, repeats=others, **QUICK)
+    for name in ("sigma_r", "rotation", "centre"):
+        torch.testing.assert_close(getattr(fitted, name), getattr(by_hand, name))

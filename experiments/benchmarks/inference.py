@@ -1,10 +1,11 @@
 """How fast stars go through a fitted model, against the products that it cannot do without, and a copy of memory.
 
-    python experiments/benchmarks/inference.py [--stars 6000] [--bins 7514] [--components 30] [--threads 1]
+    python experiments/benchmarks/inference.py [--stars 6000] [--bins 7514] [--components 30] [--threads 1] [--graph]
 
 `RSCA(flux)` is one product of matrices; the posterior of censored spectra is two, and a K x K system a star. The same
-products are timed beside them by torch's `@` in float64, in turns with them. Random spectra of the model and random
-errors: few bins are set aside. A copy reads and writes: both are counted.
+products are timed beside them by torch's `@` in float64, in turns with them, and of float32 flux in float32 too, in
+which a sum of so many bins loses digits. --graph times the graph that torch.export makes of the posterior too. Random
+spectra of the model and random errors: few bins are set aside. A copy reads and writes: both are counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table as Grid
 
+from rsca_torch.export.program import INPUTS, program_of
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.ppca.model import MaskedPPCA
 
@@ -58,6 +60,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of the array that is copied")
     parser.add_argument("--threads", type=int, default=1, help="of more, processor seconds are those of all")
+    parser.add_argument("--graph", action="store_true", help="what torch.export makes of it too")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -71,13 +74,14 @@ def main() -> None:
     loadings, bias = rsca.ppca.loadings, rsca.bias
     row, column = torch.triu_indices(given.components, given.components)
     outer = loadings[:, row] * loadings[:, column]
-    map_ = rsca.weight.T
+    map_, narrow = rsca.weight.T, rsca.weight.T.float()
     title = f"{given.stars:,} stars x {given.bins:,} bins, K = {given.components}, {torch.get_num_threads()} threads"
     grid = Grid("model", title=title)
     for name in ("seconds", "stars / s", "products, s", "ratio"):
         grid.add_column(name, justify="right")
     tasks: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "RSCA(flux), flux float32": (lambda: rsca(flux), lambda: wide @ map_ + bias),
+        "RSCA(flux), product float32": (lambda: rsca(flux), lambda: flux @ narrow + bias.float()),
         "RSCA(flux), flux float64": (lambda: rsca(wide), lambda: wide @ map_ + bias),
         "RSCA(flux, valid)": (lambda: rsca(flux, valid), lambda: (weights @ outer, wide @ loadings)),
         "RSCA(flux, valid, sigma)": (
@@ -89,6 +93,10 @@ def main() -> None:
             lambda: (weights @ outer, wide @ loadings),
         ),
     }
+    if given.graph:
+        graph = program_of(rsca, INPUTS, torch.float32).module()
+        bound = tasks["RSCA(flux, valid, sigma)"][1]
+        tasks["the posterior as a graph"] = (lambda: graph(flux=flux, valid=valid, sigma=sigma), bound)
     for name, (task, bound) in tasks.items():
         needed, least = seconds(task, bound)
         rate = given.stars / needed

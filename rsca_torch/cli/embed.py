@@ -25,6 +25,7 @@ from rsca_torch.files.whole import atomic_file
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.parallel import Parallel
 from rsca_torch.report.terminal import progress
+from rsca_torch.spectra.bins import lacking
 from rsca_torch.spectra.labels import printable
 from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.fits_files import utf8
@@ -103,7 +104,9 @@ def _embed(config: DictConfig, out: Path) -> None:
     require_new_file(out)  # now that nobody else makes it
     model = RSCA.load(config.model)
     store = Store.open(config.store)
-    store.select().on(model.wavelength)  # refuses before any process starts what it would refuse there
+    everyone = store.select()
+    if lacks := lacking(everyone.wavelength, model.wavelength):  # or refuses before any process starts
+        log.warning("warning: %s", lacks)
     parallel: Parallel = hydra.utils.instantiate(config.parallel)
     starts = range(0, len(store), EMBEDDED_AT_ONCE)
     task, parts = Embedder(Path(config.model).absolute(), store.path.absolute(), EMBEDDED_AT_ONCE), []

@@ -12,8 +12,9 @@ from rsca_torch.cli.inputs import is_default, output_path
 from rsca_torch.comparison.baseline_run import read_baseline_run
 from rsca_torch.comparison.embedding import compare_embedding
 from rsca_torch.comparison.groups_given import with_empty_groups
+from rsca_torch.comparison.sweep_jobs import job_folder, job_overrides
 from rsca_torch.files.places import claimed, require_new_folder
-from rsca_torch.files.whole import atomic_folder
+from rsca_torch.files.whole import atomic_folder, updated_folder
 from rsca_torch.learners.registry import maker
 from rsca_torch.report.comparison_folder import print_comparison, write_embedding_comparison
 from rsca_torch.report.terminal import progress
@@ -28,18 +29,21 @@ def run(config: DictConfig) -> float:
     """Doppelganger rates of an embedding of your own, as table, files and pictures.
 
     Returns:
-        The rate of the embedding.
+        The rate of the embedding, for a sweeper that looks for the best.
     """
     config = with_empty_groups(config)
-    out, baseline = output_path(config.out), None
+    out, job, baseline = output_path(config.out), job_overrides(), None
+    if job is not None:
+        out = job_folder(out, job)
     for each in (config.learner, *config.baselines.values()):
         maker(each)()  # refuses before the hard work what it would refuse after
     if config.baseline is not None:
         folder = Path(hydra.utils.to_absolute_path(config.baseline))
         baseline = read_baseline_run(folder, Store.open(config.store).checksum, config)
-    with claimed(out, or_another=is_default("out")) as out:
-        require_new_folder(out)
-        with atomic_folder(out) as folder, progress() as told:
+    with claimed(out, or_another=job is None and is_default("out")) as out:
+        if job is None:
+            require_new_folder(out)
+        with atomic_folder(out) if job is None else updated_folder(out) as folder, progress() as told:
             comparison, source = compare_embedding(config, folder, told)
             found = write_embedding_comparison(folder, comparison, source, baseline, config)
     shown = comparison if baseline is None else baseline.with_results_of(comparison)

@@ -36,6 +36,7 @@ UNUSABLE = (InputError, OSError, HydraException, OmegaConfBaseException)
 #: What a command that was interrupted finds when it is given again.
 KEPT = {
     **dict.fromkeys(("compare", "fit"), "goes on from the fits and folds that are finished in checkpoints=DIR"),
+    "evaluate": "judges anew, with the folds of trained learners that are finished in checkpoints=DIR",
     "download": "goes on from the files that are there, and in the middle of those that had begun",
     "ingest": "goes on from the spectra that are read",
     "reproduce": "goes on from the items that are finished in out=DIR and the fits in checkpoints=DIR",
@@ -102,7 +103,7 @@ def traceback_file(error: Exception) -> str:
 def interrupted(command: str, overrides: Sequence[str]) -> str:
     """What Ctrl-C leaves, and how to go on."""
     kept = KEPT.get(command, "")
-    if {"-m", "--multirun"} & {*overrides}:
+    if command == "compare" and {"-m", "--multirun"} & {*overrides}:
         kept = f"skips finished jobs and {kept}; give it out=DIR of this sweep where it had none"
     return f"interrupted; nothing half done is left; the same command {kept or 'begins again'}"
 

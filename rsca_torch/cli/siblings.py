@@ -66,7 +66,7 @@ def _siblings(config: DictConfig, out: Path | None) -> None:
     for line in lines_of(found):
         log.info(line)
     if out is None or not (config.all or config.ids):
-        print_siblings(found)
+        print_siblings(found, out)
     if out is not None:
         write_siblings(found, out, {"MODEL": str(config.model), "STORE": store.checksum})
-        log.info("%d stars in %s", len(found), out)
+        log.info("%d rows in %s, of %d asked about", len(found), out, len(set(found["STAR"])))

@@ -1,4 +1,4 @@
-"""`rsca compare -m`: the jobs of a sweep, each in a folder of its own, and which of them failed."""
+"""`rsca compare -m`, `rsca evaluate -m`: the jobs of a sweep, each in a folder of its own, and which of them failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["JobsFailed", "Sweep"]
 
 log = logging.getLogger(__name__)
 
-COMMAND = "compare"  # the one that has sweeps
+COMMANDS = ("compare", "evaluate")  # those that have sweeps
 
 
 class JobsFailed(InputError):  # noqa: N818  (what it says)
@@ -46,8 +46,8 @@ class Sweep:
         out: the option that names it, where it was not given: it has to be the same for all jobs.
     """
 
-    def __init__(self, folder: Path, out: Sequence[str]) -> None:
-        self.folder, self.out = folder, out
+    def __init__(self, command: str, folder: Path, out: Sequence[str]) -> None:
+        self._command, self.folder, self.out = command, folder, out
         self._place = folder.absolute()  # also where jobs go to another folder
         self._launch, self._process = uuid.uuid4().hex, os.getpid()
 
@@ -60,8 +60,9 @@ class Sweep:
         """
         if not {"-m", "--multirun"} & set(overrides):
             return None
-        if command != COMMAND:
-            raise InputError(f"rsca {command} takes one set of options at a time: sweeps (-m) are for rsca {COMMAND}")
+        if command not in COMMANDS:
+            those = " and ".join(f"rsca {each}" for each in COMMANDS)
+            raise InputError(f"rsca {command} takes one set of options at a time: sweeps (-m) are for {those}")
         own = [override for override in overrides if override.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
         if own:
             raise InputError(f"{', '.join(own)}: out=DIR names the folder of a sweep")
@@ -69,7 +70,7 @@ class Sweep:
         out = _out(given) if given else str(default_options(command).out)
         if (Path(out) / "results.json").exists():
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
-        return cls(Path(out), [] if given else [f"out={out}"])
+        return cls(command, Path(out), [] if given else [f"out={out}"])
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
         """One job: input that cannot be used, or a bug, ends this job alone, and is told again at the end.
@@ -94,7 +95,7 @@ class Sweep:
             raise
         except Exception as error:
             bug = not isinstance(error, UNUSABLE)
-            problem = this_is_a_bug(error) if bug else what_went_wrong(error, COMMAND, overrides)
+            problem = this_is_a_bug(error) if bug else what_went_wrong(error, self._command, overrides)
             job_note(folder, self._launch, overrides, problem, bug)
             log.error("this job failed: %s", problem)
             return math.inf

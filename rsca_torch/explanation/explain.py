@@ -18,6 +18,7 @@ from rsca_torch.explanation.labels import correlations
 from rsca_torch.explanation.naming import Names
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
+from rsca_torch.spectra.bins import lacking
 from rsca_torch.spectra.view import AnySpectra, View
 from rsca_torch.survey.store import Store
 
@@ -87,7 +88,7 @@ class Question:
 
     def __init__(self, model: RSCA, store: Store, names: Names, most: int | None = None) -> None:
         self.model, self.store, self.names = model, store, names
-        self.bins_there = _require_same_grid(model, store)
+        lacks = lacking(torch.from_numpy(store.wavelength), model.wavelength.cpu())
         step = 1 if most is None else max(1, -(-len(store.field) // most))
         sample = self._read(store.field.take(slice(None, None, step)))
         seeing = _valid_bins(sample) > 0
@@ -98,10 +99,7 @@ class Question:
             )
         self.field = sample if seeing.all() else sample.take(seeing)
         self.features = model.from_latents(model.ppca.latents(self.field))
-        self.notes: list[str] = []
-        if not self.bins_there.all():
-            lacking = int((~self.bins_there).sum())
-            self.notes.append(f"{lacking} of the model's {len(self.bins_there)} bins are not in the store: as censored")
+        self.notes: list[str] = [lacks] if lacks else []
         if step > 1:
             self.notes.append(
                 f"{len(sample):,} of {len(store.field):,} field stars, evenly spaced, stand for the field"
@@ -263,19 +261,3 @@ def _valid_bins(spectra: AnySpectra) -> NDArray[np.int64]:
         flux, valid, _ = spectra.read(slice(first, first + 256))
         counts.append((flux.isfinite() if valid is None else valid).sum(1).numpy())
     return np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
-
-
-def _require_same_grid(model: RSCA, store: Store) -> NDArray[np.bool_]:
-    """(P,) which of the model's bins the store has."""
-    own, wanted = store.wavelength, model.wavelength.numpy()
-    place = np.searchsorted(own, wanted).clip(max=len(own) - 1)
-    nearest = np.minimum(np.abs(own[place] - wanted), np.abs(own[(place - 1).clip(min=0)] - wanted))
-    there: NDArray[np.bool_] = nearest <= 1e-7 * wanted
-    if not there.any():
-        grids = [f"{len(bins)} bins from {bins[0]:.2f} to {bins[-1]:.2f} A" for bins in (wanted, own)]
-        raise InputError(
-            f"the model has {grids[0]}, the store {store.path} {grids[1]}; no bin is the same: other grids. "
-            "Ingest the survey again on the model's grid (survey.description.grid.resample of a described survey, "
-            "docs/own-data.md), or fit a model on this store (rsca fit)"
-        )
-    return there

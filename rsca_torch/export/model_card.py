@@ -77,10 +77,13 @@ def model_card(
 
 def _plain(text: Any) -> str:  # noqa: ANN401  (names come from anywhere)
     """A text from a table, in one line of Markdown that shows it and nothing else."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    for letter in "\\`*_[]<>|&#":
-        shown = shown.replace(letter, f"&#{ord(letter)};") if letter in "<>&" else shown.replace(letter, f"\\{letter}")
-    return shown
+    return "".join(_letter(letter) for letter in str(text))
+
+
+def _letter(letter: str) -> str:
+    if letter in "<>&":
+        return f"&#{ord(letter)};"
+    return f"\\{letter}" if letter in "\\`*_[]|#" else letter if letter.isprintable() else " "
 
 
 def _bullets(lines: Iterable[str]) -> list[str]:

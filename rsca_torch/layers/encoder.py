@@ -89,8 +89,7 @@ class Encoder(Layer):
             InputError: where shapes disagree.
         """
         source = Arrays(flux, valid, sigma)
-        if source.n_bins != len(self.wavelength):
-            raise InputError(f"flux must have shape (N, {len(self.wavelength)}), got {(len(source), source.n_bins)}")
+        self._require_bins((len(source), source.n_bins))
         given = as_tensor(flux)
         dtype = given.dtype if given.is_floating_point() else torch.float64
         return self._embedded(source).to(dtype)

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Labels
 from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.removal import Removal
+from rsca_torch.spectra.bins import grid_told
 from rsca_torch.spectra.blocks import Arrays
 
 __all__ = ["Layer"]
@@ -50,6 +52,14 @@ class Layer(Frozen):
             flux, valid, sigma = source.read(slice(None))
             source = Arrays(self.removal.minus(flux, self.removal.coordinates(source)), valid, sigma)
         return self.ppca.latents(source)
+
+    def _require_bins(self, shape: Sequence[int]) -> None:
+        """Raises InputError for a flux of another shape than (N, P); it says which bins are the model's."""
+        if len(shape) != 2 or shape[1] != len(self.wavelength):
+            raise InputError(
+                f"flux must have shape (N, {len(self.wavelength)}), got {tuple(shape)}; the model has "
+                f"{grid_told(self.wavelength)}: embed(Spectra(flux, valid, sigma, wavelength)) finds them among others"
+            )
 
     @property
     def uses_sigma(self) -> bool:

@@ -232,8 +232,7 @@ class RSCA(Layer):
             sigma: (N, P) standard errors; they matter where the model was fitted with measured noise.
         """
         given = as_tensor(flux)
-        if given.ndim != 2 or given.shape[1] != self.weight.shape[1]:
-            raise InputError(f"flux must have shape (N, {self.weight.shape[1]}), got {tuple(given.shape)}")
+        self._require_bins(given.shape)
         dtype = given.dtype if given.is_floating_point() else torch.float64
         if valid is not None or sigma is not None:
             posterior = self._marginalised if in_graph() else self._by_blocks

@@ -7,7 +7,8 @@ from torch import Tensor
 
 __all__ = ["affine"]
 
-AT_ONCE = 128  # rows, so that their float64 copy stays in the processor's cache
+ROWS_A_THREAD = 48  # so that their float64 copy stays in the processor's cache
+ROWS_ELSEWHERE = 4096  # on a GPU
 
 
 def affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -17,12 +18,14 @@ def affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     tensor([[4.],
             [4.]], dtype=torch.float64)
     """
-    if rows.dtype == weight.dtype:
-        return rows @ weight.T + bias
+    if torch.compiler.is_compiling() or rows.dtype == weight.dtype:
+        return rows.to(weight.dtype) @ weight.T + bias
+    at_once = ROWS_A_THREAD * torch.get_num_threads() if rows.device.type == "cpu" else ROWS_ELSEWHERE
+    parts = torch.split(rows, at_once)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (rows, weight, bias)):
-        return torch.cat([part.to(weight.dtype) @ weight.T + bias for part in torch.split(rows, AT_ONCE)])
+        return torch.cat([part.to(weight.dtype) @ weight.T + bias for part in parts])
     result = torch.empty(len(rows), len(weight), dtype=weight.dtype, device=weight.device)
-    copy = torch.empty(min(AT_ONCE, len(rows)), rows.shape[1], dtype=weight.dtype, device=weight.device)
-    for part, some in zip(torch.split(rows, AT_ONCE), torch.split(result, AT_ONCE), strict=True):
-        torch.addmm(bias, copy[: len(part)].copy_(part), weight.T, out=some)
-    return result
+    copy = torch.empty(min(at_once, len(rows)), rows.shape[1], dtype=weight.dtype, device=weight.device)
+    for part, some in zip(parts, torch.split(result, at_once), strict=True):
+        some.copy_((weight @ copy[: len(part)].copy_(part).T).T)  # in this order of the factors a fifth faster
+    return result.add_(bias)

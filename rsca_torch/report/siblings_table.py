@@ -18,7 +18,7 @@ from rsca_torch.survey.fits_files import utf8
 
 __all__ = ["lines_of", "print_siblings", "require_table_format", "write_siblings"]
 
-SHOWN = 200  # rows on the terminal
+SHOWN = 200  # rows on the terminal, of more stars than one
 FORMS = {"DISTANCE": ".2f", "LOG_RATIO": ".1f", "P_SIBLING": ".3f", "EXPECTED": ".2g"}
 HEADS = {
     "RANK": "rank",
@@ -68,10 +68,18 @@ def lines_of(found: Table) -> list[str]:
     return lines
 
 
-def print_siblings(found: Table) -> None:
-    """As one table a star that was asked about."""
+def print_siblings(found: Table, out: Path | None = None) -> None:
+    """As one table a star that was asked about: the first whole, and others while they are `SHOWN` rows together.
+
+    Args:
+        found: of `likely_siblings`.
+        out: the file that has all rows; None: there is none.
+    """
     names = [name for name in found.colnames if name not in FIRST and not name.startswith("STAR_")]
-    shown = found[:SHOWN]
+    stars = np.asarray(found["STAR"])
+    ends = np.append(np.flatnonzero(stars[1:] != stars[:-1]) + 1, len(found))
+    whole = int(np.searchsorted(ends, SHOWN, side="right"))
+    shown = found[: ends[max(whole - 1, 0)]]
     for star in dict.fromkeys(np.asarray(shown["STAR"]).tolist()):
         rows = shown[np.asarray(shown["STAR"]) == star]
         own = ", ".join(f"{name} {_cell(rows[f'STAR_{name}'][0])}" for name in names if f"STAR_{name}" in rows.colnames)
@@ -87,7 +95,9 @@ def print_siblings(found: Table) -> None:
             table.add_row(*(Text(printable(cell)) for cell in cells))
         print_table(table)
     if len(found) > len(shown):
-        print(f"... and {len(found) - len(shown):,} more: out=FILE.fits or .csv has them all")
+        left = found[len(shown) :]
+        of = f"{len(left):,} rows of {len(np.unique(left['STAR'])):,} stars are not shown"
+        print(f"{of}: {'out=FILE.fits or .csv' if out is None else out} has them all")
     print("* a member of the same group; ? uncertain")
 
 

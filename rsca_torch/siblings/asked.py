@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +15,19 @@ from rsca_torch.spectra.labels import as_text, nearest, printable
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.list_formats import read_columns
 from rsca_torch.survey.listed_stars import texts_of
+from rsca_torch.survey.member_ids import ids_meant
 
 __all__ = ["ids_in", "members_of", "rows_of"]
+
+log = logging.getLogger(__name__)
 
 LINES = ("", ".txt", ".lst")  # endings of files with an id a line
 
 
 def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[NDArray[np.int64], list[str]]:
     """(m,) rows of the ids that are there, in their order, each once; and those that are not.
+
+    An id may stand as another list of the survey writes it (`survey.member_ids.ids_meant`): 2MASS J..., Gaia DR3 ....
 
     Raises:
         InputError: none is there, which offers the nearest; or an id stands in several rows.
@@ -31,9 +38,15 @@ def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[
         (array([1]), ['2M9'])
         >>> rows_of(stars, ["2M9"])
         Traceback (most recent call last):
-        rsca_torch.errors.InputError: the star 2M9 is not there; the nearest ids: 2M2, 2M1
+        rsca_torch.errors.InputError: the star 2M9 is not there; the nearest ids: 2M2, 2M1 (rsca why 2M9 store=DIR ...
     """
-    wanted, known = list(dict.fromkeys(as_text(list(ids)).tolist())), stars.id
+    given, known = as_text(list(ids)).tolist(), stars.id
+    meant = ids_meant(given, set(known.tolist()), stars.roles["id"])
+    otherwise = [one for one in given if meant.get(one, one) != one]
+    if otherwise:
+        first, there = printable(otherwise[0]), meant[otherwise[0]]
+        log.info("%d ids are written otherwise in the store: %s is %s", len(otherwise), first, there)
+    wanted = list(dict.fromkeys(meant.get(one, one) for one in given))
     order = np.argsort(known, kind="stable")
     place = np.searchsorted(known[order], wanted)
     there = (place < len(known)) & (known[order[np.minimum(place, len(known) - 1)]] == np.array(wanted, dtype=str))
@@ -42,7 +55,11 @@ def rows_of(stars: Stars, ids: Sequence[object] | NDArray[np.generic]) -> tuple[
         if not wanted:
             raise InputError("no id is given: name a star that is in the store")
         others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
-        raise InputError(f"the star {printable(missing[0])} is not there{others}; {_offered(missing[0], known)}")
+        first = printable(missing[0])
+        raise InputError(
+            f"the star {first} is not there{others}; {_offered(missing[0], known)} "
+            f"(rsca why {shlex.quote(first)} store=DIR says whether it was removed)"
+        )
     found = order[place[there]]
     following = np.minimum(place[there] + 1, len(known) - 1)
     twice = (known[order[following]] == known[found]) & (following != place[there])

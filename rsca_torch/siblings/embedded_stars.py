@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,14 @@ from rsca_torch.files.places import claimed
 from rsca_torch.files.whole import atomic_folder
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
+from rsca_torch.spectra.bins import lacking
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.store import Store
 
 __all__ = ["EmbeddedStars", "embedded_stars"]
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 1024  # stars
 SURE = 2.0  # noise up to which stars are found, and mistaken for siblings, as often as others (docs/siblings.md)
@@ -99,9 +103,12 @@ def embedded_stars(
         ((3, 2), [3, 1, 0], [True, True, False])
     """
     parts: list[AnySpectra] = [stars.select(), stars.groups] if isinstance(stars, Store) else [stars]
-    parts = [_on(model, part) for part in parts if len(part)]
+    own = parts[0].wavelength
+    parts = [part.on(model.wavelength) for part in parts if len(part)]
     if not parts:
         raise InputError("there is no star: give a store or spectra with some")
+    if lacks := lacking(own, model.wavelength):
+        log.warning("warning: %s", lacks)
     place = None if kept is None or not isinstance(stars, Store) else Path(kept) / _name(model, stars)
     if place is None:
         arrays = _computed(model, parts, {}, progress)
@@ -120,26 +127,6 @@ def embedded_stars(
     file = None if place is None else (place / "features.npy").resolve()
     features, noise, valid_bins = arrays
     return EmbeddedStars(features, noise, valid_bins, table, model.sigma_r.cpu().numpy(), dict(model.calibration), file)
-
-
-def _on(model: RSCA, spectra: AnySpectra) -> AnySpectra:
-    """On the model's bins.
-
-    Raises:
-        InputError: says both grids where not a single bin is the same.
-    """
-    try:
-        return spectra.on(model.wavelength)
-    except InputError as error:
-        own, wanted = (
-            f"{len(grid)} bins from {float(grid[0]):.2f} to {float(grid[-1]):.2f} Angstrom"
-            for grid in (spectra.wavelength, model.wavelength)
-        )
-        raise InputError(
-            f"the stars have another wavelength grid than the model: {own}; the model {wanted}, and not one bin is the "
-            "same. Ingest the survey on the model's grid (docs/own-data.md: grid: {resample: ...}), or fit a model on "
-            "this store"
-        ) from error
 
 
 def _computed(

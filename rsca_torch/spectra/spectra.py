@@ -14,11 +14,10 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor, in_step, in_unit
+from rsca_torch.spectra.bins import same_bins
 from rsca_torch.spectra.stars import Stars
 
-__all__ = ["Spectra", "as_angstrom", "same_bins"]
-
-SAME_BIN = 1e-7  # relative; bins of a spectrum lie 1e-5 apart
+__all__ = ["Spectra", "as_angstrom"]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -163,7 +162,7 @@ class Spectra:
         """The same stars on other bins of the same grid; bins that these spectra lack are invalid.
 
         Raises:
-            InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
+            InputError: another grid, as `bins.same_bins` says it.
         """
         wavelength = as_angstrom(wavelength)
         if torch.equal(wavelength, self.wavelength):
@@ -180,33 +179,3 @@ def as_angstrom(wavelength: Array | Sequence[float]) -> Tensor:
         InputError: where the unit is none of a wavelength.
     """
     return as_tensor(in_unit(wavelength, "Angstrom", "wavelength")).to(torch.float64)
-
-
-def same_bins(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """((P,) numbers of the own bins that are nearest to the wanted ones, (P,) whether they are the same bins).
-
-    Raises:
-        InputError: where not a single bin coincides (to 1e-7 of the wavelength): another grid.
-    """
-    place = torch.searchsorted(own, wanted).clamp(max=len(own) - 1)
-    before = (place - 1).clamp(min=0)
-    place = torch.where((own[before] - wanted).abs() < (own[place] - wanted).abs(), before, place)
-    found = (own[place] - wanted).abs() <= SAME_BIN * wanted.abs()
-    if not found.any():
-        raise InputError(
-            f"none of the {len(wanted)} wavelengths is among the spectra's {len(own)} bins "
-            f"({float(own[0]):.2f} to {float(own[-1]):.2f}): another wavelength grid{_apart(own, wanted)}"
-        )
-    return place, found
-
-
-def _apart(own: Tensor, wanted: Tensor) -> str:
-    """What to look at where two ranges of wavelengths have nothing in common."""
-    ends = [float(end) for bins in (own, wanted) for end in (bins.min(), bins.max())]
-    if not len(wanted) or (ends[0] <= ends[3] and ends[2] <= ends[1]):
-        return ""
-    spectra, others = ("{:g} to {:g}".format(*ends[first : first + 2]) for first in (0, 2))
-    return (
-        f"; the spectra's are {spectra}, those that are wanted {others}: is one of them in micron or nm? Wavelengths "
-        "are vacuum Angstrom; give an astropy Quantity, which is converted"
-    )

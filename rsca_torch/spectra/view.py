@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array
+from rsca_torch.spectra.bins import same_bins
 from rsca_torch.spectra.blocks import Rows, Some, Source
-from rsca_torch.spectra.spectra import Spectra, as_angstrom, same_bins
+from rsca_torch.spectra.spectra import Spectra, as_angstrom
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["AnySpectra", "Removable", "RowSource", "View", "sources_of"]

@@ -259,9 +259,10 @@ def test_what_the_machine_refuses_is_no_bug(error, message, monkeypatch, capfd):
     [
         (["compare"], "goes on from the fits and folds that are finished in checkpoints=DIR"),
         (["compare", "-m", "seed=0,1", "out=sweep"], "skips finished jobs and goes on from the fits"),
+        (["evaluate", "-m", "embedding=x", "store=a,b", "out=sweep"], "the same command judges anew, with the folds"),
         (["learners"], "the same command begins again"),
     ],
-    ids=["one run", "a sweep", "another command"],
+    ids=["one run", "a sweep", "a sweep of another command", "another command"],
 )
 def test_ctrl_c_says_how_to_go_on(options, message, monkeypatch, caplog, tmp_path):
     def run(_):

@@ -168,3 +168,22 @@ def test_what_rsca_embed_writes_is_judged_by_its_features_and_told_to_be_in_samp
     assert {"rates.png", "distances_rsca features.png"} <= {file.name for file in (tmp_path / "out").iterdir()}
     assert main(["cite", f"run={tmp_path}/out"]) == 0
     assert main(["report", f"sweep={tmp_path}/out"]) == 0
+
+
+def test_a_sweep_judges_each_in_a_folder_of_its_own(survey, tmp_path, capsys):
+    given = [f"store={survey}/store", f"out={tmp_path}/sweep", "figures=false", "checkpoints=null", "alike=null"]
+    files = f"embedding={survey}/latents.npz,{survey}/in_flux.npz,{survey}/nowhere.npz"
+    for _ in range(2):  # started again it judges anew
+        assert main(["evaluate", "-m", files, *given]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "1 of 3 jobs of the sweep in" in said
+        assert f"there is no file {survey}/nowhere.npz" in said
+    runs = sorted((tmp_path / "sweep").glob("*/results.json"))
+    assert len(runs) == 2
+    assert {json.loads(run.read_text())["embedding"]["path"] for run in runs} == {
+        str(survey / "latents.npz"),
+        str(survey / "in_flux.npz"),
+    }
+    assert main(["report", f"sweep={tmp_path}/sweep"]) == 0
+    with (tmp_path / "sweep/report/runs.csv").open(newline="") as file:
+        assert len({row["run"] for row in csv.DictReader(file)}) == 2

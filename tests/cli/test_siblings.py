@@ -100,6 +100,7 @@ def test_a_list_a_cluster_and_all(store, capsys, caplog):
     with Path("all.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     order = [row["STAR"] for row in found]
+    assert f"{len(order)} rows in all.csv, of {len(set(order))} asked about" in caplog.text
     every = [*store.stars.id, *store.groups.stars.id]
     assert list(dict.fromkeys(order)) == [star for star in every if star in set(order)]
     assert len(order) > 300
@@ -123,11 +124,14 @@ def test_features_are_kept_and_are_read_from_their_file(work, store, monkeypatch
     again = embedded_stars(model, store, "kept")
     assert isinstance(again.features, np.memmap)
     assert np.array_equal(first.features, again.features)
-    assert len(list(Path("kept").iterdir())) == 1
+    (place,) = Path("kept").iterdir()
     monkeypatch.undo()
     monkeypatch.chdir(work)
     assert np.array_equal(embedded_stars(model, store).features, again.features)
-    place = next(Path("kept").iterdir())
+    strict = RSCA.load("m.safetensors")
+    strict.ppca.clip = 2.0  # the same tensors, and other features
+    assert not np.array_equal(embedded_stars(strict, store, "kept").features, again.features)
+    assert len([each for each in Path("kept").iterdir() if each.is_dir()]) == 2
     (place / "noise.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"is damaged.*: remove it"):
         embedded_stars(model, store, "kept")
@@ -205,3 +209,30 @@ def test_names_cannot_move_the_cursor_or_colour_the_terminal(tmp_path, capsys):
     with (tmp_path / "x.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["SIBLING"] == evil
     assert Table.read(tmp_path / "x.fits")["SIBLING"][0] == evil.rstrip()  # as FITS pads
+
+
+def test_ids_may_be_written_as_other_lists_write_them(star, capsys, caplog):
+    bare = star.removeprefix("2M")
+    Path("other.txt").write_text(f"2MASS J{bare}\n{bare}\n{star}\n")
+    for asked in (f"star=2MASS J{bare}", "ids=other.txt"):
+        assert main([*GIVEN, asked, "pairs=all"]) == 0
+        assert f"are written otherwise in the store: 2MASS J{bare} is {star}" in caplog.text
+        assert capsys.readouterr().out.count(f"{star} (SNR") == 1
+    assert main([*GIVEN, f"star=Gaia DR3 {bare}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"(rsca why 'Gaia DR3 {bare}' store=DIR says whether it was removed)" in said
+
+
+def test_the_terminal_shows_whole_stars_and_says_what_it_does_not(store, star, capsys, monkeypatch):
+    monkeypatch.setattr("rsca_torch.report.siblings_table.SHOWN", 9)
+    asked = ",".join(store.stars.id[:3])
+    assert main([*GIVEN, f"star={star}", "n=30", "pairs=all"]) == 0
+    said = capsys.readouterr().out
+    assert "\n2M" in said
+    assert len([line for line in said.splitlines() if line.startswith("2M") and "(SNR" not in line]) == 30
+    assert "not shown" not in said
+    for out, has in (("", "out=FILE.fits or .csv has them all"), ("some.csv", "some.csv has them all")):
+        assert main([*GIVEN, f"star=[{asked}]", "pairs=all", *([f"out={out}"] if out else [])]) == 0
+        said = capsys.readouterr().out
+        assert said.count("(SNR") == 2  # eight rows of the nine that may stand there
+        assert f"4 rows of 1 stars are not shown: {has}" in said

@@ -56,3 +56,19 @@ class TestBenchmarks:
         assert re.search(r"largest.*\b0\b", printed, re.DOTALL)
         assert "floor=repeats, trim=2" in printed
         assert "floor=noise, trim=2" in printed
+
+    def test_gpu(self):
+        small = ("--device", "cpu", "--stars", 200, "--bins", 100, "--components", 4, "--members", 32, "--steps", 3)
+        printed = printed_by("benchmarks/gpu.py", *small, "--searched", 500, "--asked", 8)
+        assert printed.endswith("all agree\n")
+        for task in ("EM, an iteration of 1 blocks", "RSCA(flux)", "RSCA(flux, valid, sigma)", "a fold", "search"):
+            assert task in printed
+
+    def test_gpu_says_what_differs(self, monkeypatch):
+        """Here every search but the program's own finds other stars."""
+        small = ("--device", "cpu", "--stars", 50, "--bins", 60, "--components", 4, "--members", 32, "--steps", 2)
+        monkeypatch.setattr(
+            "rsca_torch.learners.likelihood_ratio.joint_log_ratio", lambda asked, stars, _: -asked @ stars.T
+        )
+        with pytest.raises(SystemExit, match="differs by more than it may: search: 20 best of 500 for 8 stars"):
+            printed_by("benchmarks/gpu.py", *small, "--searched", 500, "--asked", 8)

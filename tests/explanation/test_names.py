@@ -8,6 +8,7 @@ import yaml
 from astropy import units
 from astropy.table import Table
 from scipy.stats import pearsonr, spearmanr
+from small_store import small_store
 
 from rsca_torch import InputError
 from rsca_torch.explanation.asked import stars_of
@@ -153,8 +154,20 @@ def test_stars_by_whole_numbers_that_no_float_tells_apart(asked):
     assert [star.id for star in found] == [first, second]
     assert [star.said for star in found] == ["a field star", "a member of A"]
     assert [star.spectrum.stars.id.tolist() for star in found] == [[first], [second]]
+    otherwise = stars_of(asked.store, [f" {first}", f"{second}.0"])  # as other programs write whole numbers
+    assert [star.id for star in otherwise] == [first, second]
 
 
 def test_an_unknown_star_is_offered_the_nearest(asked):
     with pytest.raises(InputError, match=r"not in the store .*the nearest: 46116860184273879"):
         stars_of(asked.store, ["46116860184273879"])
+
+
+def test_repeats_are_observations_of_a_star(tmp_path):
+    store = small_store(tmp_path / "store")
+    first = store.repeats.stars
+    star, said = str(first.id[0]), f"an observation of {first.repeat_of[0]}"
+    (found,) = stars_of(store, [star])
+    assert (found.id, found.said) == (star, said)
+    assert len(found.spectrum) == 1
+    assert found.spectrum.stars.id.tolist() == [star]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rsca_torch import RSCA, InputError, Spectra
+from rsca_torch.cli.main import main
 from rsca_torch.explanation.explain import Question
 from rsca_torch.explanation.naming import Names
 from rsca_torch.removal import Removal
@@ -120,12 +121,33 @@ def test_another_grid_says_both_and_a_part_of_one_is_told(asked, tmp_path):
     spectra = asked.spectra
     moved = Spectra(spectra.flux, spectra.valid, spectra.sigma, spectra.wavelength + 0.13, spectra.stars)
     names = Names(asked.model.wavelength.numpy(), LINES, {}, 0.8)
-    with pytest.raises(InputError, match=r"40 bins from 15000.00 to 15015.60 A, .* 40 bins from 15000.13 .*resample"):
+    with pytest.raises(InputError, match=r"40 bins from 15000.13 .* 40 bins from 15000 to 15015.6 A.*resample"):
         Question(asked.model, store_of(moved, tmp_path / "moved"), names)
     part = store_of(spectra.on(spectra.wavelength[:30]), tmp_path / "part")
     found = Question(asked.model, part, names).pair(*ids(asked)[:2])
     assert "10 of the model's 40 bins are not in the store: as censored" in found.notes
     assert (found.bins["SHARE"][30:] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra")
+def test_all_commands_say_the_same_of_another_grid(asked, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    spectra, star = asked.spectra, ids(asked)[0]
+    moved = Spectra(spectra.flux, spectra.valid, spectra.sigma, spectra.wavelength + 0.13, spectra.stars)
+    for name, of in (("moved", moved), ("part", spectra.on(spectra.wavelength[:30]))):
+        store_of(of, tmp_path / name)
+        given = [f"model={asked.file}", f"store={name}"]
+        for command, *options in (["embed", f"out={name}.fits"], ["siblings", f"star={star}", "pairs=all", "n=3"]):
+            caplog.clear()
+            assert main([command, *given, *options]) == (2 if name == "moved" else 0)
+            if name == "moved":
+                said = " ".join(capsys.readouterr().err.split())
+                assert "40 bins from 15000.13 to 15015.73 Angstrom, wanted are 40 bins from 15000 to 15015.6 A" in said
+                assert "grid: {resample: {start: 15000, step: 0.4, n: 40, log: false}}" in said
+            else:
+                assert "warning: 10 of the model's 40 bins are not in the store: as censored" in caplog.text
+    assert main(["explain", f"model={asked.file}", "store=moved", f"star={star}", "out=moved.png"]) == 2
+    assert "grid: {resample: {start: 15000," in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_store_without_a_field_is_refused(asked, tmp_path):

@@ -90,6 +90,12 @@ def test_the_table_is_what_all_pairs_say(model, stars):
     assert (np.diff(found["EXPECTED"]) >= 0).all()
 
 
+def test_field_stars_are_of_no_group_together(model, stars):
+    found = likely_siblings(model, stars, "2M0003", n=149, pairs=EVERYBODY)
+    assert (found["GROUP"] == "").sum() == 119
+    assert not found["SAME_GROUP"].any()
+
+
 def test_what_is_expected_by_chance_is_the_share_of_field_pairs(model, stars):
     """By all pairs of field stars, whatever the search did."""
     found = likely_siblings(model, stars, "2M0121", n=100)
@@ -138,10 +144,21 @@ def test_candidates_for_a_cluster_against_all_its_members(model, stars):
     np.testing.assert_allclose(found["LOG_RATIO"], expected[best], rtol=1e-9)
     assert found["SAME_GROUP"].tolist() == [star in members for star in best]
     assert found["SAME_GROUP"].sum() == 5
+    middle = [known[[number for number in range(5) if members[number] != star]].mean(0) for star in best]
+    distance = (stars.at(best) - torch.stack(middle)).norm(dim=1)  # a member's from the others
+    np.testing.assert_allclose(found["DISTANCE"], distance, rtol=1e-9)
     assert set(found["STAR"]) == {"NGC 1"}
     assert np.isfinite(found["EXPECTED"]).all()
     calibration = Calibration(**model.calibration["clusters"])
     np.testing.assert_allclose(found["P_SIBLING"], calibration.probability(expected[best], 0.01), rtol=1e-9)
+
+
+def test_the_only_star_of_a_group_is_no_candidate_for_it(model, stars):
+    table = stars.stars.copy()
+    table["group"] = np.where(table.id == "2M0121", "ALONE", table.group)
+    found = likely_siblings(model, replace(stars, stars=table), cluster="ALONE", n=149, pairs=EVERYBODY)
+    assert set(found["SIBLING"]) == {*table.id} - {"2M0121"}
+    assert not found["SAME_GROUP"].any()
 
 
 def test_pairs_all_takes_everybody_and_says_what_the_probabilities_are_of(model, stars):
@@ -216,8 +233,8 @@ def test_what_cannot_be_answered_is_refused(model, stars, options, said):
 def test_another_wavelength_grid_says_both(model, survey):
     _, members, _ = survey
     flux, _, sigma = members.read(slice(None))
-    other = Spectra(flux, sigma=sigma, wavelength=5000 + np.arange(30.0), stars=members.stars)
-    with pytest.raises(InputError, match=r"30 bins from 5000.00 to 5029.00 Angstrom; the model 30 bins .*resample"):
+    other = Spectra(flux, sigma=sigma, wavelength=0.3 + np.arange(30.0), stars=members.stars)
+    with pytest.raises(InputError, match=r"30 bins from 0.3 to 29.3 Angstrom, wanted are 30 bins from 0 to 29 "):
         likely_siblings(model, other, "2M0121")
 
 

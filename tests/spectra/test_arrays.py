@@ -196,10 +196,8 @@ def test_a_bare_wavelength_in_another_unit_is_named(factor):
         model, torch.eye(1).double(), torch.zeros(1).double(), torch.ones(1).double(), torch.from_numpy(ANGSTROM)
     )
     spectra = Spectra(FLUX, wavelength=ANGSTROM * factor)
-    ends = f"{ANGSTROM[0] * factor:g} to {ANGSTROM[-1] * factor:g}".replace("+", r"\+")
-    message = (
-        rf"another wavelength grid; the spectra's are {ends}, those that are wanted 15000 to 15007: .* micron or nm\?"
-    )
+    ends = f"{ANGSTROM[0] * factor:.7g} to {ANGSTROM[-1] * factor:.7g}".replace("+", r"\+")
+    message = rf"another wavelength grid: .* from {ends} Ang.* from 15000 to 15007 Ang.*: .* micron or nm\?"
     with pytest.raises(InputError, match=message):
         rsca.embed(spectra)
     with pytest.raises(InputError, match=message):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from astropy.table import Table
+from omegaconf import OmegaConf
 
 from rsca_torch import InputError, Spectra
+from rsca_torch.spectra.bins import same_bins
+from rsca_torch.survey.described.parts import Resample
 
 FLUX = torch.arange(12, dtype=torch.float64).reshape(3, 4) + 1
 VALID = torch.tensor([[True, True, False, True], [True, True, True, True], [False, False, False, False]])
@@ -127,10 +131,42 @@ def test_on_tolerates_rounding_of_the_wavelength(spectra, offset):
 @pytest.mark.parametrize("offset", [-0.0016, 0.0016, 0.4, 1000.0])
 def test_on_another_grid(spectra, offset):
     message = (
-        r"none of the 4 wavelengths is among the spectra's 4 bins \(15100.00 to 15104.00\): another wavelength grid"
+        r"another wavelength grid: the spectra have 4 bins from 15100 to 15104 Angstrom, wanted are 4 bins from "
+        rf"{15100 + offset:.7g} to {15104 + offset:.7g} Angstrom, of which none is the same"
     )
     with pytest.raises(InputError, match=message):
         spectra.on(WAVELENGTH + offset)
+
+
+def test_bins_that_coincide_by_chance_make_no_grid():
+    """Of a grid with another step some bins are the same; the others would count as censored."""
+    own, wanted = (torch.from_numpy(15000 * 10 ** (step * np.arange(3000))) for step in (6e-6, 6.02e-6))
+    with pytest.raises(InputError, match=r"another wavelength grid: .* [1-9]\d* of which are the same: ingest them"):
+        same_bins(own, wanted)
+    assert same_bins(own, own[100:3000:7])[1].all()
+    assert same_bins(own[::7], own)[1].sum() == 429  # a part of the same grid
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_another_grid_is_told_to_resample_to_has_its_bins(log, dtype):
+    whole = 15100.8017 * 10 ** (6e-6 * np.arange(8575)) if log else 4000.123 + 0.7 * np.arange(8575)
+    kept = torch.from_numpy(whole[np.r_[246:3274, 3585:6080, 6344:8335]]).to(dtype)  # gaps between detectors
+    told = re.search(r"grid: (\{resample: .*\}) in the survey's description", refusal(kept.double() * 1.000002, kept))
+    resample = Resample(**OmegaConf.create(told[1]).resample)
+    assert same_bins(torch.from_numpy(resample.wavelength()), kept.double())[1].all()
+    assert resample.n == 8335 - 246
+
+
+def refusal(own, wanted):
+    with pytest.raises(InputError) as error:
+        same_bins(own, wanted)
+    return str(error.value)
+
+
+def test_a_grid_that_is_none_is_not_told():
+    uneven = torch.tensor([5000.0, 5001.0, 5003.5]).double()
+    assert "resample" not in refusal(uneven + 0.3, uneven)
 
 
 def test_on_one_bin(spectra):
