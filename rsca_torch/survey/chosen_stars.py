@@ -67,7 +67,8 @@ def choose_stars(survey: Survey) -> Chosen:
         raise
     named_by, _ = _id_column(survey, listed_members)
     matched = [named_by, *(each.matches for each in survey.lists if each.matches)]
-    wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched]
+    own_groups = [roles["group"]] if reader.tells_groups and survey.members is None and "group" in roles else []
+    wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched, *own_groups]
     listing = reader.list_stars(list(dict.fromkeys(wanted_columns)))
     listed = Stars.of(listing.stars, **naming).playing(naming)
     observed = observed_stars(listed)
