@@ -87,8 +87,14 @@ class DescribedReader(SpectrumReader):
         """The file of the first arm."""
         if self.rule.layout == "row_per_star":
             return [str(name) for name in stars[FILE]]
-        first = next(iter(self.rule.arms.values()))
-        return [_filled(self.rule.spectrum, star, first) for star in stars]
+        names, end = [""] * len(stars), 0
+        for part in PART.finditer(self.rule.spectrum):  # column by column: a row of a table is slow to ask
+            arm = part[1] == "arm"
+            values = [] if arm else stars[found(part[1], stars.colnames)].tolist()
+            texts = [next(iter(self.rule.arms))] * len(stars) if arm else [_value(part, value) for value in values]
+            between, end = self.rule.spectrum[end : part.start()], part.end()
+            names = [f"{name}{between}{text}" for name, text in zip(names, texts, strict=True)]
+        return [name + self.rule.spectrum[end:] for name in names]
 
     def raw_arms(self, star: Row) -> list[Raw]:
         """The arms of a star, each file opened once."""
@@ -135,16 +141,13 @@ def _error(file: StarFile, arm: Arm, row: int | None, wavelength: Any) -> Any:  
 
 def _filled(template: str, star: Row, arm: Arm) -> str:
     """The name of a star's file, columns of the star table in braces."""
+    return PART.sub(lambda part: arm.name if part[1] == "arm" else _value(part, cell(star, part[1])), template)
 
-    def value(part: re.Match[str]) -> str:
-        if part[1] == "arm":
-            return arm.name
-        given = cell(star, part[1])
-        if part[2]:
-            given = int(given) // int(part[2])
-        return format(int(given) if part[3] else given, part[3] or "")
 
-    return PART.sub(value, template)
+def _value(part: re.Match[str], given: Any) -> str:  # noqa: ANN401  (whatever a table holds)
+    if part[2]:
+        given = int(given) // int(part[2])
+    return format(int(given) if part[3] else given, part[3] or "")
 
 
 def _texts(part: re.Match[str], stars: Table) -> Any:  # noqa: ANN401  (a column)

@@ -57,7 +57,8 @@ class RowColumns:
         for path, start, of_file in zip(self._files, [0, *self._ends], np.split(places, cuts), strict=False):
             if len(of_file) or (path == self._files[-1] and not tables):
                 tables.append(self._of_file(path, names, of_file - start))
-        return self._stacked(tables)[back]
+        stars = self._stacked(tables)
+        return stars if (np.diff(rows) > 0).all() else stars[back]
 
     def _stacked(self, tables: Sequence[Table]) -> Table:
         stars = vstack(tables, metadata_conflicts="silent") if len(tables) > 1 else tables[0]

@@ -71,7 +71,8 @@ class StarColumns:
                 raise self._lacks(name, self.names)
             else:
                 own.append(column)
-        places, back = (None, None) if rows is None else ascending(rows)
+        in_order = rows is None or bool((np.diff(rows) > 0).all())
+        places, back = (rows, None) if in_order else ascending(rows)
         table = self._plain([*dict.fromkeys(own)], places)
         if ratios is not None and (others or names is None):
             some = None if names is None or "X_H" in others else others

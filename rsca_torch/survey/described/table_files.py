@@ -160,7 +160,7 @@ class ArrayTable:
 class FitsTable:
     """Tables of a FITS file whose rows match; of two columns of one name the first counts."""
 
-    at_once = 10**6  # a row's columns lie side by side: more of them cost nothing
+    at_once = 4 * COLUMNS  # a row's columns lie side by side: the file is gone through once more for each group
 
     def __init__(self, path: Path, numbers: Sequence[int | str]) -> None:
         self._path, self._places, self._rows = path, dict[str, int | str](), 0
