@@ -71,8 +71,9 @@ class StarColumns:
                 raise self._lacks(name, self.names)
             else:
                 own.append(column)
-        in_order = rows is None or bool((np.diff(rows) > 0).all())
-        places, back = (rows, None) if in_order else ascending(rows)
+        places, back = rows, None
+        if rows is not None and not (np.diff(rows) > 0).all():
+            places, back = ascending(rows)
         table = self._plain([*dict.fromkeys(own)], places)
         if ratios is not None and (others or names is None):
             some = None if names is None or "X_H" in others else others
