@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.survey.described.parts import StarTable
 from rsca_torch.survey.described.row_files import HDF5, PARQUET, TEXT, columns_of, needed_package, parsed
-from rsca_torch.survey.fits_files import open_fits, require_whole
+from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
 
 __all__ = ["Places", "TableFile", "ascending", "table_file"]
 
-FITS_ROWS = 2**16  # read at once: of a row of 1 kB, 64 MB of the file are mapped
+FITS_ROWS = 2**16  # read at once: 64 MB where a row has 1 kB
 TEXT_COLUMNS, COLUMNS = 32, 8  # read at once: text is gone through once more for each group of columns
 LOOKED_AT = 100  # rows of a table of text, whether a column holds vectors
 
@@ -160,7 +160,7 @@ class ArrayTable:
 class FitsTable:
     """Tables of a FITS file whose rows match; of two columns of one name the first counts."""
 
-    at_once = 4 * COLUMNS  # a row's columns lie side by side: the file is gone through once more for each group
+    at_once = 8 * COLUMNS  # a row's columns lie side by side: the file is gone through once more for each group
 
     def __init__(self, path: Path, numbers: Sequence[int | str]) -> None:
         self._path, self._places, self._rows = path, dict[str, int | str](), 0
@@ -186,20 +186,45 @@ class FitsTable:
         """Some columns of some rows."""
         read: dict[str, list[Any]] = {name: [] for name in names}
         rows = np.arange(self._rows) if rows is None else rows
-        for first in range(0, max(self._rows, 1), FITS_ROWS):
-            start, end = np.searchsorted(rows, [first, first + FITS_ROWS])
-            if first and start == end:  # of the first block none may be wanted: it tells the types
-                continue
-            with open_fits(self._path, memmap=True) as hdus:  # anew: what was mapped is given back
-                numbers = {*(self._places[name] for name in names)}
-                blocks = {number: hdus[number].data[first : first + FITS_ROWS] for number in numbers}
-                for name in names:
-                    number = self._places[name]
-                    values = np.array(blocks[number][name][rows[start:end] - first])
-                    null = hdus[number].columns[name].null
-                    is_missing = null is not None and values.dtype.kind in "iu"
-                    read[name].append(np.ma.masked_equal(values, null) if is_missing else values)
+        with open_fits(self._path, memmap=True) as hdus:
+            of_table: dict[int | str, list[str]] = {}
+            for name in names:
+                of_table.setdefault(self._places[name], []).append(name)
+            for number, own in of_table.items():
+                for first in range(0, max(self._rows, 1), FITS_ROWS):
+                    start, end = np.searchsorted(rows, [first, first + FITS_ROWS])
+                    if start < end or not first:  # of the first block none may be wanted: it tells the types
+                        block = _block(hdus, hdus[number], first)
+                        for name in own:
+                            read[name].append(_converted(block[name][rows[start:end] - first], hdus[number], name))
         return {name: np.ma.concatenate(parts) for name, parts in read.items()}  # type: ignore[no-untyped-call]
+
+
+def _block(hdus: Any, hdu: Any, first: int) -> NDArray[Any]:  # noqa: ANN401  (astropy's HDUs are untyped)
+    """Rows of a table as they lie in the file; of a part of its own table astropy would copy every column."""
+    dtype = hdu.columns.dtype.newbyteorder(">")
+    if dtype.itemsize != hdu.header["NAXIS1"]:
+        raise UnusableFileError(f"rows of {hdu.header['NAXIS1']} bytes whose columns take {dtype.itemsize}")
+    number = min(FITS_ROWS, hdu.header["NAXIS2"] - first)
+    return np.fromfile(hdus.filename(), dtype, number, offset=hdu.fileinfo()["datLoc"] + first * dtype.itemsize)
+
+
+def _converted(values: NDArray[Any], hdu: Any, name: str) -> Any:  # noqa: ANN401  (as above)
+    """A column's values as FITS means them: true and false, whole numbers without sign, scaled ones, missing ones."""
+    column = hdu.columns[name]
+    values = values.astype(values.dtype.newbyteorder("="))
+    if str(column.format).strip("0123456789") == "L":
+        return values == ord("T")
+    is_whole, bits = values.dtype.kind in "iu", 8 * values.dtype.itemsize
+    missing = values == column.null if is_whole and column.null is not None else None
+    scale, zero = (usual if told in (None, "") else told for told, usual in ((column.bscale, 1), (column.bzero, 0)))
+    if is_whole and scale == 1 and zero == 2 ** (bits - 1):
+        values = values.view(f"u{bits // 8}") ^ np.array(zero, dtype=f"u{bits // 8}")
+    elif is_whole and scale == 1 and zero == int(zero):
+        values = values if zero == 0 else values.astype(np.int64) + int(zero)
+    elif (scale, zero) != (1, 0):
+        values = values.astype(np.float64) * scale + zero
+    return values if missing is None else np.ma.array(values, mask=missing)
 
 
 def _tables(hdus: Iterable[Any]) -> str:
