@@ -27,7 +27,6 @@ __all__ = ["GROUPS", "REPEATS", "Chosen", "choose_stars"]
 log = logging.getLogger(__name__)
 
 Problems = list[tuple[str, str]]
-
 REPEATS, GROUPS = "kept apart as repeats", "kept apart as groups"  # steps of the cut flow
 
 
@@ -47,7 +46,7 @@ class Chosen(NamedTuple):
     groups: Stars
     repeats: Stars
     flow: CutFlow
-    problems: list[tuple[str, str]]
+    problems: Problems
     listed: Mapping[str, int]
 
 
@@ -67,9 +66,10 @@ def choose_stars(survey: Survey) -> Chosen:
         raise
     named_by, _ = _id_column(survey, listed_members)
     matched = [named_by, *(each.matches for each in survey.lists if each.matches)]
-    own_groups = [roles["group"]] if reader.tells_groups and survey.members is None and "group" in roles else []
-    wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched, *own_groups]
-    listing = reader.list_stars(list(dict.fromkeys(wanted_columns)))
+    listing = reader.list_stars(list(dict.fromkeys([*naming.values(), *(cut.column for cut in survey.cuts), *matched])))
+    if reader.tells_groups and survey.members is None and "group" in roles:
+        with suppress(InputError):  # where there is no such column, that is said of the role
+            listing.stars[roles["group"]] = reader.list_stars([roles["id"], roles["group"]]).stars[roles["group"]]
     listed = Stars(listing.stars, copy=False).playing(naming)
     observed = observed_stars(listed)
     if survey.members is not None:
@@ -191,10 +191,8 @@ def _repeats(
     rule = survey.repeats or ALL_CUTS
     if rule.observations == "visits":
         return np.array([], dtype=np.intp), *_visits(survey, rule, stars)
-    further = np.zeros(len(observed), dtype=bool)
-    if len(used) < len(observed):
-        further = np.isin(observed, observed[used])
-        further[used] = False
+    further = np.zeros(len(observed), dtype=bool) if len(used) == len(observed) else np.isin(observed, observed[used])
+    further[used] = False
     rows = np.flatnonzero(further)
     rows = rows[rule.passed(listing.stars[rows], survey.cuts)] if survey.repeats else rows[:0]
     if not len(rows):
@@ -237,8 +235,7 @@ def _claims(survey: Survey, listing: Listing, stars: Stars, *listed: Memberships
     if survey.members is None and stars.has("group"):  # the reader's own table tells, of stars that fail cuts too
         column = stars.roles["group"]
         every = listing.stars if column in listing.stars.colnames else stars
-        labels = as_labels(every[column])
-        named = labels != ""
+        named = (labels := as_labels(every[column])) != ""
         ids = as_text(every[survey.roles["id"]][named])
         return Memberships(dict(zip(ids.tolist(), labels[named].tolist(), strict=True)), {})
     one, other = listed

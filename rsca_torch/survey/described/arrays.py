@@ -46,7 +46,7 @@ class ArraysReader(SpectrumReader):
         ivar: see there.
         mask: (N, P). None: there is none.
         good: which of its values are good: zero, true_is_good, or {bits_clear: [BITS]}.
-        ids: columns of whole numbers of which some are missing.
+        id_columns: of whole numbers of which some are missing.
         same_id: refuse rows of one id, or take them for repeats: observations of one star.
         of_description: wavelength_is (unit, medium, frame, velocity), normalised, continuum and grid, as there.
 
@@ -64,7 +64,7 @@ class ArraysReader(SpectrumReader):
         ivar: str | None = None,
         mask: str | None = None,
         good: Any = "zero",  # noqa: ANN401  (as in a description)
-        ids: Sequence[str] = (),
+        id_columns: Sequence[str] = (),
         same_id: str = "refuse",
         wavelength_is: Mapping[str, Any] | None = None,
         **of_description: Any,
@@ -75,7 +75,7 @@ class ArraysReader(SpectrumReader):
             raise InputError(f"survey.same_id must be refuse or repeats, got {same_id!r}")
         self.sources = {"flux": flux, "wavelength": wavelength, "error": error or str(ivar), "mask": mask}
         self.same_id = same_id
-        given = {"path": stars, "ids": list(ids)} if isinstance(stars, str) else stars
+        given = {"path": stars, "ids": list(id_columns)} if isinstance(stars, str) else stars
         arm = {name: name for name, file in self.sources.items() if file is not None}
         if not {*of_description} <= {"normalised", "continuum", "grid"}:
             raise InputError(f"survey: arrays have no option {', '.join(of_description)}")

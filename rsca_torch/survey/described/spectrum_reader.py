@@ -31,6 +31,7 @@ __all__ = ["TABLE_ROW", "Columns", "SpectrumReader", "cell"]
 log = logging.getLogger(__name__)
 
 LOOKED_AT = 16  # stars that are looked at before all are read
+LEVELS = 0.2, 3.0  # of a spectrum divided by its continuum, deep lines and all
 TABLE_ROW = "TABLE_ROW"  # column of the row that a star has in the table of all stars
 
 
@@ -121,6 +122,11 @@ class SpectrumReader(Reader):
         """All stars, with these columns of their table."""
         stars, problems = self.listed
         stars = stars.copy(copy_data=False)
+        if columns and found(columns[0], self.columns.names) is None:
+            raise InputError(
+                f"survey.roles.id={columns[0]}: the star table has no such column; there are "
+                f"{', '.join(self.columns.names)}"
+            )
         if lacking := [name for name in columns if found(name, stars.colnames) is None]:
             told = self.columns.read(lacking, np.asarray(stars[TABLE_ROW]))
             for name in told.colnames:
@@ -153,15 +159,24 @@ class SpectrumReader(Reader):
 
     def _look_at(self, stars: Table) -> None:
         """Read some stars: refuse where none can be used, warn where lines lie elsewhere than said."""
-        velocities, problems = [], []
+        velocities, levels, problems = [], [], []
         for row in _spread(len(stars), LOOKED_AT):
             try:
-                velocities.append(line_velocity(self.grid.wavelength, self.read(stars[row])))
+                seen = self.read(stars[row])
+                velocities.append(line_velocity(self.grid.wavelength, seen))
+                levels.append(float(np.median(seen.flux if seen.valid is None else seen.flux[seen.valid])))
             except UnusableFileError as error:
                 problems.append(f"{stars[row]['FILE']}: {error}")
         if not velocities:
             raise InputError(
                 f"none of {len(problems)} spectra that were looked at can be used; the first is {problems[0]}"
+            )
+        level = float(np.median(levels))
+        if not LEVELS[0] < level < LEVELS[1]:
+            raise InputError(
+                f"the median flux of {len(levels)} spectra that were looked at is {level:.4g}, and about 1 where they "
+                "are divided by their continua: say normalised: false and name a continuum, or normalised: "
+                "{divide_by: COLUMN}"
             )
         if said := doubt(velocities, self.rule.wavelength.medium):
             log.warning("warning: %s", said)
