@@ -153,8 +153,7 @@ def _found(survey: Survey, listing: Listing, ids: NDArray[np.str_], listed: Memb
 
 
 def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
-    table = survey.reader.describe(listing.stars[rows], rows, list(survey.roles.values()))
-    return Stars(table, copy=False).playing(survey.roles)
+    return survey.described(listing.stars[rows], rows)
 
 
 def _tell_columns(survey: Survey, listing: Listing, kept: NDArray[np.intp]) -> None:
