@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -140,6 +142,18 @@ def test_abundances_are_made_of_those_that_are_asked_for(tmp_path):
     assert columns.read(["FE_H"]).colnames == ["FE_H"]
     with pytest.raises(InputError, match="no column AL_H; there are id, fe_h, mg_fe, si_fe, FE_H"):
         columns.read(["AL_H"])
+
+
+def test_abundances_that_a_table_has_itself_are_those_that_a_cut_asks_for(tmp_path):
+    Table({"id": [1, 2], "FE_H": [-0.5, 0.1], "MG_H": [0.2, np.nan], "teff": [1, 2]}).write(tmp_path / "stars.fits")
+    columns = StarColumns(tmp_path / "stars.fits", StarTable(""))
+    assert columns.read(["id", "X_H"]).colnames == ["id", "FE_H", "MG_H"]
+
+
+def test_columns_of_parquet_that_are_lists_or_structures_are_left_out(tmp_path):
+    columns = {"id": [1, 2], "flux": [[1.0, 2.0], [1.0, 2.0]], "spectrum": [{"flux": [1.0]}, {"flux": [1.0]}]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "stars.parquet")
+    assert StarColumns(tmp_path / "stars.parquet", StarTable("")).names == ["id"]
 
 
 def described(root, **stars):
