@@ -55,7 +55,8 @@ def _surveys(root: Path) -> list[Survey]:
         config: Any = OmegaConf.load(path)
         told = config.get("catalogue") or []  # composing all of them would take seconds
         names = [told] if isinstance(told, str) else told
-        if any((root / f"{name}{end}").is_file() for name in names for end in ("", *COMPRESSED)):
+        filled = {key: config.get(key) for key in ("release", "v_astra")}  # as DR19's paths have them in braces
+        if any((root / f"{name.format(**filled)}{end}").is_file() for name in names for end in ("", *COMPRESSED)):
             config = hydra.compose("doctor", [f"+survey={path.stem}", "++survey.root=x"]).survey
             config.root = str(root)
             found.append(hydra.utils.instantiate(config))

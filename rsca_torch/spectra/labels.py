@@ -62,7 +62,8 @@ def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401
         missing = missing | np.isnan(plain)
     elif plain.dtype.kind == "S":
         plain = np.char.decode(plain, "utf-8")
-    return np.where(missing, "", plain.astype(str))
+    texts = plain.astype(str)  # of a million stars 80 MB, and as much for a copy
+    return np.where(missing, "", texts) if missing.any() else texts
 
 
 def nearest(name: str, known: NDArray[np.str_], number: int = 3) -> list[str]:

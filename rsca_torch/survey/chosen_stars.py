@@ -27,7 +27,6 @@ __all__ = ["GROUPS", "REPEATS", "Chosen", "choose_stars"]
 log = logging.getLogger(__name__)
 
 Problems = list[tuple[str, str]]
-
 REPEATS, GROUPS = "kept apart as repeats", "kept apart as groups"  # steps of the cut flow
 
 
@@ -47,7 +46,7 @@ class Chosen(NamedTuple):
     groups: Stars
     repeats: Stars
     flow: CutFlow
-    problems: list[tuple[str, str]]
+    problems: Problems
     listed: Mapping[str, int]
 
 
@@ -67,9 +66,11 @@ def choose_stars(survey: Survey) -> Chosen:
         raise
     named_by, _ = _id_column(survey, listed_members)
     matched = [named_by, *(each.matches for each in survey.lists if each.matches)]
-    wanted_columns = [*naming.values(), *(cut.column for cut in survey.cuts), *matched]
-    listing = reader.list_stars(list(dict.fromkeys(wanted_columns)))
-    listed = Stars.of(listing.stars, **naming).playing(naming)
+    listing = reader.list_stars(list(dict.fromkeys([*naming.values(), *(cut.column for cut in survey.cuts), *matched])))
+    if reader.tells_groups and survey.members is None and "group" in roles:
+        with suppress(InputError):  # where there is no such column, that is said of the role
+            listing.stars[roles["group"]] = reader.list_stars([roles["id"], roles["group"]]).stars[roles["group"]]
+    listed = Stars(listing.stars, copy=False).playing(naming)
     observed = observed_stars(listed)
     if survey.members is not None:
         wanted = Wanted(survey.members, named_by, listing.catalogue or str(survey.root), survey.most_missing)
@@ -93,7 +94,7 @@ def choose_stars(survey: Survey) -> Chosen:
             log.warning("%s is left out: in %s", star, clusters)
         stars, kept = stars[~unclear], kept[~unclear]
     claimed = _claims(survey, listing, stars, listed_members, memberships)
-    found = grouped(survey.lists, Stars.of(listing.stars, **naming), observed, survey.root, reader.id_length, claimed)
+    found = grouped(survey.lists, listed, observed, survey.root, reader.id_length, claimed)
     beside = np.isin(observed[kept], list(found.beside))
     if beside.any():
         told = [(star, found.beside[of]) for star, of in zip(stars.id[beside], observed[kept[beside]], strict=True)]
@@ -152,8 +153,7 @@ def _found(survey: Survey, listing: Listing, ids: NDArray[np.str_], listed: Memb
 
 
 def _described(survey: Survey, listing: Listing, rows: NDArray[np.intp]) -> Stars:
-    table = survey.reader.describe(listing.stars[rows], rows, list(survey.roles.values()))
-    return Stars.of(table, id=survey.roles["id"]).playing(survey.roles)
+    return survey.described(listing.stars[rows], rows)
 
 
 def _tell_columns(survey: Survey, listing: Listing, kept: NDArray[np.intp]) -> None:
@@ -190,7 +190,7 @@ def _repeats(
     rule = survey.repeats or ALL_CUTS
     if rule.observations == "visits":
         return np.array([], dtype=np.intp), *_visits(survey, rule, stars)
-    further = np.isin(observed, observed[used])
+    further = np.zeros(len(observed), dtype=bool) if len(used) == len(observed) else np.isin(observed, observed[used])
     further[used] = False
     rows = np.flatnonzero(further)
     rows = rows[rule.passed(listing.stars[rows], survey.cuts)] if survey.repeats else rows[:0]
@@ -234,8 +234,9 @@ def _claims(survey: Survey, listing: Listing, stars: Stars, *listed: Memberships
     if survey.members is None and stars.has("group"):  # the reader's own table tells, of stars that fail cuts too
         column = stars.roles["group"]
         every = listing.stars if column in listing.stars.colnames else stars
-        named = zip(as_text(every[survey.roles["id"]]).tolist(), as_labels(every[column]).tolist(), strict=True)
-        return Memberships({star: group for star, group in named if group}, {})
+        named = (labels := as_labels(every[column])) != ""
+        ids = as_text(every[survey.roles["id"]][named])
+        return Memberships(dict(zip(ids.tolist(), labels[named].tolist(), strict=True)), {})
     one, other = listed
     return Memberships({**one.cluster, **other.cluster}, {**one.ambiguous, **other.ambiguous})
 
@@ -255,7 +256,7 @@ def _apart(stars: Stars, found: Grouped) -> tuple[Stars, Stars]:
     if len(names) > 1 or found.group:
         groups[stars.roles["group"]] = labels[labels != ""]
         groups[KIND] = kind_of(labels[labels != ""])
-    return stars[labels == ""], groups
+    return (stars[labels == ""] if len(groups) else stars), groups  # no copy where there is nothing to leave out
 
 
 def _require_field(stars: Stars, members: str) -> None:
@@ -285,7 +286,7 @@ def _one_row_a_star(
     main = main_rows(of, snr, reader.is_repeat(stars) | ~itself) & itself
     members_stay = members_stay and stars.has("group")
     kept = main | (stars.group != "") if members_stay else main
-    stars, other = stars[kept], ~main[kept]
+    stars, other = (stars if kept.all() else stars[kept]), ~main[kept]
     if not members_stay:
         return stars, kept
     ids, seen = stars.id.tolist(), dict[str, int]()

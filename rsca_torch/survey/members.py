@@ -100,6 +100,8 @@ class ListedAs:
             InputError: it has not both.
         """
         known = [name for kind in kinds for name in names if kind_of_column(name) == kind]
+        # Of a kind that the survey has not: that is to be said, and not that the list lacks the survey's own column.
+        known += [name for name in names if kinds and kind_of_column(name)]
         column = self.id.upper() if self.id else next((name for name in (id.upper(), *known) if name in names), id)
         other = "NAME" if "NAME" in names and GROUP not in names else GROUP
         group = self.cluster.upper() if self.cluster else other

@@ -77,10 +77,12 @@ class Reader(ABC):
     Attributes:
         roles: role -> column of the star table, where the YAML says nothing else.
         id_length: characters of an id that the survey's tables keep, to which lists of members are cut. None: all.
+        tells_groups: the column of the role group may be asked for in `list_stars`, where no list tells the members.
     """
 
     roles: ClassVar[Mapping[str, str]]
     id_length: ClassVar[int | None] = None
+    tells_groups: ClassVar[bool] = False
 
     @property
     def told(self) -> Mapping[str, Any]:

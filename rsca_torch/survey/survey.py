@@ -11,8 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.stars import ROLES
+from rsca_torch.spectra.stars import ROLES, Stars
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.cuts import Cut, cuts_of
 from rsca_torch.survey.group_lists import CLUSTERS, chosen_lists
@@ -118,6 +122,24 @@ class Survey:
         length = self.reader.id_length
         path = self.root / self.members
         return read_memberships(path, self.membership, self.roles["id"], length, self.listed, [*self.ids])
+
+    def described(self, stars: Table, rows: NDArray[np.intp]) -> Stars:
+        """The star table of rows of the listing, in the survey's roles.
+
+        A list of members or of groups fills the column of groups, which the survey's own table need not have.
+
+        Args:
+            stars: n rows of the listing.
+            rows: (n,) which they were.
+
+        Raises:
+            InputError: a role names a column that is not there.
+        """
+        table = self.reader.describe(stars, rows, list(self.roles.values()))
+        group = self.roles.get("group")
+        if group not in (None, *table.colnames) and (self.members is not None or self.lists):
+            table[group] = np.full(len(table), "", dtype="U1")
+        return Stars(table, copy=False).playing(self.roles)
 
     @property
     def meant_for(self) -> str:

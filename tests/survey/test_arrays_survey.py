@@ -149,6 +149,33 @@ def test_bad_input_ends_in_one_sentence(folder, capfd, case, message):
     assert not Path("bad").exists()
 
 
+def test_members_by_a_list_of_gaia_ids(folder, capfd):
+    """As docs/lists.md says it of any survey: the kinds of ids, and how the list is written."""
+    flux = arguments("npy")
+    stars = Table.read(folder / "stars.fits")
+    members = Table({"GaiaDR3": stars["number"][:4], "Which": ["A", "A", "B", "B"]})
+    members.write(folder / "list.csv")
+    given = [*flux, "survey.members=list.csv", "survey.listed.cluster=Which", "survey.roles.group=cluster"]
+    assert main(["ingest", *given, "+survey.ids.gaia_dr3=number", "store=listed"]) == 0
+    assert Store.open(folder / "listed").stars.group.tolist()[:5] == ["A", "A", "B", "B", ""]
+    members.rename_column("GaiaDR3", "GaiaDR2")
+    members.write(folder / "list.csv", overwrite=True)
+    assert main(["ingest", *given, "+survey.ids.gaia_dr3=number", "store=bad"]) == 2
+    assert "has ids of the kind gaia_dr2, and the survey has gaia_dr3 (number)" in " ".join(
+        capfd.readouterr().err.split()
+    )
+
+
+def test_columns_of_ids_with_gaps_are_named(folder):
+    stars = Table.read(folder / "stars.fits").to_pandas()
+    stars["other"] = stars["number"].astype("Int64")
+    stars.loc[3, "other"] = None
+    stars.to_csv(folder / "gaps.csv", index=False)
+    given = [*arguments("npy"), "survey.stars=gaps.csv", "survey.id_columns=[other]"]
+    assert main(["ingest", *given, "store=gaps"]) == 0
+    assert Store.open(folder / "gaps").stars["other"][2:4].tolist() == [str(NUMBER + 2), ""]
+
+
 def test_a_store_of_spectra_in_memory(folder):
     flux, wavelength = np.load(folder / "flux.npy"), 10 * np.load(folder / "wavelength.npy")
     stars = Table.read(folder / "stars.fits")

@@ -195,11 +195,11 @@ def test_ids_with_holes_are_text_and_floating_point_is_refused(tmp_path):
     (tmp_path / "stars.csv").write_text(f"name,gaia\na,{IDS[0] + 1}\nb,\n")
     reader_of(tmp_path)
     stars = {"path": "stars.csv", "ids": ["GAIA"]}
-    listed = DescribedReader(tmp_path, {**GOOD, "stars": stars}).list_stars(["name"]).stars
+    listed = DescribedReader(tmp_path, {**GOOD, "stars": stars}).list_stars(["name", "gaia"]).stars
     assert listed["gaia"].tolist() == [str(IDS[0] + 1), ""]
     Table({"name": ["a"], "gaia": [float(IDS[0])]}).write(tmp_path / "floats.ecsv")
     with pytest.raises(InputError, match="ids in gaia are floating point"):
-        DescribedReader(tmp_path, {**GOOD, "stars": {**stars, "path": "floats.ecsv"}}).list_stars(["name"])
+        DescribedReader(tmp_path, {**GOOD, "stars": {**stars, "path": "floats.ecsv"}}).list_stars(["name", "gaia"])
 
 
 def test_columns_are_found_in_any_case(tmp_path):

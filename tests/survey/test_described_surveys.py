@@ -154,10 +154,14 @@ def test_lamost_like_stars_are_compared_fitted_and_embedded(lamost):
             "none of 16 spectra that were looked at can be used; the first is spec-56000-GAC1_sp03-000.fits: no",
         ),
         (["survey.description.continuum=null"], "normalised=false: name a normaliser, as continuum: {method: running"),
+        (
+            ["survey.description.continuum=null", "survey.description.normalised=true"],
+            "about 1 where they are divided by",
+        ),
         (["+survey.description.colour=red"], "description has no key colour; there are layout, spectrum, arms"),
         (["survey.roles.id=rv"], "ids in rv are floating point or missing: whole numbers (int64) or text expected"),
     ],
-    ids=["column", "normaliser", "key", "id"],
+    ids=["column", "normaliser", "level", "key", "id"],
 )
 def test_bad_descriptions_end_in_one_sentence(lamost, capfd, options, message):
     assert main(["ingest", *LAMOST, "store=bad", *options]) == 2

@@ -104,6 +104,22 @@ def test_a_tree_is_fetched_checked_and_not_fetched_again(sas, written, tmp_path,
     assert sum(sas.asked.values()) == asked
 
 
+@pytest.mark.parametrize("connections", [1, 2, 4])
+def test_whoever_asks_there_are_never_more_connections(sas, tmp_path, connections):
+    """Though more files are asked for at once than there may be connections."""
+    sas.delay = 0.05
+
+    async def work(manifest):
+        manners = Manners(connections=connections)
+        async with Archive(sas.address, manners, manifest) as archive:
+            return await asyncio.gather(*(archive.size(CATALOGUE) for _ in range(12)))
+
+    with Manifest(tmp_path) as manifest:
+        sizes = asyncio.run(work(manifest))
+    assert len({*sizes}) == 1
+    assert sas.most == connections
+
+
 ONCE = ["reset", "hang", "drip", "long", "short", "corrupt", "429", "503", "500", "redirect", "page", "html"]
 
 

@@ -131,6 +131,18 @@ def test_cantat_gaudin_in_columns_of_fixed_width(tmp_path, name):
         read_memberships(path, None, "APOGEE_ID", 18, listed)
 
 
+def test_whole_numbers_of_parquet_stay_whole(tmp_path):
+    """What cuts look at stays a number; what has gaps and more digits than a float is text."""
+    columns = {"N": [1, 2, 3], "GAPS": pd.array([1, pd.NA, 3], dtype="Int64")}
+    columns |= {"BIG": pd.array([IDS[0], pd.NA, IDS[1]], dtype="Int64"), "ID": pd.array([7, pd.NA, 9], dtype="Int64")}
+    pd.DataFrame(columns).to_parquet(tmp_path / "m.parquet")
+    read = read_columns(tmp_path / "m.parquet", "members", lambda _: (["ID"], ["N", "GAPS", "BIG"]))
+    assert (read["N"].dtype, read["N"].tolist()) == (np.int64, [1, 2, 3])
+    np.testing.assert_array_equal(read["GAPS"], [1.0, np.nan, 3.0])
+    assert read["BIG"].tolist() == [str(IDS[0]), "", str(IDS[1])]
+    assert read["ID"].tolist() == ["7", "", "9"]
+
+
 @pytest.mark.parametrize("name", ["m.csv", "m.fits", "m.vot", "m.ecsv", "m.parquet"])
 def test_ids_that_are_floats_are_refused_in_every_format(tmp_path, name):
     table = hunt()

@@ -20,9 +20,9 @@ from rsca_torch.survey.described.description import Description
 from rsca_torch.survey.described.parts import Source
 from rsca_torch.survey.described.preparation import Raw
 from rsca_torch.survey.described.row_files import columns_of
-from rsca_torch.survey.described.spectrum_reader import SpectrumReader
+from rsca_torch.survey.described.spectrum_reader import Columns, SpectrumReader
 from rsca_torch.survey.described.star_file import RowFile
-from rsca_torch.survey.described.star_tables import read_star_table
+from rsca_torch.survey.described.star_tables import StarColumns
 from rsca_torch.survey.grid import Grid
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.reader import Listing, Measured, Reader
@@ -46,7 +46,7 @@ class ArraysReader(SpectrumReader):
         ivar: see there.
         mask: (N, P). None: there is none.
         good: which of its values are good: zero, true_is_good, or {bits_clear: [BITS]}.
-        ids: columns of whole numbers of which some are missing.
+        id_columns: of whole numbers of which some are missing.
         same_id: refuse rows of one id, or take them for repeats: observations of one star.
         of_description: wavelength_is (unit, medium, frame, velocity), normalised, continuum and grid, as there.
 
@@ -64,7 +64,7 @@ class ArraysReader(SpectrumReader):
         ivar: str | None = None,
         mask: str | None = None,
         good: Any = "zero",  # noqa: ANN401  (as in a description)
-        ids: Sequence[str] = (),
+        id_columns: Sequence[str] = (),
         same_id: str = "refuse",
         wavelength_is: Mapping[str, Any] | None = None,
         **of_description: Any,
@@ -75,7 +75,7 @@ class ArraysReader(SpectrumReader):
             raise InputError(f"survey.same_id must be refuse or repeats, got {same_id!r}")
         self.sources = {"flux": flux, "wavelength": wavelength, "error": error or str(ivar), "mask": mask}
         self.same_id = same_id
-        given = {"path": stars, "ids": list(ids)} if isinstance(stars, str) else stars
+        given = {"path": stars, "ids": list(id_columns)} if isinstance(stars, str) else stars
         arm = {name: name for name, file in self.sources.items() if file is not None}
         if not {*of_description} <= {"normalised", "continuum", "grid"}:
             raise InputError(f"survey: arrays have no option {', '.join(of_description)}")
@@ -84,16 +84,17 @@ class ArraysReader(SpectrumReader):
         told = {"error": kind, "mask": good if mask else "none", "wavelength": wavelength_is, **of_description}
         super().__init__(root, Description.of({**described, **told}))
 
-    def list_all(self) -> tuple[Table, list[tuple[str, str]]]:
+    def open_columns(self) -> Columns:
         """The star table, as long as the arrays."""
         rule = self.rule.stars
         assert rule is not None
-        stars = read_star_table(self.root / rule.path, rule)
+        table = StarColumns(self.root / rule.path, rule)
+        length = len(table.read(table.names[:1]))
         shapes = {name: self._shape(name) for name, file in self.sources.items() if file is not None}
         for name, shape in shapes.items():
-            if name != "wavelength" and shape[0] != len(stars):
+            if name != "wavelength" and shape[0] != length:
                 raise InputError(
-                    f"survey.{name}={self.sources[name]} has {shape[0]} rows, the star table {rule.path} {len(stars)}: "
+                    f"survey.{name}={self.sources[name]} has {shape[0]} rows, the star table {rule.path} {length}: "
                     "one a star expected, in the same order"
                 )
         if len(shapes["wavelength"]) == 2 and self.rule.grid is None and shapes["wavelength"][0] > 1:
@@ -101,9 +102,16 @@ class ArraysReader(SpectrumReader):
                 f"survey.wavelength={self.sources['wavelength']} has a row a star: grids differ; say "
                 "survey.grid={resample: {start: .., step: .., n: .., log: true}}"
             )
-        stars["FILE"] = [f"{self.sources['flux']}[{row}]" for row in range(len(stars))]
-        stars[ROW] = np.arange(len(stars))
-        return stars, []
+        return Numbered(table)
+
+    @property
+    def needed(self) -> list[str]:
+        """The row in the arrays, and the velocity."""
+        return [ROW, *super().needed]
+
+    def files_of(self, stars: Table) -> list[str]:
+        """The array of fluxes and the row in it."""
+        return [f"{self.sources['flux']}[{row}]" for row in stars[ROW]]
 
     def list_stars(self, columns: Sequence[str]) -> Listing:
         """All stars; two rows of one id are refused, unless they are said to be repeats."""
@@ -145,6 +153,20 @@ class ArraysReader(SpectrumReader):
         inside = inside or next(iter(columns))
         is_shared = name == "wavelength" and len(columns[inside].shape) == 1 and not _nested(columns[inside])
         return RowFile(path).array(Source(column=inside, shared=is_shared), row)
+
+
+class Numbered:
+    """A star table with a column of row numbers."""
+
+    def __init__(self, table: StarColumns) -> None:
+        self._table, self.names = table, [*table.names, ROW]
+
+    def read(self, names: Sequence[str] | None = None, rows: NDArray[np.intp] | None = None) -> Table:
+        """Some columns of some rows; None: all."""
+        others = None if names is None else [name for name in names if name != ROW] or self.names[:1]
+        table = self._table.read(others, rows)
+        table[ROW] = np.arange(len(table)) if rows is None else rows
+        return table
 
 
 def _nested(rows: Any) -> bool:  # noqa: ANN401  (rows of whatever kind)

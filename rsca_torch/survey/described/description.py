@@ -116,7 +116,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         given = OmegaConf.to_container(OmegaConf.load(path))  # as Hydra reads it: 1e-4 is a number
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        said = error.strerror if isinstance(error, OSError) else error
+        said = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(f"survey.description={path}: a file of YAML expected, got: {said}") from error
     return _mapping(given, "")
 

@@ -76,6 +76,7 @@ class StarTable:
         format: as astropy names it, or ``pandas.NAME`` for what pandas reads as read_NAME. None: by the file's name.
         ids: columns that are ids, which are never read as floating point.
         below: numbers below it are missing. None: none are.
+        keep: columns that a store keeps, besides those that play roles and name files. None: all.
         abundances: where [X/Fe] are, of which [X/H] are made. None: columns are taken as they are.
     """
 
@@ -85,6 +86,7 @@ class StarTable:
     ids: Sequence[str] = ()
     below: float | None = -900.0
     abundances: Ratios | None = None
+    keep: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

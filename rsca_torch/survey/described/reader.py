@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Row, Table, vstack
+import pandas
+from astropy.table import Row, Table
 
 from rsca_torch.errors import InputError
 from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.described.description import Description
-from rsca_torch.survey.described.parts import Arm, Source, StarTable
+from rsca_torch.survey.described.parts import Arm, Source
 from rsca_torch.survey.described.preparation import Raw
+from rsca_torch.survey.described.row_columns import FILE, ROW, JoinedColumns, RowColumns
 from rsca_torch.survey.described.row_files import found
-from rsca_torch.survey.described.spectrum_reader import SpectrumReader, cell
+from rsca_torch.survey.described.spectrum_reader import Columns, SpectrumReader, cell
 from rsca_torch.survey.described.star_file import StarFile, opened, row_of, wavelengths
-from rsca_torch.survey.described.star_tables import plain_table, read_star_table
+from rsca_torch.survey.described.star_tables import StarColumns
 
 __all__ = ["DescribedReader"]
 
 PART = re.compile(r"\{(\w+)(?://(\d+))?(?::([^}]*))?\}")
-ROW = "FILE_ROW"  # column of the row that a file keeps a star in
 
 
 class DescribedReader(SpectrumReader):
@@ -40,66 +41,66 @@ class DescribedReader(SpectrumReader):
     def __init__(self, root: str | Path, description: str | Path | Mapping[str, Any]) -> None:
         super().__init__(root, Description.of(description))
 
-    def list_all(self) -> tuple[Table, list[tuple[str, str]]]:
-        """The stars with the name of their file, and rows that name a spectrum a second time."""
+    def open_columns(self) -> Columns:
+        """The star table; of rows of spectra what stands beside them too."""
         rule = self.rule
         if rule.layout == "row_per_star":
-            return self._rows_of_files(), []
+            files = RowColumns(self.root, rule)
+            return files if rule.stars is None else JoinedColumns(files, self.root, rule)
         assert rule.stars is not None
-        stars = read_star_table(self.root / rule.stars.path, rule.stars)
+        table = StarColumns(self.root / rule.stars.path, rule.stars)
         for part in PART.finditer(rule.spectrum):
-            if part[1] != "arm" and found(part[1], stars.colnames) is None:
+            if part[1] != "arm" and found(part[1], table.names) is None:
                 raise InputError(
                     f"description.spectrum={rule.spectrum}: the star table has no column {part[1]}; there are "
-                    f"{', '.join(stars.colnames)}"
+                    f"{', '.join(table.names)}"
                 )
-        first = next(iter(rule.arms.values()))
-        stars["FILE"] = [_filled(rule.spectrum, star, first) for star in stars]
-        return _without_double(stars, rule.key or (rule.row.column if rule.row else None))
+        return table
 
-    def _rows_of_files(self) -> Table:
-        """A row for each row of each file, with its columns that are no vectors; of those that the star table has."""
-        rule = self.rule
-        files = sorted(path for path in self.root.glob(rule.spectrum) if path.is_file() or path.suffix == ".zarr")
-        if not files:
-            raise InputError(f"no file {rule.spectrum} in survey.root={self.root}; set description.spectrum")
-        below = rule.stars.below if rule.stars else StarTable("").below
-        own = StarTable("", hdus=(1,), below=below, ids=(rule.row.column or "",) if rule.row else ())
-        tables = []
-        for path in files:
-            table = read_star_table(path, own)
-            table["FILE"] = path.relative_to(self.root).as_posix()
-            table[ROW] = np.arange(len(table))
-            tables.append(table)
-        stars = vstack(tables, metadata_conflicts="silent") if len(tables) > 1 else tables[0]
-        stars = plain_table(stars, own.ids, None, str(self.root))
-        return stars if rule.stars is None else self._joined(stars, rule.stars)
+    @property
+    def needed(self) -> list[str]:
+        """What the names of files are made of, which row of them is the star's, and the velocity."""
+        if self.rule.layout == "row_per_star":
+            return [FILE, ROW, *super().needed]
+        parts = [part[1] for part in PART.finditer(self.rule.spectrum) if part[1] != "arm"]
+        return [*dict.fromkeys([*parts, *([self._key] if self._key else []), *super().needed])]
 
-    def _joined(self, stars: Table, labels: StarTable) -> Table:
-        """Rows of spectra with the labels of their id, as text; without those that have none."""
-        key = self.rule.row.column if self.rule.row else None
-        if key is None or found(key, stars.colnames) is None:
-            raise InputError(f"description.row: the column that joins spectra and stars; there are {_names(stars)}")
-        told = read_star_table(self.root / labels.path, labels)
-        other = found(self.rule.key or key, told.colnames)
-        if other is None:
-            raise InputError(f"description.key={self.rule.key or key}: {labels.path} has {_names(told)}")
-        place = {str(value): row for row, value in enumerate(told[other])}
-        name = found(key, stars.colnames)
-        rows = np.array([place.get(str(value), -1) for value in stars[name]], dtype=np.int64)
-        if not (rows >= 0).any():
-            raise InputError(f"no {key} of the spectra is among {other} of {labels.path}: are both ids of one kind?")
-        kept = stars[rows >= 0]
-        for column in told.colnames:
-            if column not in kept.colnames:
-                kept[column] = told[column][rows[rows >= 0]]
-        return kept
+    @property
+    def _key(self) -> str | None:
+        return self.rule.key or (self.rule.row.column if self.rule.row else None)
+
+    def without_double(self, stars: Table) -> tuple[Table, list[tuple[str, str]]]:
+        """Without rows of a spectrum that an earlier row has: they would be repeats without a difference."""
+        if self.rule.layout == "row_per_star":
+            return stars, []
+        told = [_texts(part, stars) for part in PART.finditer(self.rule.spectrum) if part[1] != "arm"]
+        key = None if self._key is None else found(self._key, stars.colnames)
+        told += [] if key is None else [stars[key]]
+        again = pandas.DataFrame(dict(enumerate(map(np.asarray, told)))).duplicated().to_numpy()
+        again = again if told else np.arange(len(stars)) > 0  # all rows name one file
+        beside = "" if key is None else f", {key}="
+        others = stars[again]
+        names = zip(self.files_of(others), others[key] if key else [""] * len(others), strict=True)
+        return stars[~again], [(f"{name}{beside}{value if key else ''}", "listed before") for name, value in names]
+
+    def files_of(self, stars: Table) -> list[str]:
+        """The file of the first arm."""
+        if self.rule.layout == "row_per_star":
+            return [str(name) for name in stars[FILE]]
+        names, end = [""] * len(stars), 0
+        for part in PART.finditer(self.rule.spectrum):  # column by column: a row of a table is slow to ask
+            arm = part[1] == "arm"
+            values = [] if arm else stars[found(part[1], stars.colnames)].tolist()
+            texts = [next(iter(self.rule.arms))] * len(stars) if arm else [_value(part, value) for value in values]
+            between, end = self.rule.spectrum[end : part.start()], part.end()
+            names = [f"{name}{between}{text}" for name, text in zip(names, texts, strict=True)]
+        return [name + self.rule.spectrum[end:] for name in names]
 
     def raw_arms(self, star: Row) -> list[Raw]:
         """The arms of a star, each file opened once."""
         files: dict[str, list[Arm]] = {}
         for arm in self.rule.arms.values():
-            name = star["FILE"] if self.rule.layout == "row_per_star" else _filled(self.rule.spectrum, star, arm)
+            name = star[FILE] if self.rule.layout == "row_per_star" else _filled(self.rule.spectrum, star, arm)
             files.setdefault(str(name), []).append(arm)
         arms = []
         for name, of_file in files.items():
@@ -140,27 +141,17 @@ def _error(file: StarFile, arm: Arm, row: int | None, wavelength: Any) -> Any:  
 
 def _filled(template: str, star: Row, arm: Arm) -> str:
     """The name of a star's file, columns of the star table in braces."""
-
-    def value(part: re.Match[str]) -> str:
-        if part[1] == "arm":
-            return arm.name
-        given = cell(star, part[1])
-        if part[2]:
-            given = int(given) // int(part[2])
-        return format(int(given) if part[3] else given, part[3] or "")
-
-    return PART.sub(value, template)
+    return PART.sub(lambda part: arm.name if part[1] == "arm" else _value(part, cell(star, part[1])), template)
 
 
-def _without_double(stars: Table, key: str | None) -> tuple[Table, list[tuple[str, str]]]:
-    """Without rows of a spectrum that an earlier row has: they would be repeats without a difference."""
-    named = stars["FILE"].tolist()
-    if key is not None and (column := found(key, stars.colnames)) is not None:
-        named = [f"{name}, {column}={value}" for name, value in zip(named, stars[column].tolist(), strict=True)]
-    first = np.zeros(len(stars), dtype=bool)
-    first[np.unique(np.array(named, dtype=str), return_index=True)[1]] = True
-    return stars[first], [(name, "listed before") for name, kept in zip(named, first, strict=True) if not kept]
+def _value(part: re.Match[str], given: Any) -> str:  # noqa: ANN401  (whatever a table holds)
+    if part[2]:
+        given = int(given) // int(part[2])
+    return format(int(given) if part[3] else given, part[3] or "")
 
 
-def _names(table: Table) -> str:
-    return ", ".join(table.colnames)
+def _texts(part: re.Match[str], stars: Table) -> Any:  # noqa: ANN401  (a column)
+    """What distinguishes the stars in one pair of braces."""
+    values = np.asarray(stars[found(part[1], stars.colnames)])
+    values = values.astype(np.int64) if part[2] or part[3] else values
+    return values // int(part[2]) if part[2] else values

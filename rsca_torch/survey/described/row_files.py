@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 
-__all__ = ["BLOCK", "Rows", "columns_of", "found", "is_row_file"]
+__all__ = ["BLOCK", "Rows", "columns_of", "found", "is_row_file", "needed_package", "parsed"]
 
 BLOCK = 256  # rows that are read at once: more would not be faster, and memory holds two of them
 
@@ -78,7 +78,12 @@ def _kind(path: Path) -> Callable[[Path], Mapping[str, Rows]] | None:
     return {**kinds, **dict.fromkeys(PARQUET, _parquet), **dict.fromkeys(TEXT, _text)}.get(last)
 
 
-def _needed(package: str) -> Any:  # noqa: ANN401  (a module)
+def needed_package(package: str) -> Any:  # noqa: ANN401  (a module)
+    """A module of the extra `formats`.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -119,20 +124,20 @@ class ZippedRows:
 
 
 def _hdf5(path: Path) -> Mapping[str, Rows]:
-    h5py = _needed("h5py")
+    h5py = needed_package("h5py")
     arrays: dict[str, Rows] = {}
     h5py.File(path, "r").visititems(lambda name, item: arrays.update({name: item} if hasattr(item, "dtype") else {}))
     return arrays
 
 
 def _zarr(path: Path) -> Mapping[str, Rows]:
-    zarr = _needed("zarr")
+    zarr = needed_package("zarr")
     opened = zarr.open(path, mode="r")
     return {"": opened} if hasattr(opened, "dtype") else dict(opened.arrays())
 
 
 def _parquet(path: Path) -> Mapping[str, Rows]:
-    file = _needed("pyarrow.parquet").ParquetFile(path)
+    file = needed_package("pyarrow.parquet").ParquetFile(path)
     return {name: ParquetRows(file, name) for name in _leaves(file.schema_arrow)}
 
 
@@ -195,10 +200,11 @@ class TextRows:
         self.shape = (len(column),)
 
     def __getitem__(self, rows: slice) -> list[Any]:
-        return [_parsed(value) for value in self.column.iloc[rows].tolist()]
+        return [parsed(value) for value in self.column.iloc[rows].tolist()]
 
 
-def _parsed(value: Any) -> Any:  # noqa: ANN401  (a cell)
+def parsed(value: Any) -> Any:  # noqa: ANN401  (a cell)
+    """A vector of a text like [1.0, NaN, null]; any other value as it is."""
     bare = value.strip() if isinstance(value, str) else ""
     if not (bare[:1] in ("[", "(") and bare[-1:] in ("]", ")")):
         return value

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from astropy.table import Row, Table
@@ -26,17 +26,31 @@ from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.grid import Grid
 from rsca_torch.survey.reader import Listing, Measured, Reader
 
-__all__ = ["SpectrumReader", "cell"]
+__all__ = ["TABLE_ROW", "Columns", "SpectrumReader", "cell"]
 
 log = logging.getLogger(__name__)
 
 LOOKED_AT = 16  # stars that are looked at before all are read
+LEVELS = 0.2, 3.0  # of a spectrum divided by its continuum, deep lines and all
+TABLE_ROW = "TABLE_ROW"  # column of the row that a star has in the table of all stars
+
+
+class Columns(Protocol):
+    """All that is told of the stars; its columns are read as they are asked for, as `StarColumns` has it."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+
+    def read(self, names: Sequence[str] | None = None, rows: NDArray[np.intp] | None = None) -> Table:
+        """Some columns of some rows; None: all."""
 
 
 class SpectrumReader(Reader):
     """Reads what a description says; where the arrays of a star lie is left to its subclasses."""
 
     roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    tells_groups = True
 
     def __init__(self, root: str | Path, rule: Description) -> None:
         super().__init__(Path(root).absolute())  # also where the process goes to another folder
@@ -45,9 +59,9 @@ class SpectrumReader(Reader):
         self._looked = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process: without the table of all stars, of which it is handed those that it reads."""
+        """For another process: without the tables of all stars, of which it is handed those that it reads."""
         _ = self.grid
-        return {name: value for name, value in vars(self).items() if name != "listed"}
+        return {name: value for name, value in vars(self).items() if name not in ("listed", "columns")}
 
     @property
     def told(self) -> Mapping[str, Any]:
@@ -55,13 +69,33 @@ class SpectrumReader(Reader):
         return {"description": asdict(self.rule)}
 
     @cached_property
+    def columns(self) -> Columns:
+        """All that is told of the stars, which is read as it is asked for."""
+        return self.open_columns()
+
+    @cached_property
     def listed(self) -> tuple[Table, list[tuple[str, str]]]:
-        """The table of all stars, with a column FILE, and (file, problem) of rows that are none."""
-        return self.list_all()
+        """All stars with what it takes to find their spectra, and (file, problem) of rows that are none."""
+        stars = self.columns.read(self.needed or self.columns.names[:1])
+        stars[TABLE_ROW] = np.arange(len(stars))
+        return self.without_double(stars)
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns without which no spectrum is found or read."""
+        return [] if self.rule.wavelength.velocity is None else [self.rule.wavelength.velocity]
 
     @abstractmethod
-    def list_all(self) -> tuple[Table, list[tuple[str, str]]]:
-        """What `listed` keeps."""
+    def open_columns(self) -> Columns:
+        """What `columns` keeps."""
+
+    def without_double(self, stars: Table) -> tuple[Table, list[tuple[str, str]]]:
+        """Without rows that name a spectrum a second time, of which (file, problem) are told."""
+        return stars, []
+
+    @abstractmethod
+    def files_of(self, stars: Table) -> list[str]:
+        """What FILE says of stars."""
 
     @abstractmethod
     def raw_arms(self, star: Row) -> list[Raw]:
@@ -79,17 +113,27 @@ class SpectrumReader(Reader):
             try:
                 arms = self._arms(stars[row])
             except UnusableFileError as error:
-                first = first or f"{stars[row]['FILE']}: {error}"
+                first = first or f"{self.files_of(stars[[row]])[0]}: {error}"
                 continue
             return Grid(np.concatenate([arm.wavelength for arm in arms]), _side_by_side(arms, [*self.rule.arms]))
         raise InputError(f"none of the spectra that were looked at can be used; the first is {first or 'not there'}")
 
     def list_stars(self, columns: Sequence[str]) -> Listing:
-        """All stars, with all that their table says."""
+        """All stars, with these columns of their table."""
         stars, problems = self.listed
-        stars = renamed(stars.copy(copy_data=False), columns)
+        stars = stars.copy(copy_data=False)
+        if columns and found(columns[0], self.columns.names) is None:
+            raise InputError(
+                f"survey.roles.id={columns[0]}: the star table has no such column; there are "
+                f"{', '.join(self.columns.names)}"
+            )
+        if lacking := [name for name in columns if found(name, stars.colnames) is None]:
+            told = self.columns.read(lacking, np.asarray(stars[TABLE_ROW]))
+            for name in told.colnames:
+                stars[name] = told[name]
+        stars = renamed(stars, columns)
         for name in columns[:1]:
-            if name in stars.colnames and stars[name].dtype.kind == "f":
+            if stars[name].dtype.kind == "f":
                 raise InputError(
                     f"ids in {name} are floating point or missing: whole numbers (int64) or text expected; name it in "
                     "description.stars.ids where whole numbers are missing"
@@ -97,9 +141,17 @@ class SpectrumReader(Reader):
         return Listing(stars, problems, "stars listed", "listed twice or without a file" if problems else "")
 
     def describe(self, stars: Table, rows: NDArray[np.intp], columns: Sequence[str]) -> Table:
-        """The same stars; some of their spectra are looked at first, so that what is wrong with all is said at once."""
+        """All that is told of these stars, or what is to be kept of it; some of their spectra are looked at first.
+
+        So what is wrong with all is said at once.
+        """
         del rows
-        table = renamed(stars.copy(copy_data=False), columns)
+        keep = None if self.rule.stars is None else self.rule.stars.keep
+        there = [name for name in columns if found(name, self.columns.names) is not None]
+        names = None if keep is None else [*dict.fromkeys([*self.needed, *keep, *there])]
+        table = self.columns.read(names, np.asarray(stars[TABLE_ROW]))
+        table["FILE"] = self.files_of(table)
+        table = renamed(table, columns)
         if not self._looked and len(table):
             self._looked = True
             self._look_at(table)
@@ -107,15 +159,24 @@ class SpectrumReader(Reader):
 
     def _look_at(self, stars: Table) -> None:
         """Read some stars: refuse where none can be used, warn where lines lie elsewhere than said."""
-        velocities, problems = [], []
+        velocities, levels, problems = [], [], []
         for row in _spread(len(stars), LOOKED_AT):
             try:
-                velocities.append(line_velocity(self.grid.wavelength, self.read(stars[row])))
+                seen = self.read(stars[row])
+                velocities.append(line_velocity(self.grid.wavelength, seen))
+                levels.append(float(np.median(seen.flux if seen.valid is None else seen.flux[seen.valid])))
             except UnusableFileError as error:
                 problems.append(f"{stars[row]['FILE']}: {error}")
         if not velocities:
             raise InputError(
                 f"none of {len(problems)} spectra that were looked at can be used; the first is {problems[0]}"
+            )
+        level = float(np.median(levels))
+        if not LEVELS[0] < level < LEVELS[1]:
+            raise InputError(
+                f"the median flux of {len(levels)} spectra that were looked at is {level:.4g}, and about 1 where they "
+                "are divided by their continua: say normalised: false and name a continuum, or normalised: "
+                "{divide_by: COLUMN}"
             )
         if said := doubt(velocities, self.rule.wavelength.medium):
             log.warning("warning: %s", said)

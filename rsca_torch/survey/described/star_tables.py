@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -17,81 +18,95 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import missing_among
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.parts import StarTable
-from rsca_torch.survey.described.ratios import with_abundances
-from rsca_torch.survey.described.row_files import HDF5, PARQUET, TEXT, columns_of, found
-from rsca_torch.survey.fits_files import UnusableFileError, open_fits
+from rsca_torch.survey.described.ratios import abundances_of
+from rsca_torch.survey.described.row_files import found
+from rsca_torch.survey.described.table_files import ascending, table_file
+from rsca_torch.survey.fits_files import UnusableFileError
 
-__all__ = ["plain_table", "read_star_table", "renamed"]
+__all__ = ["StarColumns", "plain_table", "renamed"]
 
 #: A text that Python wrote of bytes, as some data sets have their ids.
 OF_BYTES = re.compile(r"""b(['"])(.*)\1""")
 
 
-def read_star_table(path: Path, rule: StarTable) -> Table:
-    """The table with plain columns: text, int64, bool, or float64 with NaN for missing; vectors are left out.
+class StarColumns:
+    """A table of stars whose columns are read as they are asked for: of a million rows nobody needs all at once.
 
     Args:
         path: the file.
         rule: its tables, its format, and which columns are ids.
 
     Raises:
-        InputError: it cannot be read, or an id is floating point.
+        InputError: it cannot be read.
     """
-    try:
-        given = _read(path, rule)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a reader of somebody else's raises
-        raise InputError(f"expected a table of stars in {path}, got: {type(error).__name__}: {error}") from error
-    table = plain_table(given, rule.ids, rule.below, str(path))
-    return table if rule.abundances is None else with_abundances(table, rule.abundances, path.name)
 
+    def __init__(self, path: Path, rule: StarTable) -> None:
+        self._path, self._rule = path, rule
+        with self._told():
+            self._file = table_file(path, rule)
 
-def _read(path: Path, rule: StarTable) -> Table | pandas.DataFrame | dict[str, Any]:
-    suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
-    if not path.exists() and not path.with_name(f"{path.name}.gz").exists():
-        raise InputError(
-            f"expected a table of stars in {path}, got: no such file; relative paths count from survey.root"
-        )
-    if rule.format and rule.format.startswith("pandas."):
-        return getattr(pandas, f"read_{rule.format.removeprefix('pandas.')}")(path)
-    if rule.format:
-        return Table.read(path, format=rule.format)
-    if suffixes & {*PARQUET}:
-        return pandas.read_parquet(path, dtype_backend="numpy_nullable")
-    if suffixes & {*TEXT} - {".ecsv"}:
-        separator = "\t" if ".tsv" in suffixes else ","
-        return pandas.read_csv(path, comment="#", dtype_backend="numpy_nullable", sep=separator)
-    if suffixes & {*HDF5, ".npz", ".zarr"}:
-        columns = columns_of(path).items()
-        return {name: rows[: rows.shape[0]] for name, rows in columns if len(rows.shape) == 1}
-    if suffixes & {".fits", ".fit", ".fz"}:
-        return _read_fits(path, rule.hdus)
-    return Table.read(path)
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        return list(self._file.names)
 
+    def read(self, names: Sequence[str] | None = None, rows: NDArray[np.intp] | None = None) -> Table:
+        """Plain columns: text, int64, bool, or float64 with NaN for missing; vectors are left out.
 
-def _read_fits(path: Path, numbers: Sequence[int | str]) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    try:
-        with open_fits(path, memmap=True) as hdus:
-            for number in numbers:
-                if number not in hdus:
-                    raise InputError(f"{path} has no HDU {number}, but {', '.join(hdu.name or '?' for hdu in hdus)}")
-                hdu = hdus[number]
-                if hdu.is_image:
-                    raise InputError(f"HDU {number} of {path} is no table; tables are {_tables(hdus)}")
-                for column in hdu.columns:
-                    values = np.array(hdu.data[column.name])
-                    if column.null is not None and values.dtype.kind in "iu":
-                        values = np.ma.masked_equal(values, column.null)
-                    columns.setdefault(column.name, values)
-    except UnusableFileError as error:
-        raise InputError(f"expected a FITS table of stars in {path}, got: {error}") from error
-    return columns
+        Args:
+            names: which, in any case; X_H for the abundances of all elements. None: all there are.
+            rows: which. None: all.
 
+        Raises:
+            InputError: there is no such column, or an id is floating point.
+        """
+        ratios, own, others = self._rule.abundances, list[str](), set[str]()
+        for name in self.names if names is None else names:
+            column = found(name, self.names)
+            if ratios is not None and (column is None or column.lower() == ratios.iron.lower()):
+                others.add(name.upper())  # made: of [Fe/H] too that without a flag alone, as FITS knows no case
+            elif column is None and name == "X_H":
+                own += [there for there in self.names if there.upper().endswith("_H")]
+            elif column is None:
+                raise self._lacks(name, self.names)
+            else:
+                own.append(column)
+        places, back = rows, None
+        if rows is not None and not (np.diff(rows) > 0).all():
+            places, back = ascending(rows)
+        table = self._plain([*dict.fromkeys(own)], places)
+        if ratios is not None and (others or names is None):
+            some = None if names is None or "X_H" in others else others
+            made = abundances_of(lambda asked: self._plain(asked, places), self.names, ratios, self._path.name, some)
+            if lacking := {*others} - {*made, "X_H", ratios.iron.upper()}:
+                raise self._lacks(min(lacking), [*self.names, *made])
+            for name, values in made.items():
+                table[name] = values
+        return table if back is None else table[back]
 
-def _tables(hdus: Iterable[Any]) -> str:
-    return ", ".join(f"{place} ({hdu.name})" for place, hdu in enumerate(hdus) if not hdu.is_image) or "none"
+    def _plain(self, names: Sequence[str], rows: NDArray[np.intp] | None) -> Table:
+        """Own columns, of ascending rows; a few at a time, as a format reads them."""
+        table = Table()
+        for first in range(0, len(names), self._file.at_once):
+            with self._told():
+                read = dict(self._file.read(names[first : first + self._file.at_once], rows))
+            plain = plain_table(read, self._rule.ids, self._rule.below, str(self._path))
+            for name in plain.colnames:
+                table[name] = plain[name]
+        return table
+
+    def _lacks(self, name: str, there: Sequence[str]) -> InputError:
+        return InputError(f"{self._path}: the star table has no column {name}; there are {', '.join(there)}")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # whatever a reader of somebody else's raises
+            said = str(error) if isinstance(error, UnusableFileError) else f"{type(error).__name__}: {error}"
+            raise InputError(f"expected a table of stars in {self._path}, got: {said}") from error
 
 
 def plain_table(given: Any, ids: Sequence[str], below: float | None, where: str) -> Table:  # noqa: ANN401  (any table)

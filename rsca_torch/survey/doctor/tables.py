@@ -1,4 +1,4 @@
-"""Catalogues of stars and lists of members: what they lack, and how well they match."""
+"""Catalogues of stars and lists of members in FITS: what they lack, and how well they match."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.apogee import ELEMENTS
 from rsca_torch.survey.doctor.remarks import Remark, remark
 from rsca_torch.survey.download.right_files import require_right
@@ -19,7 +20,17 @@ from rsca_torch.survey.member_ids import ids_meant
 
 __all__ = ["Read", "read_tables", "table_remarks"]
 
-WANTED = {"APOGEE_ID", "X_H", "VISITS", "CLUSTER", "CG_PROB"}
+#: Columns of the star that a row is of, the first that is there, and their kind (`id_kinds`).
+KEYS = {"APOGEE_ID": "apogee", "SDSS_ID": "sdss_id"}
+#: Catalogues' columns of other ids, by which lists may name stars; in DR16 that of Gaia does not tell its release.
+OTHERS = {
+    "GAIA_SOURCE_ID": "gaia_dr2",
+    "GAIAEDR3_SOURCE_ID": "gaia_dr3",
+    "GAIA_DR2_SOURCE_ID": "gaia_dr2",
+    "GAIA_DR3_SOURCE_ID": "gaia_dr3",
+    "SDSS4_APOGEE_ID": "apogee",
+}
+WANTED = {*KEYS, *OTHERS, "X_H", "VISITS", "CLUSTER", "CG_PROB"}
 #: Elements that nobody demands: the paper has the other 21.
 RARE = {"P", "Ge", "Rb", "Y", "Nd", "Yb", "C13"}
 #: A share of listed ids, below which a list and a catalogue are not of the same stars.
@@ -31,12 +42,14 @@ class Read(NamedTuple):
 
     Attributes:
         file: relative to the tree.
-        ids: (N,) APOGEE_ID, or what comes closest.
+        kind: of the ids, of `KEYS`.
+        ids: (N,) APOGEE_ID or sdss_id, as text.
         columns: names of all columns, upper case.
         values: name -> (N, ...) of those that are looked at.
     """
 
     file: str
+    kind: str
     ids: NDArray[np.str_]
     columns: set[str]
     values: dict[str, NDArray[Any]]
@@ -53,25 +66,33 @@ class Read(NamedTuple):
 
     @property
     def release(self) -> str:
-        """As the name of the file tells it; '' where it does not."""
+        """As the name of the file tells it, or the folder; '' where neither does."""
         told = re.search(r"dr(\d\d)", Path(self.file).name.lower())
         names = {"l30e": "dr13", "l31c": "dr14", "r12-l33": "dr16"}
         other = next((release for sign, release in names.items() if sign in self.file), "")
-        return told[0] if told else other
+        folder = re.match(r"(?:.*/)?(dr\d\d)/", self.file)
+        return told[0] if told else other or (folder[1] if folder else "")
+
+    def others(self) -> dict[str, NDArray[Any]]:
+        """Kind -> (N,) its ids of that kind."""
+        return {self.kind: self.ids} | {kind: self.values[name] for name, kind in OTHERS.items() if name in self.values}
 
 
 def read_tables(root: Path, files: Sequence[str]) -> tuple[list[Read], dict[str, list[str]]]:
-    """The tables of stars among files, and reason -> files that cannot be used. Files without a star's id are left."""
+    """The tables of stars among files, and reason -> files that cannot be used. Files without ids are left out."""
     tables, unusable = [], defaultdict(list)
     for file in files:
         try:
             require_right(root / file)
             with open_fits(root / file, memmap=True) as hdus:
-                for hdu in hdus[1:2]:
+                for hdu in hdus[1:3]:  # astraAllStarASPCAP has APOGEE's rows in the second, and none in the first
                     names = {} if hdu.is_image else {name.upper(): name for name in hdu.columns.names}
+                    key = next((name for name in KEYS if name in names), None)
+                    if key is None or not hdu.header["NAXIS2"]:
+                        continue
                     values = {name: native(hdu.data[names[name]]) for name in sorted(WANTED & names.keys())}
-                    if "APOGEE_ID" in values:
-                        tables.append(Read(file, values["APOGEE_ID"], {*names}, values))
+                    tables.append(Read(file, KEYS[key], as_text(values[key]), {*names}, values))
+                    break
         except UnusableFileError as error:
             unusable[str(error)].append(file)
     return tables, unusable
@@ -111,7 +132,7 @@ def _catalogue(table: Read) -> list[Remark]:
     elif table.release in ("dr13", "dr14", "dr16"):
         cure = "enough for all but rsca reproduce figure8"
         remarks += remark("no VISITS, as in allStarLite", [table.file], cure=cure)
-    unnamed = [str(row) for row in np.flatnonzero(table.ids == "")]
+    unnamed = [str(row) for row in np.flatnonzero(np.isin(table.ids, ["", "-1"]))]
     return remarks + remark(f"rows of {table.file} without an id", unnamed, len(table.ids), "they are not used")
 
 
@@ -129,8 +150,10 @@ def _list(table: Read) -> list[Remark]:
 
 
 def _match(listed: Read, catalogue: Read) -> list[Remark]:
-    wanted, stars = dict.fromkeys(listed.ids.tolist()), set(catalogue.ids.tolist())
-    found = len(ids_meant(wanted, stars, "APOGEE_ID"))
+    if listed.kind not in (there := catalogue.others()):
+        return []
+    wanted, stars = dict.fromkeys(listed.ids.tolist()), set(as_text(there[listed.kind]).tolist())
+    found = len(ids_meant(wanted, stars, listed.kind))
     if found == len(wanted):
         return []
     excerpt = len(stars) < len(wanted)  # of a catalogue, which cannot have them all
