@@ -147,7 +147,7 @@ class Posterior:
         cholesky, failed = torch.linalg.cholesky_ex(full)
         cholesky[failed > 0] = torch.nan  # of an extrapolation out of all bounds: its likelihood is not a number
         mean = torch.cholesky_solve(projection.double()[..., None], cholesky)[..., 0]
-        ill = ill_conditioned(cholesky) & full.detach().sum((1, 2)).isfinite()
+        ill = ill_conditioned(cholesky, self.residual.dtype) & full.detach().sum((1, 2)).isfinite()
         if ill.any():
             some = ill.nonzero()[:, 0] if rows is None else rows[ill]
             root, exact = from_bins(self._weights_of(some, aside), self.residual[some], self.model.loadings)
@@ -233,7 +233,7 @@ class Posterior:
     def _left(self) -> Tensor:
         """The squares that the latents do not explain, of all stars together, in units of the noise."""
         each = self.scale * self.each_squares
-        ill = ill_conditioned(self.cholesky) | lost_in_difference(each, self.residual)
+        ill = ill_conditioned(self.cholesky, self.residual.dtype) | lost_in_difference(each, self.residual)
         if not ill.any():
             return self.squares - (self.projection * self.mean).sum()
         each = each - (self.projection * self.mean).sum(1)

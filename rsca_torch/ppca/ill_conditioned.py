@@ -13,19 +13,21 @@ __all__ = ["Bins", "from_bins", "ill_conditioned", "lost_by_subtraction", "lost_
 
 Bins = tuple[Tensor, Tensor]  # (m,) rows of stars, (m,) bins of them
 
-LARGEST = 1e8  # condition of a star's precision: beyond it the sums do not tell its latents to the tests' tolerance
+#: Condition of a star's precision, by dtype of the sums: beyond it they do not tell its latents to 8 digits (float32,
+#: in which fits are made: not at all).
+LARGEST = {torch.float64: 1e6, torch.float32: 1e8}
 ELEMENTS = 2**23  # stars x bins x components at once: 64 MB
 LEFT = {torch.float64: 1e6, torch.float32: 1e4}  # times what is kept: more than this cannot be subtracted
 
 
-def ill_conditioned(cholesky: Tensor) -> Tensor:
-    """(n,) bool, of Cholesky factors (n, K, K) of the precisions; also where there is none.
+def ill_conditioned(cholesky: Tensor, dtype: torch.dtype) -> Tensor:
+    """(n,) bool, of Cholesky factors (n, K, K) of precisions whose sums have this dtype; also where there is none.
 
-    >>> ill_conditioned(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1e6, 0.0], [0.0, 1.0]]]))
+    >>> ill_conditioned(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1e6, 0.0], [0.0, 1.0]]]), torch.float32)
     tensor([False,  True])
     """
     diagonal = cholesky.detach().diagonal(dim1=1, dim2=2)
-    return ~(diagonal.amax(1) < LARGEST**0.5 * diagonal.amin(1))
+    return ~(diagonal.amax(1) < LARGEST[dtype] ** 0.5 * diagonal.amin(1))
 
 
 def lost_by_subtraction(
