@@ -163,8 +163,8 @@ class Posterior:
     def _sum_anew(self, rows: Tensor, aside: Bins) -> None:
         """The sums of those stars from which more was subtracted than their digits bear."""
         kept = self.precision[rows][:, self.model.symmetric.position.diagonal()].sum(1)
-        bins = self.weight, self.residual, self.model.loadings
-        lost = rows[lost_by_subtraction(*(tensor.detach() for tensor in (*bins, kept)), rows, aside)]
+        weight, residual, loadings = (each.detach() for each in (self.weight, self.residual, self.model.loadings))
+        lost = rows[lost_by_subtraction(weight, residual, loadings, kept.detach(), rows, aside)]
         if len(lost):
             weight = self._weights_of(lost, aside)
             self.precision[lost] = product(weight, self.model.outer)
@@ -235,12 +235,14 @@ class Posterior:
         each = self.scale * self.each_squares
         ill = ill_conditioned(self.cholesky, self.residual.dtype) | lost_in_difference(each, self.residual)
         if not ill.any():
-            return self.squares - (self.projection * self.mean).sum()
+            left: Tensor = self.squares - (self.projection * self.mean).sum()
+            return left
         each = each - (self.projection * self.mean).sum(1)
         rows, mean = ill.nonzero()[:, 0], self.mean[ill]
         weight, model = self._weights_of(rows).double(), self.model.loadings.double()
         misfit = (weight * (self.residual[rows].double() - mean @ model.T).square()).sum(1) + mean.square().sum(1)
-        return each.index_put((ill,), misfit).sum()
+        total: Tensor = each.index_put((ill,), misfit).sum()
+        return total
 
 
 def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:

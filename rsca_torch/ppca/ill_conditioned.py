@@ -27,7 +27,8 @@ def ill_conditioned(cholesky: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([False,  True])
     """
     diagonal = cholesky.detach().diagonal(dim1=1, dim2=2)
-    return ~(diagonal.amax(1) < LARGEST[dtype] ** 0.5 * diagonal.amin(1))
+    ill: Tensor = ~(diagonal.amax(1) < LARGEST[dtype] ** 0.5 * diagonal.amin(1))
+    return ill
 
 
 def lost_by_subtraction(
@@ -50,7 +51,8 @@ def lost_by_subtraction(
     moved.index_add_(0, star, heavy * length * residual[star, place].double().abs())
     left = kept.double().clamp(min=0) + loadings.shape[1]
     limit = LEFT[residual.dtype] * left  # what the projection has to be known to is sqrt(left)
-    return ~((removed[rows] < limit) & (moved[rows] < limit / left.sqrt()))
+    lost: Tensor = ~((removed[rows] < limit) & (moved[rows] < limit / left.sqrt()))
+    return lost
 
 
 def lost_in_difference(squares: Tensor, residual: Tensor) -> Tensor:
@@ -93,7 +95,8 @@ def from_bins(weight: Tensor, residual: Tensor, loadings: Tensor) -> tuple[Tenso
         tensor([[0.9615]], dtype=torch.float64)
     """
     size = max(1, ELEMENTS // max(1, loadings.numel()))
-    parts = [_solved(*part, loadings.double()) for part in zip(weight.split(size), residual.split(size), strict=True)]
+    blocks = zip(torch.split(weight, size), torch.split(residual, size), strict=True)
+    parts = [_solved(*block, loadings.double()) for block in blocks]
     cholesky, mean = zip(*parts, strict=True)
     return torch.cat(cholesky), torch.cat(mean)
 
