@@ -152,7 +152,7 @@ class TestFewStarsAndBins:
 
     @pytest.mark.parametrize("noise", ["isotropic", "measured", "measured+scatter"])
     def test_spectra_that_are_all_the_same_are_refused(self, noise):
-        with pytest.raises(InputError, match="without noise"):
+        with pytest.raises(InputError, match="are the same"):
             fit_ppca(np.ones((30, 6)), None, 2, np.full((30, 6), 0.1), noise)
 
 
@@ -271,4 +271,4 @@ def test_rounding_is_not_blamed_on_bins_that_were_set_aside():
     sigma = 10 ** np.random.default_rng(0).uniform(-6, 6, size=flux.shape)
     flux = 1 + rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12)) + sigma * rng.normal(size=sigma.shape)
     with pytest.warns(NumericalWarning, match=r"rounding moves the likelihood|in \d+ iterations"):
-        assert not fit_ppca(flux, None, 2, sigma, products="float32", max_iterations=50).converged
+        assert not fit_ppca(flux, None, 2, sigma, products="float32").converged
