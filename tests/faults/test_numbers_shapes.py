@@ -191,6 +191,11 @@ class TestClusters:
             kind().initialise(small.field * unit, small.members * unit, small.clusters)
 
     @pytest.mark.parametrize("unit", [1e160, 1e-160])
+    def test_likewise_members_of_an_ordinary_field(self, small, unit):
+        with pytest.raises(InputError, match="siblings' difference"):
+            ScaledComponents().initialise(small.field, small.members * unit, small.clusters)
+
+    @pytest.mark.parametrize("unit", [1e160, 1e-160])
     def test_likewise_repeats(self, unit):
         with pytest.raises(InputError, match="another unit"):
             Repeats.of(np.random.default_rng(0).normal(size=(20, 2)) * unit, np.arange(20) // 2)
