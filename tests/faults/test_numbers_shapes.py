@@ -211,13 +211,15 @@ class TestUnits:
         with pytest.raises(InputError, match="another unit"):
             doppelganger_rate(np.array([[-1e308], [1e308]]), np.zeros((3, 1)))
 
-    @pytest.mark.parametrize("unit", [1e-30, 1e-22, 1e-19, 1e20, 1e30, 1e100])
-    def test_the_search_finds_in_any_unit_what_differences_say(self, unit):
-        rng = np.random.default_rng(0)
-        stars = rng.normal(size=(300, 2)) * unit
-        far = ((stars[:5, None] - stars) ** 2).sum(-1)
-        found = nearest(stars[:5], stars, 4)
-        assert found.rows.tolist() == np.argsort(far, axis=1, kind="stable")[:, :4].tolist()
+    @pytest.mark.parametrize("unit", [1e-30, 1e-21, 3e-21, 1e-19, 1e20, 1e30, 1e100])
+    @pytest.mark.parametrize("axes", [2, 8, 30])
+    def test_the_search_finds_in_any_unit_what_differences_say(self, unit, axes):
+        """At 1e-21 squares are below what float32 holds in full, from 1e19 on beyond all that it holds."""
+        for seed in range(4):
+            stars = np.random.default_rng(seed).normal(size=(900, axes)) * unit
+            far = ((stars[:5, None] - stars) ** 2).sum(-1)
+            found = nearest(stars[:5], stars, 4)
+            assert found.rows.tolist() == np.argsort(far, axis=1, kind="stable")[:, :4].tolist()
 
     @pytest.mark.parametrize(("dtype", "unit"), [("float64", 1e200), ("float32", 1e30)])
     def test_flux_whose_squares_are_no_numbers_is_refused(self, dtype, unit):
