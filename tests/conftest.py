@@ -12,6 +12,8 @@ import pytest
 import torch
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=20, database=None)
+# pytest --hypothesis-profile=long: a hundred times as many, other ones every time
+hypothesis.settings.register_profile("long", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("deterministic")
 
 TOLERANCE = {

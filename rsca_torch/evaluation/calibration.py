@@ -21,6 +21,7 @@ from rsca_torch.spectra.arrays import Array, as_tensor
 __all__ = ["FEWEST", "Calibrated", "Calibration", "Reliability", "calibrated", "require_clusters", "require_priors"]
 
 FEWEST = 5  # clusters without which nothing is calibrated: two numbers from fewer are chance
+LARGEST = 1e300  # of scores: a difference of two is a number
 BINS = 10  # of probability, of equal width
 
 Floats = NDArray[np.float64]
@@ -62,9 +63,15 @@ class Calibration:
             wrong: the share of strangers among what is listed as siblings, of which nobody knows which they are.
 
         Raises:
-            InputError: where no cluster has pairs of both kinds.
+            InputError: where no cluster has pairs of both kinds, or scores are not finite.
         """
         score, is_sibling, weight = pairs_of(scores, members)
+        large = ~(np.abs(score.astype(np.float64)) < LARGEST)
+        if large.any():
+            raise InputError(
+                f"{int(large.sum())} of {len(score)} scores are not finite, or beyond {LARGEST:g}: no line goes "
+                "through them; leave those pairs out"
+            )
         middle, spread = np.median(score), float(np.abs(score - np.median(score)).mean()) or 1.0
         x = (score - middle) / spread
         # Platt's targets (1999): where no stranger scores as high as a sibling the slope would have no end.

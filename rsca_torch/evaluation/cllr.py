@@ -51,10 +51,16 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(scores: Scores, members: Mapping[str, int]) -> Pairs:
-    """Of the clusters that have pairs of both kinds."""
+    """Of the clusters that have pairs of both kinds.
+
+    Raises:
+        InputError: where there is none, or a score is NaN.
+    """
     able = able_of(scores)
     if not able:
         raise InputError("no cluster has both sibling pairs and allowed strangers: allow more pairs")
+    if wrong := [cluster for cluster in able if any(kind.isnan().any() for kind in scores[cluster])]:
+        raise InputError(f"scores of {', '.join(wrong)} are NaN: they rank no pair; leave those pairs out")
     total = sum(members[cluster] for cluster in able)
     kinds = [(scores[cluster][kind], members[cluster] / total, kind == 0) for cluster in able for kind in (0, 1)]
     return Pairs(

@@ -11,6 +11,8 @@ from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
 
 __all__ = ["distances_of_allowed", "sibling_distances", "sibling_overlap", "stranger_distances"]
 
+LARGEST = 1e300  # of siblings' distances: a mean of two is a number
+SQUARES = 1e-140, 1e150  # lengths whose squares float64 holds in full
 CHUNK = 2**17  # differences held at a time, whatever the number of pairs: a megabyte
 
 
@@ -24,7 +26,7 @@ def sibling_distances(embedded_members: Array) -> Tensor:
         (n (n - 1) / 2,) float64.
 
     Raises:
-        InputError: for fewer than two members, or values that are not finite.
+        InputError: for fewer than two members, or values that are not finite, or too large to be compared.
 
     Examples:
         >>> sibling_distances(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
@@ -35,7 +37,7 @@ def sibling_distances(embedded_members: Array) -> Tensor:
     members = as_tensor(embedded_members).double()
     _require_finite(members)
     i, j = torch.triu_indices(len(members), len(members), offset=1)
-    return _lengths(members[i] - members[j])
+    return _within_range(_lengths(members[i] - members[j]))
 
 
 def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: Array | None = None) -> Tensor:
@@ -53,7 +55,7 @@ def stranger_distances(embedded_members: Array, embedded_field: Array, allowed: 
         (pairs,) float64.
 
     Raises:
-        InputError: for shapes that disagree, or values that are not finite.
+        InputError: for shapes that disagree, or values that are not finite, or too large to be compared.
 
     Examples:
         >>> members, field = np.array([[0.0], [1.0]]), np.array([[3.0], [5.0]])
@@ -110,7 +112,23 @@ def _require_finite(embedded: Tensor) -> None:
         raise InputError(f"{int((~embedded.isfinite()).sum())} embedded values are not finite: leave those stars out")
 
 
+def _within_range(siblings: Tensor) -> Tensor:
+    if not (siblings < LARGEST).all():
+        raise InputError(
+            f"siblings are up to {float(siblings.max()):.2g} apart, too far for their median to be a number: give "
+            "embeddings in another unit"
+        )
+    return siblings
+
+
 def _lengths(differences: Tensor) -> Tensor:
     """One formula for siblings and strangers, so that equal differences tie."""
     lengths: Tensor = torch.linalg.vector_norm(differences, dim=1)
+    least, largest = SQUARES
+    odd = ~((lengths > least) & (lengths < largest))
+    if odd.any():  # of a length that is no number, or 0, the largest coordinate is taken out before it is squared
+        some = differences[odd]
+        unit = some.detach().abs().amax(1, keepdim=True) if some.shape[1] else some.new_ones(len(some), 1)
+        unit = torch.where(unit > 0, unit, 1)
+        lengths = lengths.index_put((odd,), unit[:, 0] * torch.linalg.vector_norm(some / unit, dim=1))
     return lengths

@@ -14,6 +14,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels
+from rsca_torch.learners.moments import require_squares
 from rsca_torch.learners.wrong_members import farthest
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.spectra.arrays import Array, as_tensor
@@ -62,6 +63,7 @@ class Repeats:
         z, groups = z[torch.from_numpy(several)], Groups(names[several])
         n_stars, freedom = int((size > 1).sum()), int(several.sum()) - int((size > 1).sum())
         deviation = groups.centred(z)
+        require_squares(deviation.square().sum(0), "what was observed again")
         own = (groups.size - 1).double()
         weight, limit = torch.ones_like(own), farthest(FAR, z.shape[1])
         for _ in range(ROUNDS):

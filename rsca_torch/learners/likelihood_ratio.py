@@ -15,16 +15,19 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.spectra.arrays import Array, as_tensor
+from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
 
 __all__ = [
     "FREEDOM",
+    "at_the_middle",
     "joint_log_ratio",
     "joint_log_ratio_of_cluster",
     "log_likelihood_ratio",
     "log_likelihood_ratio_of_cluster",
+    "require_sigma_r",
 ]
 
+LARGEST = 1e150  # of embeddings, and of sigma_r and its inverse: their squares are numbers
 FREEDOM = 30.0  # of Student's t; by evidence, and 10 to 100 do nearly as well (docs/maths.md, 14)
 
 
@@ -55,13 +58,12 @@ def log_likelihood_ratio(members: Array, stars: Array, sigma_r: Array, freedom: 
         1.70 3.79
     """
     (one, other), sigma_r = _told(members, stars, sigma_r)
-    rho = 1 / (1 + sigma_r.square())
     share = sigma_r.square() / (2 + sigma_r.square())
     # (x + y)^2 = 2 x^2 + 2 y^2 - (x - y)^2: what is left of the sum is of each star by itself.
     scaled = (1 + share).sqrt() / 2
     apart = torch.cdist(one * scaled, other * scaled, compute_mode="donot_use_mm_for_euclid_dist").square()
     rare, others_rare = (embedded.square() @ share / 2 for embedded in (one, other))
-    told = (rare[:, None] + others_rare) - apart - torch.log1p(-rho.square()).sum() / 2
+    told = (rare[:, None] + others_rare) - apart + at_the_middle(sigma_r)
     if math.isinf(freedom):
         return told
     in_siblings_spread = ((1 + sigma_r.square()) / 2).sqrt()  # d^2 / (2 s^2), as s^2 = sigma_r^2 / (1 + sigma_r^2)
@@ -138,7 +140,7 @@ def joint_log_ratio(members: Array, stars: Array, sigma_r: Array, freedom: float
     _require_freedom(freedom)
     if math.isinf(freedom):
         return gauss
-    constant = _at_the_middle(spread)
+    constant = at_the_middle(spread)
     alone = (one * spread).square().sum(1)[:, None] + (other * spread).square().sum(1)
     return _joint(constant, alone - 2 * (gauss - constant), alone, 2 * len(spread), freedom)
 
@@ -186,9 +188,15 @@ def _joint(constant: Tensor, together: Tensor, alone: Tensor, dimensions: int, f
     return constant - (freedom + dimensions) / 2 * torch.log((freedom + together) / (freedom + alone))
 
 
-def _at_the_middle(spread: Tensor) -> Tensor:
-    """Of two stars at the field's centre."""
-    return -torch.log1p(-((1 / (1 + spread.square())).square())).sum() / 2
+def at_the_middle(sigma_r: Tensor) -> Tensor:
+    """The log likelihood ratio, Gaussian, of two stars at the field's centre: - sum ln(1 - rho^2) / 2, finite sigma_r.
+
+    1 - rho^2 = s^2 (1 + rho); of a small s a difference from 1 has no digits left.
+    """
+    square = sigma_r.square()
+    rho = 1 / (1 + square)
+    small = 2 * sigma_r.log() - torch.log1p(square) + torch.log1p(rho)
+    return -torch.where(sigma_r < 1, small, torch.log1p(-rho.square())).sum() / 2
 
 
 def _require_freedom(freedom: float) -> None:
@@ -210,7 +218,15 @@ def _told(one: Array, other: Array, sigma_r: Array) -> tuple[tuple[Tensor, Tenso
     if first.ndim != 2 or second.ndim != 2 or not first.shape[1:] == second.shape[1:] == spread.shape:
         shapes = ", ".join(str(tuple(given.shape)) for given in (first, second, spread))
         raise InputError(f"embeddings (m, D) and (n, D) and sigma_r (D,) expected, got {shapes}")
-    if not (spread > 0).all():
-        raise InputError(f"sigma_r must be positive, infinite where a dimension tells nothing, got {spread.tolist()}")
-    tells = spread.isfinite()
+    require_sigma_r(spread)
+    for given in (first, second):
+        if not all_finite(given) or (given.numel() and not given.abs().max() < LARGEST):
+            raise InputError(f"embeddings must be finite, below {LARGEST:g}: leave out stars whose are not")
+    tells = spread < LARGEST  # beyond it a dimension tells nothing to the last digit
     return (first[:, tells], second[:, tells]), spread[tells]
+
+
+def require_sigma_r(sigma_r: Tensor) -> None:
+    """Raises InputError where one is not positive, or so small that its square is 0."""
+    if not (sigma_r > 1 / LARGEST).all():
+        raise InputError(f"sigma_r must be positive, infinite where a dimension tells nothing, got {sigma_r.tolist()}")

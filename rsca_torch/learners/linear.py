@@ -11,7 +11,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Labels, Learner
-from rsca_torch.learners.moments import FieldMoments
+from rsca_torch.learners.moments import FieldMoments, require_squares
 from rsca_torch.learners.options import require_whole
 from rsca_torch.spectra.arrays import Array, as_tensor
 from rsca_torch.spectra.labels import as_labels
@@ -98,6 +98,7 @@ class LatentMap(Learner):
         groups = Groups(labels, members.device)
         if not (groups.size > 1).any():
             raise InputError("no cluster has two members: spread inside clusters cannot be measured")
+        require_squares(groups.centred(members).square().sum(0), "siblings' difference from their cluster's mean")
         if self.n_dimensions is not None and self.n_dimensions > members.shape[1]:
             raise InputError(
                 f"n_dimensions={self.n_dimensions}, but the latents have {members.shape[1]} dimensions: "

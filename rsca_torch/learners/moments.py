@@ -11,8 +11,9 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, all_finite, as_tensor
 
-__all__ = ["FieldMoments"]
+__all__ = ["FieldMoments", "require_squares"]
 
+SQUARES = 1e-280, 1e280  # beyond them float64 holds no square in full
 BLOCK = 4096  # field stars whose deviations are held at a time
 
 
@@ -53,6 +54,7 @@ class FieldMoments:
             raise InputError("field and members must be finite: leave out the stars that are not")
         mean = total / len(latents)
         scatter -= len(latents) * torch.outer(mean, mean)
+        require_squares(scatter.diagonal(), "the field")
         return cls(mean + shift, scatter / (len(latents) - 1), len(latents))
 
     @cached_property
@@ -68,3 +70,20 @@ class FieldMoments:
             raise InputError(f"the field spans {rank} of {len(variance)} dimensions: lower n_components to {rank}")
         sphere: Tensor = (axes / variance.sqrt()).T
         return sphere
+
+
+def require_squares(squares: Tensor, what: str) -> None:
+    """Refuse what varies by so much, or by so little, that its squares have no digits.
+
+    Raises:
+        InputError: where a sum of squares is beyond what float64 holds in full; 0 is not.
+
+    Example:
+        >>> require_squares(torch.tensor([0.0, 1.0]), "the field")
+    """
+    least, largest = SQUARES
+    highest = float(squares.max()) if len(squares) else 0.0
+    if not highest < largest or 0 < highest < least:
+        raise InputError(
+            f"{what} varies by {highest:.2g} squared, of which float64 keeps no digits: give latents in another unit"
+        )

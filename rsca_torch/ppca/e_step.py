@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rsca_torch.ppca.products import add_product, product
+from rsca_torch.ppca.ill_conditioned import (
+    Bins,
+    from_bins,
+    ill_conditioned,
+    lost_by_subtraction,
+    lost_in_difference,
+    without,
+)
+from rsca_torch.ppca.products import product
 from rsca_torch.ppca.set_aside import MARGIN, Candidates, SetAside
+from rsca_torch.ppca.weights import DenseWeights, ZeroOneWeights
 from rsca_torch.spectra.blocks import Block
 
 __all__ = [
     "LEAST_SCATTER",
     "ROUNDS",
-    "DenseWeights",
     "Model",
     "Parameters",
     "Posterior",
     "Symmetric",
-    "ZeroOneWeights",
 ]
 
 ROUNDS = 10  # of setting bins aside and looking again
@@ -103,7 +109,8 @@ class Posterior:
         self.set_aside, solved = SetAside.none(self.residual), None
         if clip is not None:
             self.set_aside, solved = self._set_aside(clip)
-        self.squares = self.scale * torch.linalg.vecdot(self.weighted, self.residual).double().sum()
+        self.each_squares = torch.linalg.vecdot(self.weighted, self.residual).double()
+        self.squares = self.scale * self.each_squares.sum()
         if solved is None or self.precision.requires_grad or self.projection.requires_grad:
             solved = self._solve(self.precision, self.projection)
         self.cholesky, self.mean = solved
@@ -131,13 +138,38 @@ class Posterior:
         self.precision = self.scale * self.weights.over_bins(self.model.outer)
         self.projection = self.scale * product(self.weighted, self.model.loadings)
 
-    def _solve(self, precision: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
-        """(Cholesky factor of the whole precision, mean of the latents), float64."""
+    def _solve(
+        self, precision: Tensor, projection: Tensor, rows: Tensor | None = None, aside: Bins | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(Cholesky factor of the whole precision, mean of the latents), float64; of these rows without these bins."""
         full = self.model.symmetric.unpack(precision.double())
         full.diagonal(dim1=1, dim2=2).add_(1)
         cholesky, failed = torch.linalg.cholesky_ex(full)
         cholesky[failed > 0] = torch.nan  # of an extrapolation out of all bounds: its likelihood is not a number
-        return cholesky, torch.cholesky_solve(projection.double()[..., None], cholesky)[..., 0]
+        mean = torch.cholesky_solve(projection.double()[..., None], cholesky)[..., 0]
+        ill = ill_conditioned(cholesky, self.residual.dtype) & full.detach().sum((1, 2)).isfinite()
+        if ill.any():
+            some = ill.nonzero()[:, 0] if rows is None else rows[ill]
+            root, exact = from_bins(self._weights_of(some, aside), self.residual[some], self.model.loadings)
+            cholesky, mean = cholesky.index_put((ill,), root), mean.index_put((ill,), exact)
+        return cholesky, mean
+
+    def _weights_of(self, rows: Tensor, aside: Bins | None = None) -> Tensor:
+        """(m, P) of some stars, 0 where a bin is not used or set aside."""
+        if isinstance(self.weights, ZeroOneWeights):
+            return self.block.unused[rows].logical_not().to(self.residual) * self.scale
+        return self.weight[rows] if aside is None else without(self.weight, rows, aside)
+
+    def _sum_anew(self, rows: Tensor, aside: Bins) -> None:
+        """The sums of those stars from which more was subtracted than their digits bear."""
+        kept = self.precision[rows][:, self.model.symmetric.position.diagonal()].sum(1)
+        weight, residual, loadings = (each.detach() for each in (self.weight, self.residual, self.model.loadings))
+        lost = rows[lost_by_subtraction(weight, residual, loadings, kept.detach(), rows, aside)]
+        if len(lost):
+            weight = self._weights_of(lost, aside)
+            self.precision[lost] = product(weight, self.model.outer)
+            weighted = torch.where(weight > 0, weight * self.residual[lost], 0)
+            self.projection[lost] = product(weighted, self.model.loadings)
 
     def _set_aside(self, clip: float) -> tuple[SetAside, tuple[Tensor, Tensor]]:
         """Take what is far from the model out of the sums, and look again, until nothing changes.
@@ -160,8 +192,10 @@ class Posterior:
             self.precision[rows], self.projection[rows] = precision[rows], projection[rows]
             self.precision.index_add_(0, star, self.weight[star, place, None] * model.outer[place], alpha=-1)
             self.projection.index_add_(0, star, self.weighted[star, place, None] * model.loadings[place], alpha=-1)
+            self._sum_anew(rows, (star, place))
             with torch.no_grad():
-                cholesky[rows], mean[rows] = self._solve(self.precision[rows], self.projection[rows])
+                part = self.precision[rows], self.projection[rows]
+                cholesky[rows], mean[rows] = self._solve(*part, rows, (star, place))
                 # As a w w^T <= P, no bin comes nearer or goes farther, in standard deviations, than |root^T change|.
                 moved = (root[rows].mT @ (mean - seen)[rows, :, None]).norm(dim=(1, 2))
                 far = rows[moved > MARGIN]
@@ -191,11 +225,24 @@ class Posterior:
     def log_likelihood(self) -> Tensor:
         """Of the valid bins of these stars together, nats, eqs. 1.5 and 1.12."""
         log_det = 2 * self.cholesky.diagonal(dim1=1, dim2=2).log().sum()
-        explained = (self.projection * self.mean).sum()
         aside = 0.0 if self.clip is None else self.clip**2 * len(self.set_aside.stars)
         constant = math.log(2 * math.pi) * self.block.n_valid - self.log_weight
-        total: Tensor = constant + aside + log_det + self.squares - explained
+        total: Tensor = constant + aside + log_det + self._left()
         return -0.5 * total
+
+    def _left(self) -> Tensor:
+        """The squares that the latents do not explain, of all stars together, in units of the noise."""
+        each = self.scale * self.each_squares
+        ill = ill_conditioned(self.cholesky, self.residual.dtype) | lost_in_difference(each, self.residual)
+        if not ill.any():
+            left: Tensor = self.squares - (self.projection * self.mean).sum()
+            return left
+        each = each - (self.projection * self.mean).sum(1)
+        rows, mean = ill.nonzero()[:, 0], self.mean[ill]
+        weight, model = self._weights_of(rows).double(), self.model.loadings.double()
+        misfit = (weight * (self.residual[rows].double() - mean @ model.T).square()).sum(1) + mean.square().sum(1)
+        total: Tensor = each.index_put((ill,), misfit).sum()
+        return total
 
 
 def _log_weight(block: Block, model: Model, weight: Tensor) -> Tensor:
@@ -227,66 +274,3 @@ class Symmetric:
     def unpack(self, packed: Tensor) -> Tensor:
         """(..., K (K + 1) / 2) -> (..., K, K)."""
         return packed[..., self.position]
-
-
-class DenseWeights:
-    """(n, P) weights of what every bin of every star tells.
-
-    >>> total = torch.zeros(2, 1)
-    >>> DenseWeights(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).over_stars(torch.ones(2, 1), total)
-    >>> total
-    tensor([[4.],
-            [6.]])
-    """
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
-
-    def over_stars(self, rows: Tensor, total: Tensor) -> None:
-        """(n, m), added to total (P, m)."""
-        add_product(total, self.weight.T, rows)
-
-
-class ZeroOneWeights:
-    """Weights of 1, and of 0 where unused: nearly complete bins are summed over all stars, minus what is lacking.
-
-    Args:
-        unused: (n, P) bool.
-        nearly_complete: (P,) bool, the bins that few stars lack.
-        dtype: of the sums.
-
-    Example:
-        >>> unused = torch.tensor([[False, False], [False, True]])
-        >>> ZeroOneWeights(unused, torch.tensor([True, False]), torch.float32).over_bins(torch.tensor([[1.0], [2.0]]))
-        tensor([[3.],
-                [1.]])
-    """
-
-    def __init__(self, unused: Tensor, nearly_complete: Tensor, dtype: torch.dtype) -> None:
-        self.complete = nearly_complete.to(dtype)
-        self.others = (~nearly_complete).nonzero()[:, 0]
-        self.weight = unused[:, self.others].logical_not_().to(dtype)
-        star, place = (unused & nearly_complete).nonzero(as_tuple=True)
-        self.lacking = _ones(star, place, unused.shape, dtype)
-        place, order = place.int().sort(stable=True)
-        self.lacked = _ones(place, star[order], unused.shape[::-1], dtype)
-
-    def over_bins(self, rows: Tensor) -> Tensor:
-        """(P, m) -> (n, m)."""
-        total = torch.addmm(self.complete @ rows, self.weight, rows.index_select(0, self.others))
-        return total.addmm_(self.lacking, rows, alpha=-1)
-
-    def over_stars(self, rows: Tensor, total: Tensor) -> None:
-        """(n, m), added to total (P, m)."""
-        total.index_add_(0, self.others, self.weight.T @ rows)
-        total.addr_(self.complete, rows.sum(0)).addmm_(self.lacked, rows, alpha=-1)
-
-
-def _ones(row: Tensor, column: Tensor, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A sparse matrix of ones at places that are sorted by row."""
-    first = torch.zeros(shape[0] + 1, dtype=torch.int32, device=row.device)
-    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=first[1:])
-    ones = torch.ones(len(row), dtype=dtype, device=row.device)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse")  # torch: the layout is young
-        return torch.sparse_csr_tensor(first, column.int(), ones, tuple(shape), check_invariants=False)

@@ -16,6 +16,7 @@ from rsca_torch.spectra.blocks import Blocks
 
 __all__ = ["ROUNDING", "Ascent", "run_em"]
 
+MOST_SQUARES = 100.0  # in units of the noise: where they are more, a fit that falls has lost digits that it needs
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-6}  # of the mean log-likelihood per bin, by dtype of the products
 
 
@@ -24,7 +25,7 @@ class Ascent:
     """Where EM looks next: cycles of two M-steps and an extrapolation of them (SQUAREM), kept only where it climbs.
 
     Attributes:
-        rounding: a fall of no more than this is none.
+        rounding: a fall of no more than this is none, where squares are 1 in units of the noise.
         trial: the parameters that the next E-step is to evaluate.
         kept: the parameters of the last entry of the history.
         slow: what to try instead where the trial falls (eq. 1.11).
@@ -78,7 +79,7 @@ class Ascent:
         if following is None:  # rounding, or bins that were set aside, are all that is left
             if math.isnan(gain):
                 raise InputError("the likelihood of the spectra is not a finite number: are flux and errors in range?")
-            self.converged, self.done = gain > -max(self.tolerance, self.rounding), True
+            self.converged, self.done = gain > -max(self.tolerance, self._rounding(moments)), True
             self.path, self.slow = [self.kept or self.trial], None
             return False
         self.path = [*(self.path or [self.trial]), following]
@@ -93,6 +94,10 @@ class Ascent:
         self.extrapolated = further is not None and all(tensor.float().isfinite().all() for tensor in further)
         self.trial = further if further is not None and self.extrapolated else following
         return True
+
+    def _rounding(self, moments: Moments) -> float:
+        """A fall of no more than this is none: what is summed are squares, in units of the noise."""
+        return self.rounding * min(max(1.0, float(moments.squares / moments.n_valid)), MOST_SQUARES)
 
     def _following(self, moments: Moments) -> tuple[Parameters | None, Parameters | None]:
         """The M-step, fast and slow; None where an extrapolation has led to where there is none."""

@@ -250,6 +250,11 @@ def _say_how_it_ended(ascent: Ascent, tolerance: float, max_iterations: int, cli
             f"PPCA has not converged in {len(ascent.history)} iterations: the last gained {gained:.2g} nats a bin, "
             f"the tolerance is {tolerance:g}: raise max_iterations"
         )
+    elif not ascent.converged and clip is None:
+        _warn(
+            f"PPCA has not converged: after {len(ascent.history)} iterations rounding moves the likelihood by more "
+            f"than the tolerance of {tolerance:g}: give products='float64', or raise the tolerance"
+        )
     elif not ascent.converged:
         _warn(
             f"PPCA has not converged: after {len(ascent.history)} iterations what is set aside still changes the "

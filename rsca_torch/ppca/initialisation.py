@@ -132,6 +132,11 @@ def _leading_axes(blocks: Blocks, sums: BinSums, n_components: int) -> Parameter
                 squares += residual.square_().sum(0)
                 seen += len(flux) - unused.sum(0)
         axes, covariance = product, axes.T @ product
+    if not (covariance.isfinite().all() and squares.isfinite().all()):
+        raise InputError(
+            f"the squares of the flux are no numbers of {str(blocks.dtype).removeprefix('torch.')}: give flux and "
+            "errors in another unit, and mark bins invalid that hold no measurement"
+        )
     eigenvalues, rotation = torch.linalg.eigh(covariance / blocks.n_stars)
     leading = slice(-n_components, None)
     basis, _ = torch.linalg.qr(axes @ rotation.flip(1)[:, :n_components])

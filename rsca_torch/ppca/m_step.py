@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.ppca.e_step import LEAST_SCATTER, DenseWeights, Model, Parameters, Posterior, Symmetric, ZeroOneWeights
+from rsca_torch.ppca.e_step import LEAST_SCATTER, Model, Parameters, Posterior, Symmetric
+from rsca_torch.ppca.weights import DenseWeights, ZeroOneWeights
 from rsca_torch.spectra.blocks import Blocks, Noise
 
 __all__ = ["Moments", "moments_of", "require_noise", "solutions"]
@@ -207,6 +208,8 @@ def require_noise(variance: float, total: float) -> None:
     Example:
         >>> require_noise(variance=0.1, total=1.0)
     """
+    if total == 0:
+        raise InputError("the spectra are the same, or nearly so that squares are 0: components fit them without noise")
     if not variance > 1e-12 * total:
         raise InputError(
             f"the components fit the spectra without noise (variance {variance:.2g} of {total:.2g}): "

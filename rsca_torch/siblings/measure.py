@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.learners.likelihood_ratio import FREEDOM
+from rsca_torch.learners.likelihood_ratio import FREEDOM, at_the_middle, require_sigma_r
 from rsca_torch.spectra.arrays import Array, as_tensor
 
 __all__ = ["Measure"]
@@ -65,22 +65,22 @@ class Measure:
             InputError: for a sigma_r or a freedom that is not positive, or where no dimension tells anything.
         """
         spread = as_tensor(sigma_r).double()
-        if not (spread > 0).all() or not 0 < freedom < math.inf:
-            raise InputError(f"sigma_r and a finite freedom must be positive, got {spread.tolist()} and {freedom}")
+        require_sigma_r(spread)
+        if not 0 < freedom < math.inf:
+            raise InputError(f"a finite freedom must be positive, got {freedom}")
         tells = spread.isfinite()
         if not tells.any():
             raise InputError("no feature of this model tells siblings apart: nothing ranks stars by it")
         square = torch.where(tells, spread, 1).square()
         share = square / (2 + square)  # a of eq. 14.4
-        rho, on = 1 / (1 + square), tells.double()
-        constant = -float((torch.log1p(-rho.square()) * on).sum()) / 2
+        on = tells.double()
         return cls(
             ((1 + share) / 2).sqrt() * on,
             freedom,
             freedom,
             (square - share) * on,
             square * on,
-            constant,
+            float(at_the_middle(spread[tells])),
             (freedom + 2 * int(tells.sum())) / 2,
         )
 

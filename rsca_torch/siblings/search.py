@@ -27,6 +27,8 @@ QUERIES, STARS = 256, 8192  # of one block of products: 8 MB, which stay in the 
 FIRST = 512  # stars of the first block, which only finds a first limit
 FEW = 1024  # stars of a block by which a limit is found where there is none yet
 CHUNK = 2**17  # differences held at a time
+LARGEST = 1e15  # of what is multiplied in float32: products of two, and sums of some thousand, are far below 3e38
+VANISHED = 2.0**-125  # twice what may be lost where a term of float32 is too small to be a number in full
 
 #: (m,) numbers of queries and (b,) rows of stars -> (m, b) bool, the pairs that may be compared.
 Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], Tensor]
@@ -150,7 +152,7 @@ def _compare(best: _Best, stars: Tensor, rows: NDArray[np.int64], allowed: Allow
     block = _Block(stars, rows, stars * best.measure.scale, lengths, above, below)
     whole = block.lengths + block.above
     ones = whole * (1 - best.share), block.below * (1 + best.share)
-    right = _rounded(torch.cat([block.scaled, *(one[:, None] for one in ones)], 1))
+    right = torch.cat([block.scaled, *(one[:, None] for one in ones)], 1)
     for start in range(0, len(best.queries), QUERIES):
         here = slice(start, start + QUERIES)
         many = len(best.queries[here])
@@ -165,8 +167,9 @@ def _compare(best: _Best, stars: Tensor, rows: NDArray[np.int64], allowed: Allow
             limit = worst * (best.measure.below + best.below[here]) - best.measure.above - best.above[here]
             limit -= best.lengths[here] * (1 - best.share)
             value = torch.where(known, worst, 0)[:, None]
-            left = _rounded(torch.cat([-2 * best.scaled[here], torch.ones_like(value), -value], 1))
-            bound = product(left, right.T)
+            left = torch.cat([-2 * best.scaled[here], torch.ones_like(value), -value], 1)
+            limit = limit + VANISHED * left.shape[1]
+            bound = product(*_rounded(left, right.T))
             low = bound <= (_above(limit) if bound.dtype == torch.float32 else limit)[:, None]
             near = near & (low if known.all() else low | ~known[:, None])
         number, place = near.nonzero(as_tuple=True)
@@ -208,9 +211,12 @@ def _require_finite(coordinates: Tensor) -> None:
         raise InputError("coordinates must be finite: leave out stars that have none")
 
 
-def _rounded(matrix: Tensor) -> Tensor:
-    """To float32; not where torch was told that products of float32 may be made in less."""
-    return matrix.float() if torch.get_float32_matmul_precision() == "highest" else matrix
+def _rounded(*matrices: Tensor) -> tuple[Tensor, ...]:
+    """To float32; not where it does not hold their products, or torch was told that they may be made in less."""
+    exact = torch.get_float32_matmul_precision() == "highest"
+    if exact and all(float(matrix.abs().max()) < LARGEST for matrix in matrices):
+        return tuple(matrix.float() for matrix in matrices)
+    return matrices
 
 
 def _above(limit: Tensor) -> Tensor:

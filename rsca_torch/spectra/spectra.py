@@ -17,7 +17,7 @@ from rsca_torch.spectra.arrays import Array, as_tensor, in_step, in_unit
 from rsca_torch.spectra.bins import same_bins
 from rsca_torch.spectra.stars import Stars
 
-__all__ = ["Spectra", "as_angstrom"]
+__all__ = ["Spectra", "as_angstrom", "row_numbers"]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -155,7 +155,7 @@ class Spectra:
 
     def take(self, rows: Any) -> Spectra:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice; everything moves together."""
-        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        rows = row_numbers(len(self), rows)
         return Spectra(*self.read(torch.from_numpy(np.ascontiguousarray(rows))), self.wavelength, self.stars[rows])
 
     def on(self, wavelength: Array) -> Spectra:
@@ -170,6 +170,19 @@ class Spectra:
         place, found = same_bins(self.wavelength, wavelength)
         sigma = None if self.sigma is None else self.sigma[:, place]
         return Spectra(self.flux[:, place], self.valid[:, place] & found, sigma, wavelength, self.stars)
+
+
+def row_numbers(n_stars: int, rows: Any) -> NDArray[np.int64]:  # noqa: ANN401  (whatever indexes an array)
+    """The numbers of some of N rows: a bool mask, integers or a slice; of an empty list none.
+
+    >>> row_numbers(3, [True, False, True]), row_numbers(3, [])
+    (array([0, 2]), array([], dtype=int64))
+    """
+    every = np.arange(n_stars)
+    if isinstance(rows, slice):
+        return every[rows]
+    chosen = np.asarray(rows)
+    return every[chosen if chosen.size else slice(0)]
 
 
 def as_angstrom(wavelength: Array | Sequence[float]) -> Tensor:

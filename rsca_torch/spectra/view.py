@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array
 from rsca_torch.spectra.bins import same_bins
 from rsca_torch.spectra.blocks import Rows, Some, Source
-from rsca_torch.spectra.spectra import Spectra, as_angstrom
+from rsca_torch.spectra.spectra import Spectra, as_angstrom, row_numbers
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["AnySpectra", "Removable", "RowSource", "View", "sources_of"]
@@ -102,7 +102,7 @@ class View:
 
     def take(self, rows: Any) -> View:  # noqa: ANN401  (whatever indexes an array)
         """The given stars: a bool mask, integers or a slice."""
-        other, chosen = copy.copy(self), np.arange(len(self))[rows]
+        other, chosen = copy.copy(self), row_numbers(len(self), rows)
         other._rows, other.stars = self._rows[chosen], self.stars[chosen]
         if self._coordinates is not None:
             other._coordinates = self._coordinates[torch.from_numpy(chosen)]

@@ -14,8 +14,9 @@ import rsca_torch.ppca.extrapolation
 import rsca_torch.ppca.initialisation
 import rsca_torch.ppca.m_step
 from rsca_torch import fit_ppca
-from rsca_torch.ppca.e_step import DenseWeights, Model, Posterior, ZeroOneWeights
+from rsca_torch.ppca.e_step import Model, Posterior
 from rsca_torch.ppca.m_step import moments_of
+from rsca_torch.ppca.weights import DenseWeights, ZeroOneWeights
 
 
 class TestZeroOneWeights:
