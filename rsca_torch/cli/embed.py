@@ -103,6 +103,7 @@ def _embed(config: DictConfig, out: Path) -> None:
     require_new_file(out)  # now that nobody else makes it
     model = RSCA.load(config.model)
     store = Store.open(config.store)
+    store.verify()
     store.select().on(model.wavelength)  # refuses before any process starts what it would refuse there
     parallel: Parallel = hydra.utils.instantiate(config.parallel)
     starts = range(0, len(store), EMBEDDED_AT_ONCE)

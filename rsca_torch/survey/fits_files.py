@@ -7,8 +7,10 @@ import errno
 import gzip
 import lzma
 import shutil
+import stat
 import sys
 import tempfile
+import traceback
 import warnings
 import weakref
 import zlib
@@ -28,6 +30,7 @@ from rsca_torch.errors import InputError
 
 __all__ = [
     "COMPRESSED",
+    "OF_THE_FILE",
     "UnusableFileError",
     "native",
     "open_fits",
@@ -42,6 +45,10 @@ SENTINELS = (-900.0, 900_000.0)
 
 #: What may stand behind the name of a file that is kept compressed: gzip's, and fpack's, which astropy reads itself.
 COMPRESSED = (".gz", ".fz")
+#: Of FITS headers: bytes of a card, how the first begins, and what may be in one.
+CARD = 80
+STARTS = {b"SIMPLE  ", b"XTENSION"}
+PRINTABLE = bytes(range(32, 127))
 #: How compressed files begin, whatever their names.
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
@@ -56,6 +63,10 @@ OF_THE_FILE = {
     errno.EACCES,
     errno.EPERM,
 }
+
+
+#: What reading a damaged file raises, also where our own lines ask for what is not there.
+OF_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError)
 
 
 class UnusableFileError(Exception):
@@ -76,9 +87,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         UnusableFileError: what is compressed is damaged or was cut off.
         OSError: it cannot be read, or the copy cannot be written.
     """
-    if not path.exists():
+    if not _is_file(path):
         kept = (path.with_name(path.name + suffix) for suffix in COMPRESSED)
-        path = next((other for other in kept if other.exists()), path)
+        path = next((other for other in kept if _is_file(other)), path)
     start = _start(path)
     opener = next((OPENERS[sign] for sign in OPENERS if start.startswith(sign)), None)
     if opener is None:
@@ -114,6 +125,22 @@ def _unpacked(path: Path, size: int, changed: int, opener: Callable[[Path], Any]
     return _Unpacked(path, opener)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is there, and a file: a pipe would be waited for, a device read without end.
+
+    Raises:
+        UnusableFileError: it is there and is no file.
+        OSError: nobody can tell, as `Path.exists` of some Pythons does not say.
+    """
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISREG(kind):
+        raise UnusableFileError("a folder, no file" if stat.S_ISDIR(kind) else "no regular file")
+    return True
+
+
 def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -142,9 +169,11 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(whole, memmap=memmap, character_as_bytes=True) as hdus:
                 yield hdus
-    except InputError:
+    except (InputError, UnusableFileError, MemoryError):
         raise
-    except (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError) as error:
+    except Exception as error:  # whatever the FITS library raises of a damaged file
+        if not isinstance(error, OF_DAMAGE) and not _is_of_a_library(error):
+            raise
         told = error.strerror if isinstance(error, OSError) and error.strerror else error
         if isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE:
             raise InputError(
@@ -154,8 +183,13 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
         raise UnusableFileError(f"unreadable file ({told})") from error
 
 
+def _is_of_a_library(error: Exception) -> bool:
+    """Whether it was raised outside of this package, and so is no bug of ours."""
+    return Path(__file__).parents[1] not in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
+
+
 def _check_signature(path: Path) -> None:
-    if not path.exists():
+    if not _is_file(path):
         raise UnusableFileError("missing file")
     start = _start(path)
     # A downloader that ignores the status code saves the archive's "404 Not Found" page under the spectrum's name.
@@ -174,6 +208,8 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     size = Path(hdus.filename()).stat().st_size
     try:
         hdu = hdus[number]
+        for each in hdus[: number + 1]:
+            _require_header(hdus.filename(), each)
     except IndexError:
         # A file cut inside a header looks like one with fewer HDUs; a whole one is made of 2,880-byte blocks.
         raise UnusableFileError("truncated file" if size % 2880 else f"no HDU {number} ({what})") from None
@@ -183,6 +219,27 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     if place["datLoc"] + _stored_size(hdus, number, hdu) > size:
         raise UnusableFileError("truncated file")
     return hdu
+
+
+def _require_header(file: str, hdu: Any) -> None:  # noqa: ANN401  (astropy's HDUs are untyped)
+    """Refuse an HDU whose header goes on into its data, and into the next header: its END is damaged.
+
+    astropy takes the data that come after that next header for its own.
+
+    Raises:
+        UnusableFileError: a card of the header is none, or begins another header.
+    """
+    place = hdu.fileinfo()
+    with Path(file).open("rb") as content:
+        content.seek(place["hdrLoc"])
+        header = content.read(place["datLoc"] - place["hdrLoc"])
+    cards = header.rstrip(b" ")
+    if len(cards) % CARD == 3 and cards.endswith(b"END"):
+        cards = cards[:-3]
+        further = {cards[first : first + 8] for first in range(CARD, len(cards), CARD)}
+        if not further & STARTS and not cards.translate(None, PRINTABLE):
+            return
+    raise UnusableFileError("a header without a proper end, or with bytes that are no text")
 
 
 def _stored_size(hdus: fits.HDUList, number: int, hdu: Any) -> int:  # noqa: ANN401  (astropy's HDUs are untyped)
