@@ -1,4 +1,4 @@
-"""What is read back from files: JSON and CSV, with one kind of error for all that can be wrong with it, and checksums."""
+"""What is read back from files: JSON and CSV, one kind of error for all that can be wrong, and checksums."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["json_of", "read_json", "rows_of", "sealed", "unsealed"]
+import yaml
+
+__all__ = ["SEAL", "json_of", "read_json", "require_plain_yaml", "rows_of", "sealed", "unsealed"]
 
 SEAL = "sha256"
+csv.field_size_limit(2**31 - 1)  # Python refuses cells of more than 131,072 characters
+DEEPEST = 50  # of YAML
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -74,11 +78,31 @@ def _sum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def require_plain_yaml(text: str) -> None:
+    r"""Refuse YAML that is small and means something huge.
+
+    Raises:
+        ValueError: it has aliases, of which ten lines can mean a billion values, or is nested too deeply.
+        yaml.YAMLError: it is no YAML.
+
+    >>> require_plain_yaml("a: &a [1, 2]\nb: [*a, *a]")
+    Traceback (most recent call last):
+    ValueError: aliases (*a) are not read: write each value out
+    """
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"aliases (*{event.anchor}) are not read: write each value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError("YAML that is nested too deeply")
+
+
 def rows_of(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file.
 
     Raises:
-        ValueError: a cell is longer than any that this program writes (131,072 characters), or has NUL.
+        ValueError: it is no CSV.
         OSError: it cannot be read.
     """
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:  # a path may be any bytes

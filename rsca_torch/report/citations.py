@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from rsca_torch.comparison.finished_run import RESULTS
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import learner_class
 from rsca_torch.survey.store import Store
@@ -111,16 +111,17 @@ def of_run(folder: Path) -> Used:
         InputError: where no finished run is there.
     """
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
         config, versions, store = content["config"], content["versions"], content["store"]
         judged = {"the judged learner": config["learner"], **config["baselines"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        targets = {name: str(options["_target_"]) for name, options in judged.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"run={folder} holds no finished run of rsca compare: its {RESULTS} is expected") from error
     used = _software(versions)
     if not config.get("compressor"):
         used.what.remove("step 1")
         used.remarks.append(f"Stars and abundances are those of {Path(store['path']).name}: cite where they are from")
-    _add_learners(used, {name: str(options["_target_"]) for name, options in judged.items()})
+    _add_learners(used, targets)
     if "survey" in config:
         note = Path(store["path"]).parent / "simulation.json"
         _add_survey(used, config["survey"], "simulation" in config or note.is_file())

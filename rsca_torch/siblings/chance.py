@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import zlib
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.pairs_within import PairsWithin, limits_of
 
 __all__ = ["by_chance", "by_chance_of_clusters", "kept_by_chance", "share_above"]
+
+log = logging.getLogger(__name__)
 
 PAIRS = 10**6  # that are drawn at most
 OF_EACH = 10**4  # of one star at most, so that no few stars say it all
@@ -33,13 +38,20 @@ def kept_by_chance(
     rule = getattr(pairs.rule, "func", pairs.rule)
     said = [rule.__module__, rule.__qualname__, limits_of(pairs.rule), int(candidates.sum()), PAIRS, OF_EACH, STARS]
     name = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
-    place = stars.file.with_name(f"chance-{name}.npy")
+    place = stars.file.with_name(f"chance-{name}.npz")
     if place.exists():
-        kept: NDArray[np.float64] = np.load(place, allow_pickle=False)
-        return kept
+        try:
+            with np.load(place, allow_pickle=False) as arrays:  # zip keeps a checksum of each
+                kept: NDArray[np.float64] = arrays["ratios"]
+            if kept.dtype == np.float64 and kept.ndim == 1 and (np.diff(kept) >= 0).all():
+                return kept
+            why = "no rising numbers"
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error, NotImplementedError) as error:
+            why = str(error)
+        log.warning("warning: %s is damaged (%s) and is made anew", place, why)
     found = by_chance(stars, pairs, measure, candidates)
     with atomic_file(place) as part:
-        np.save(part, found)
+        np.savez(part, ratios=found)
     return found
 
 

@@ -17,8 +17,9 @@ from rsca_torch.errors import InputError
 from rsca_torch.spectra.stars import abundance_column, error_column
 from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_columns
 from rsca_torch.survey.file_kinds import kind_by_name, require_aspcapstar
-from rsca_torch.survey.fits_files import COMPRESSED, OF_THE_FILE, UnusableFileError, native, open_fits, require_table
+from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
 from rsca_torch.survey.reader import Listing
+from rsca_torch.survey.unusable import OF_THE_FILE
 
 __all__ = ["AspcapstarFolder", "read_folder"]
 

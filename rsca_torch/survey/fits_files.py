@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import lzma
 import shutil
-import stat
 import sys
 import tempfile
 import traceback
@@ -27,10 +25,11 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.survey.fits_headers import require_header
+from rsca_torch.survey.unusable import OF_THE_FILE, UnusableFileError, is_file
 
 __all__ = [
     "COMPRESSED",
-    "OF_THE_FILE",
     "UnusableFileError",
     "native",
     "open_fits",
@@ -45,32 +44,12 @@ SENTINELS = (-900.0, 900_000.0)
 
 #: What may stand behind the name of a file that is kept compressed: gzip's, and fpack's, which astropy reads itself.
 COMPRESSED = (".gz", ".fz")
-#: Of FITS headers: bytes of a card, how the first begins, and what may be in one.
-CARD = 80
-STARTS = {b"SIMPLE  ", b"XTENSION"}
-PRINTABLE = bytes(range(32, 127))
 #: How compressed files begin, whatever their names.
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
-#: What the system says of one file alone, and not of the disk, the file server or this process.
-OF_THE_FILE = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EACCES,
-    errno.EPERM,
-}
-
-
 #: What reading a damaged file raises, also where our own lines ask for what is not there.
 OF_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError)
-
-
-class UnusableFileError(Exception):
-    """A file cannot be used; the message is a short reason, fit for a table of problems."""
 
 
 @contextmanager
@@ -87,9 +66,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         UnusableFileError: what is compressed is damaged or was cut off.
         OSError: it cannot be read, or the copy cannot be written.
     """
-    if not _is_file(path):
+    if not is_file(path):
         kept = (path.with_name(path.name + suffix) for suffix in COMPRESSED)
-        path = next((other for other in kept if _is_file(other)), path)
+        path = next((other for other in kept if is_file(other)), path)
     start = _start(path)
     opener = next((OPENERS[sign] for sign in OPENERS if start.startswith(sign)), None)
     if opener is None:
@@ -123,22 +102,6 @@ def _unpacked(path: Path, size: int, changed: int, opener: Callable[[Path], Any]
     """The last one; `size` and `changed` tell a file from what was there before under its name."""
     del size, changed
     return _Unpacked(path, opener)
-
-
-def _is_file(path: Path) -> bool:
-    """Whether it is there, and a file: a pipe would be waited for, a device read without end.
-
-    Raises:
-        UnusableFileError: it is there and is no file.
-        OSError: nobody can tell, as `Path.exists` of some Pythons does not say.
-    """
-    try:
-        kind = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    if not stat.S_ISREG(kind):
-        raise UnusableFileError("a folder, no file" if stat.S_ISDIR(kind) else "no regular file")
-    return True
 
 
 def _start(path: Path) -> bytes:
@@ -189,7 +152,7 @@ def _is_of_a_library(error: Exception) -> bool:
 
 
 def _check_signature(path: Path) -> None:
-    if not _is_file(path):
+    if not is_file(path):
         raise UnusableFileError("missing file")
     start = _start(path)
     # A downloader that ignores the status code saves the archive's "404 Not Found" page under the spectrum's name.
@@ -209,7 +172,7 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     try:
         hdu = hdus[number]
         for each in hdus[: number + 1]:
-            _require_header(hdus.filename(), each)
+            require_header(hdus.filename(), each)
     except IndexError:
         # A file cut inside a header looks like one with fewer HDUs; a whole one is made of 2,880-byte blocks.
         raise UnusableFileError("truncated file" if size % 2880 else f"no HDU {number} ({what})") from None
@@ -219,27 +182,6 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     if place["datLoc"] + _stored_size(hdus, number, hdu) > size:
         raise UnusableFileError("truncated file")
     return hdu
-
-
-def _require_header(file: str, hdu: Any) -> None:  # noqa: ANN401  (astropy's HDUs are untyped)
-    """Refuse an HDU whose header goes on into its data, and into the next header: its END is damaged.
-
-    astropy takes the data that come after that next header for its own.
-
-    Raises:
-        UnusableFileError: a card of the header is none, or begins another header.
-    """
-    place = hdu.fileinfo()
-    with Path(file).open("rb") as content:
-        content.seek(place["hdrLoc"])
-        header = content.read(place["datLoc"] - place["hdrLoc"])
-    cards = header.rstrip(b" ")
-    if len(cards) % CARD == 3 and cards.endswith(b"END"):
-        cards = cards[:-3]
-        further = {cards[first : first + 8] for first in range(CARD, len(cards), CARD)}
-        if not further & STARTS and not cards.translate(None, PRINTABLE):
-            return
-    raise UnusableFileError("a header without a proper end, or with bytes that are no text")
 
 
 def _stored_size(hdus: fits.HDUList, number: int, hdu: Any) -> int:  # noqa: ANN401  (astropy's HDUs are untyped)

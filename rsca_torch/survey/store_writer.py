@@ -241,7 +241,8 @@ class Partial:
         files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in written}
         counts = self._counts(stars, len(problems)) | {"repeats": len(repeats)} | counts_of(groups)
         told = {**manifest, "roles": stars.roles, "counts": counts, "files": files}
-        _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": checksum(told), **told})
+        told = json.loads(json.dumps({"schema": SCHEMA, "checksum": checksum(told), **told}))
+        _write_json(whole / "manifest.json", sealed(told))
         for name in written:
             with (whole / name).open("rb") as file:
                 _flush(file)

@@ -14,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 from rsca_torch.spectra.arrays import missing_among
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.parts import StarTable
@@ -23,6 +24,8 @@ from rsca_torch.survey.fits_files import UnusableFileError, open_fits
 
 __all__ = ["plain_table", "read_star_table", "renamed"]
 
+#: Formats of pandas that are data alone.
+PANDAS = ("csv", "excel", "feather", "fwf", "json", "orc", "parquet", "sas", "spss", "stata", "table", "xml")
 #: A text that Python wrote of bytes, as some data sets have their ids.
 OF_BYTES = re.compile(r"""b(['"])(.*)\1""")
 
@@ -49,14 +52,19 @@ def read_star_table(path: Path, rule: StarTable) -> Table:
 
 def _read(path: Path, rule: StarTable) -> Table | pandas.DataFrame | dict[str, Any]:
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
-    if not path.exists() and not path.with_name(f"{path.name}.gz").exists():
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is no file: give a table of stars")
+    if not path.exists() and not path.with_name(f"{path.name}.gz").exists():  # or a folder of Zarr
         raise InputError(
             f"expected a table of stars in {path}, got: no such file; relative paths count from survey.root"
         )
     if rule.format and rule.format.startswith("pandas."):
-        return getattr(pandas, f"read_{rule.format.removeprefix('pandas.')}")(path)
+        kind = rule.format.removeprefix("pandas.")
+        if kind not in PANDAS:  # one of pandas' is pickle, which runs what the file says
+            raise InputError(f"description.stars.format={rule.format}: pandas. and one of {', '.join(PANDAS)} expected")
+        return getattr(pandas, f"read_{kind}")(path)
     if rule.format:
-        return Table.read(path, format=rule.format)
+        return read_table(path, format=rule.format)
     if suffixes & {*PARQUET}:
         return pandas.read_parquet(path, dtype_backend="numpy_nullable")
     if suffixes & {*TEXT} - {".ecsv"}:
@@ -67,7 +75,7 @@ def _read(path: Path, rule: StarTable) -> Table | pandas.DataFrame | dict[str, A
         return {name: rows[: rows.shape[0]] for name, rows in columns if len(rows.shape) == 1}
     if suffixes & {".fits", ".fit", ".fz"}:
         return _read_fits(path, rule.hdus)
-    return Table.read(path)
+    return read_table(path)
 
 
 def _read_fits(path: Path, numbers: Sequence[int | str]) -> dict[str, Any]:
