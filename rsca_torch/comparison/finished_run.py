@@ -33,7 +33,7 @@ __all__ = [
 RESULTS = "results.json"
 SCHEMA = 1  # of it
 #: Where a run reads and writes, whether it draws and logs, how it is shared out: it is the same run without them.
-IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "parallel", "logger")
+IDLE = ("out", "figures", "checkpoints", "simulated", "store", "processes", "parallel", "logger", "trust")
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     unused: tuple[str, ...] = ("compressor", "em_loop", "trainer") if of_table else ("id", "group", "stars")
     if of_table or config.store is not None:
         unused += ("simulation", "simulated")
-    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}  # resolved, as id is
+    used = {
+        str(name): value for name, value in config.items() if name not in ("survey", "trust", *unused)
+    }  # resolved, as id is
     settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
     if "compressor" not in settings:  # there is no step 1
         return settings | {"compressor": {}}

@@ -14,6 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import learner_class
+from rsca_torch.learners.trust import is_trusted
 from rsca_torch.survey.store import Store
 
 __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", "of_run", "of_store"]
@@ -104,8 +105,12 @@ def of_installation() -> Used:
     return used
 
 
-def of_run(folder: Path) -> Used:
+def of_run(folder: Path, trust: str | None = None) -> Used:
     """What a finished run of `rsca compare` used, with the versions that it wrote down.
+
+    Args:
+        folder: of the run.
+        trust: "any" imports whatever class the run names as a learner. None: those that are trusted.
 
     Raises:
         InputError: where no finished run is there.
@@ -115,16 +120,17 @@ def of_run(folder: Path) -> Used:
         config, versions, store = content["config"], content["versions"], content["store"]
         judged = {"the judged learner": config["learner"], **config["baselines"]}
         targets = {name: str(options["_target_"]) for name, options in judged.items()}
+        versions, place, survey = dict(versions), Path(store["path"]), dict(config.get("survey", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"run={folder} holds no finished run of rsca compare: its {RESULTS} is expected") from error
     used = _software(versions)
     if not config.get("compressor"):
         used.what.remove("step 1")
-        used.remarks.append(f"Stars and abundances are those of {Path(store['path']).name}: cite where they are from")
-    _add_learners(used, targets)
-    if "survey" in config:
-        note = Path(store["path"]).parent / "simulation.json"
-        _add_survey(used, config["survey"], "simulation" in config or note.is_file())
+        used.remarks.append(f"Stars and abundances are those of {place.name}: cite where they are from")
+    _add_learners(used, targets, trust == "any")
+    if survey:
+        note = place.parent / "simulation.json"
+        _add_survey(used, survey, "simulation" in config or note.is_file())
     return used
 
 
@@ -189,9 +195,14 @@ def _listed(value: Any) -> list[str]:  # noqa: ANN401  (a text, a list of them o
     return [value] if isinstance(value, str) else [str(one) for one in value or ()]
 
 
-def _add_learners(used: Used, learners: Mapping[str, str]) -> None:
+def _add_learners(used: Used, learners: Mapping[str, str], any_class: bool) -> None:
     """The papers of learners, by the dotted names of their classes."""
     for name, target in learners.items():
+        if not (any_class or is_trusted(target)):
+            used.remarks.append(
+                f"Learner {target}: of no package that is trusted; trust=any imports it to ask its paper"
+            )
+            continue
         try:
             paper = learner_class(target).paper
         except InputError:  # of a package that is not installed any more

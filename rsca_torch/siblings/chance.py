@@ -43,7 +43,12 @@ def kept_by_chance(
         try:
             with np.load(place, allow_pickle=False) as arrays:  # zip keeps a checksum of each
                 kept: NDArray[np.float64] = arrays["ratios"]
-            if kept.dtype == np.float64 and kept.ndim == 1 and (np.diff(kept) >= 0).all():
+            if (
+                isinstance(kept, np.ndarray)
+                and kept.dtype == np.float64
+                and kept.ndim == 1
+                and (np.diff(kept) >= 0).all()
+            ):
                 return kept
             why = "no rising numbers"
         except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error, NotImplementedError) as error:

@@ -25,7 +25,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.fits_headers import require_header
+from rsca_torch.survey.fits_headers import require_headers
 from rsca_torch.survey.unusable import OF_THE_FILE, UnusableFileError, is_file
 
 __all__ = [
@@ -49,7 +49,7 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": b
 
 
 #: What reading a damaged file raises, also where our own lines ask for what is not there.
-OF_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError)
+OF_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, AttributeError, fits.VerifyError)
 
 
 @contextmanager
@@ -128,6 +128,7 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     try:
         with whole_file(path) as whole, warnings.catch_warnings():
             _check_signature(whole)
+            require_headers(whole)
             # What astropy warns of is either checked here (truncation) or a card nobody reads (AKTARG = NAN).
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(whole, memmap=memmap, character_as_bytes=True) as hdus:
@@ -171,8 +172,6 @@ def require_whole(hdus: fits.HDUList, number: int, what: str) -> Any:  # noqa: A
     size = Path(hdus.filename()).stat().st_size
     try:
         hdu = hdus[number]
-        for each in hdus[: number + 1]:
-            require_header(hdus.filename(), each)
     except IndexError:
         # A file cut inside a header looks like one with fewer HDUs; a whole one is made of 2,880-byte blocks.
         raise UnusableFileError("truncated file" if size % 2880 else f"no HDU {number} ({what})") from None

@@ -1,36 +1,80 @@
-"""Headers of FITS files: a damaged end shifts all data behind it, and the FITS library does not notice."""
+"""Headers of FITS files, looked at before the FITS library takes their numbers for true.
+
+A damaged end of a header shifts all data behind it, which the library does not notice, and it makes room for as many
+axes and columns as a header says.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rsca_torch.survey.unusable import UnusableFileError
 
-__all__ = ["require_header"]
+__all__ = ["require_headers"]
 
-#: Of FITS headers: bytes of a card, how the first begins, and what may be in one.
-CARD = 80
-STARTS = {b"SIMPLE  ", b"XTENSION"}
-PRINTABLE = bytes(range(32, 127))
+CARD, BLOCK = 80, 2880
+STARTS = (b"SIMPLE  ", b"XTENSION")
+TEXT = bytes([*range(32, 127), *range(128, 256)])  # the standard has ASCII alone; some comments are Latin-1
+BITPIX = (8, 16, 32, 64, -32, -64)
+MOST = 999  # axes, or columns, by the standard
+COUNTS = (b"NAXIS", b"PCOUNT", b"GCOUNT", b"TFIELDS")
 
 
-def require_header(file: str, hdu: Any) -> None:  # noqa: ANN401  (astropy's HDUs are untyped)
-    """Refuse an HDU whose header goes on into its data, and into the next header: its END is damaged.
-
-    astropy takes the data that come after that next header for its own.
+def require_headers(path: Path) -> None:
+    """Walk along the headers of a FITS file, as far as its data are there.
 
     Raises:
-        UnusableFileError: a card of the header is none, or begins another header.
+        UnusableFileError: a header has no proper end, holds what is no text, or says numbers that none can have.
+        OSError: it cannot be read.
     """
-    place = hdu.fileinfo()
-    with Path(file).open("rb") as content:
-        content.seek(place["hdrLoc"])
-        header = content.read(place["datLoc"] - place["hdrLoc"])
-    cards = header.rstrip(b" ")
-    if len(cards) % CARD == 3 and cards.endswith(b"END"):
-        cards = cards[:-3]
-        further = {cards[first : first + 8] for first in range(CARD, len(cards), CARD)}
-        if not further & STARTS and not cards.translate(None, PRINTABLE):
-            return
-    raise UnusableFileError("a header without a proper end, or with bytes that are no text")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        place = 0
+        while place < size:
+            file.seek(place)
+            start = file.read(8)
+            if start not in STARTS:  # what stands behind the last HDU is nobody's
+                return
+            file.seek(place)
+            numbers, length = _header(file.read)
+            place += length + -(-_data(numbers) // BLOCK) * BLOCK
+
+
+def _header(read: Callable[[int], bytes]) -> tuple[dict[bytes, int], int]:
+    """The numbers of a header that say how long its data are, and its own length."""
+    numbers, length = dict[bytes, int](), 0
+    while True:
+        block = read(BLOCK)
+        length += len(block)
+        for first in range(0, len(block), CARD):
+            card = block[first : first + CARD]
+            name = card[:8].rstrip()
+            if name == b"END" and not card[8:].strip(b" "):
+                return numbers, length
+            if card.translate(None, TEXT) or ((length > BLOCK or first) and card[:8] in STARTS):
+                raise UnusableFileError("a header without a proper end, or with bytes that are no text")
+            if (name.startswith(COUNTS) or name == b"BITPIX") and card[8:10] == b"= ":
+                numbers.setdefault(name, _whole(name, card))
+        if len(block) < BLOCK:
+            raise UnusableFileError("truncated file")
+
+
+def _whole(name: bytes, card: bytes) -> int:
+    said = card[10:].partition(b"/")[0].strip()
+    try:
+        number = int(said)
+    except ValueError:
+        number = -1
+    most = MOST if name in (b"NAXIS", b"TFIELDS") else 2**62
+    if (name == b"BITPIX" and number not in BITPIX) or (name != b"BITPIX" and not 0 <= number <= most):
+        raise UnusableFileError(f"{name.decode('ascii', 'replace')} is {said.decode('latin-1')!r:.40} in a header")
+    return number
+
+
+def _data(numbers: dict[bytes, int]) -> int:
+    """Bytes of the data that such a header tells."""
+    axes = numbers.get(b"NAXIS", 0)
+    pixels = math.prod(numbers.get(b"NAXIS%d" % axis, 0) for axis in range(1, axes + 1)) if axes else 0
+    return abs(numbers.get(b"BITPIX", 8)) // 8 * numbers.get(b"GCOUNT", 1) * (numbers.get(b"PCOUNT", 0) + pixels)

@@ -120,8 +120,13 @@ class Partial:
             journal = read_json(self._journal)
             older = "blocks" not in journal
             journal = journal if older else unsealed(journal)
-            fingerprint, done, failed = journal["fingerprint"], journal["done"], journal["failed"]
+            fingerprint, done, failed = journal["fingerprint"], int(journal["done"]), dict(journal["failed"])
             blocks = [(int(rows), str(digest)) for rows, digest in journal.get("blocks", ())]
+            packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
+            seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
+            told = {int(star): str(problem) for star, problem in failed.items()}
+            self.errors, self.n_valid = dict(journal["errors"]), int(journal.get("n_valid", 0))
+            self.lacking = Counter(journal["lacking"])
         except (ValueError, KeyError, TypeError) as error:
             log.warning("warning: %s is damaged (%s): all spectra are read anew", self._journal, error)
             return False
@@ -133,12 +138,7 @@ class Partial:
         if sum(rows for rows, _ in blocks) != done - len(failed) or not self._are_there(blocks):
             log.warning("warning: %s is damaged (spectra changed or lacking): all are read anew", self.path)
             return False
-        self.done, self._blocks = done, blocks
-        self.failed = {int(star): problem for star, problem in failed.items()}
-        self.errors, self.n_valid = journal["errors"], journal["n_valid"]
-        self.lacking = Counter(journal["lacking"])
-        packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
-        self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
+        self.done, self._blocks, self.failed, self.seen = done, blocks, told, seen
         return True
 
     def _are_there(self, blocks: Sequence[tuple[int, str]]) -> bool:

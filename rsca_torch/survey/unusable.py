@@ -6,7 +6,7 @@ import errno
 import stat
 from pathlib import Path
 
-__all__ = ["OF_THE_FILE", "UnusableFileError", "is_file"]
+__all__ = ["OF_THE_FILE", "UnusableFileError", "is_file", "is_of_the_machine"]
 
 #: What the system says of one file alone, and not of the disk, the file server or this process.
 OF_THE_FILE = {
@@ -38,3 +38,16 @@ def is_file(path: Path) -> bool:
     if not stat.S_ISREG(kind):
         raise UnusableFileError("a folder, no file" if stat.S_ISDIR(kind) else "no regular file")
     return True
+
+
+def is_of_the_machine(error: BaseException | None) -> bool:
+    """Whether it, or what it was raised for, is of the disk, the file server or this process, and not of one file.
+
+    >>> is_of_the_machine(OSError(errno.EIO, "Input/output error")), is_of_the_machine(OSError("truncated"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

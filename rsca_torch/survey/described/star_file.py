@@ -16,6 +16,7 @@ from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.parts import Source, formula
 from rsca_torch.survey.described.row_files import BLOCK, Rows, columns_of, found, is_row_file
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
+from rsca_torch.survey.unusable import is_file, is_of_the_machine
 
 __all__ = ["StarFile", "forget", "opened", "row_of", "wavelengths"]
 
@@ -48,12 +49,20 @@ def opened(path: Path) -> Iterator[StarFile]:
         UnusableFileError: it cannot be read, or what is read in it is not there.
     """
     if is_row_file(path):
-        if not path.exists():
+        if not path.is_dir() and not is_file(path):  # a folder of Zarr
             raise UnusableFileError("missing file")
         try:
             yield RowFile(path)
-        except InputError as error:
-            raise UnusableFileError(str(error)) from error
+        except (UnusableFileError, MemoryError):
+            raise
+        except Exception as error:  # whatever a reader of a format raises of a damaged file
+            if is_of_the_machine(error):
+                raise InputError(
+                    f"{path} cannot be read now: {error}; give the same command again, which goes on"
+                ) from error
+            raise UnusableFileError(
+                str(error) if isinstance(error, InputError) else f"unreadable file ({error})"
+            ) from error
         return
     with open_fits(path, memmap=True) as hdus:
         yield FitsFile(hdus)
