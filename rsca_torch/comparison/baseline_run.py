@@ -70,9 +70,10 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
     if content.get("schema") != SCHEMA:
         raise InputError(f"baseline={folder} holds {other_schema(content)}: run rsca compare again")
     try:
-        store, there, entries = content["store"]["checksum"], content["config"], list(content["results"])
+        store, there, entries = str(content["store"]["checksum"]), content["config"], list(content["results"])
         results = [_result(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        theirs = flat_settings({name: there.get(name) for name in SAME})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"baseline={folder}: {RESULTS} is damaged ({type(error).__name__}: {error})") from error
     if store != checksum:
         raise InputError(
@@ -80,7 +81,7 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
             f"give store={content['store'].get('path', 'DIR')}, or a run on this one"
         )
     here: Any = OmegaConf.to_container(config, resolve=True)
-    ours, theirs = (flat_settings({name: each.get(name) for name in SAME}) for each in (here, there))
+    ours = flat_settings({name: here.get(name) for name in SAME})
     other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if other:
         told = ", ".join(f"{key}={theirs.get(key, 'null')} there, {ours.get(key, 'null')} here" for key in other)

@@ -82,7 +82,7 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         return [], [other_schema(content)]
     try:
         records = [_record(content, result) for result in content["results"]]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         return [], [f"{RESULTS} is damaged ({type(error).__name__}: {error})"]
     blank = [record for record in records if not math.isfinite(record["rate"])]
     why = "no rate, no cluster has an allowed pair"

@@ -9,6 +9,8 @@ from astropy.io.votable import is_votable
 from astropy.table import Table
 from astropy.utils.xml.iterparser import get_xml_iterator
 
+from rsca_torch.files.fits_headers import GZIP, require_headers
+
 __all__ = ["read_table", "require_own_data"]
 
 #: Of astropy's formats those that are files of data.
@@ -31,6 +33,10 @@ def read_table(path: Path, **options: Any) -> Table:
     kind = options.get("format")
     if kind is not None and str(kind).partition(".")[0] not in ASTROPY:
         raise ValueError(f"format {kind!r}: one of {', '.join(ASTROPY)} expected, or ascii.ecsv and the like")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith((b"SIMPLE", GZIP)):
+        require_headers(path)
     if kind == "votable" or (kind is None and is_votable(str(path))):
         require_own_data(path)
     return Table.read(path, **options)

@@ -15,6 +15,7 @@ from rsca_torch.files.checked import read_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import learner_class
 from rsca_torch.learners.trust import is_trusted
+from rsca_torch.spectra.labels import printable
 from rsca_torch.survey.store import Store
 
 __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", "of_run", "of_store"]
@@ -81,7 +82,7 @@ def _entry(text: str) -> Entry:
 
 def bibtex(used: Used) -> str:
     """The entries with the versions of packages as notes, and the remarks as comments before them."""
-    parts = ["".join(f"% {remark}\n" for remark in used.remarks)]
+    parts = ["".join(f"% {printable(remark)}\n" for remark in used.remarks)]
     for entry in entries():
         if {*entry.used_for} & {*used.what}:
             known = [told for name, told in used.versions.items() if f"package {name}" in entry.used_for]

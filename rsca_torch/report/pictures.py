@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.nested_choice import NestedResult
 from rsca_torch.evaluation.result import exact_limits
+from rsca_torch.spectra.labels import printable
 
 __all__ = [
     "COLOURS",
@@ -38,9 +41,29 @@ ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsiz
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """PNG to look at and PDF to publish, without the date of the day in either."""
+    _make_readable(figure)
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def _make_readable(figure: Figure) -> None:
+    """Have what is no mathematics, as a name with one dollar, shown as it is; and what cannot be shown as its code."""
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.get_ticklabels()  # which are made when they are asked for
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        given = text.get_text()
+        shown = "\n".join(map(printable, given.split("\n")))
+        if shown != given:
+            text.set_text(shown)
+        try:
+            if "$" in shown:
+                parser.parse(shown)
+        except ValueError:
+            text.set_parse_math(False)
 
 
 def draw_rates(comparison: Comparison) -> Figure:

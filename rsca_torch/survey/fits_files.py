@@ -25,7 +25,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
-from rsca_torch.survey.fits_headers import require_headers
+from rsca_torch.files.fits_headers import require_headers
 from rsca_torch.survey.unusable import OF_THE_FILE, UnusableFileError, is_file
 
 __all__ = [
@@ -128,7 +128,10 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     try:
         with whole_file(path) as whole, warnings.catch_warnings():
             _check_signature(whole)
-            require_headers(whole)
+            try:
+                require_headers(whole)
+            except ValueError as error:
+                raise UnusableFileError(str(error)) from error
             # What astropy warns of is either checked here (truncation) or a card nobody reads (AKTARG = NAN).
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(whole, memmap=memmap, character_as_bytes=True) as hdus:

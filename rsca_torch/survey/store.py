@@ -143,6 +143,7 @@ class Store:
         self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
         self.problems = [(file, problem) for file, problem in list(rows_of(path / "problems.csv"))[1:]]
+        repr(self)  # also what is told of it is there
 
     @classmethod
     def open(cls, path: str | Path) -> Store:

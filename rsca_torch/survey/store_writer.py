@@ -127,7 +127,7 @@ class Partial:
             told = {int(star): str(problem) for star, problem in failed.items()}
             self.errors, self.n_valid = dict(journal["errors"]), int(journal.get("n_valid", 0))
             self.lacking = Counter(journal["lacking"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             log.warning("warning: %s is damaged (%s): all spectra are read anew", self._journal, error)
             return False
         if older or fingerprint != self.fingerprint:

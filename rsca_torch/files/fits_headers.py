@@ -6,15 +6,17 @@ axes and columns as a header says.
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-from rsca_torch.survey.unusable import UnusableFileError
-
-__all__ = ["require_headers"]
+__all__ = ["GZIP", "require_headers"]
 
 CARD, BLOCK = 80, 2880
+FARTHEST = 2**60  # bytes: no file has more
+GZIP = b"\x1f\x8b"
 STARTS = (b"SIMPLE  ", b"XTENSION")
 TEXT = bytes([*range(32, 127), *range(128, 256)])  # the standard has ASCII alone; some comments are Latin-1
 BITPIX = (8, 16, 32, 64, -32, -64)
@@ -23,23 +25,24 @@ COUNTS = (b"NAXIS", b"PCOUNT", b"GCOUNT", b"TFIELDS")
 
 
 def require_headers(path: Path) -> None:
-    """Walk along the headers of a FITS file, as far as its data are there.
+    """Walk along the headers of a FITS file, which may be compressed by gzip, as far as its data are there.
 
     Raises:
-        UnusableFileError: a header has no proper end, holds what is no text, or says numbers that none can have.
+        ValueError: a header has no proper end, holds what is no text, or says numbers that none can have.
         OSError: it cannot be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        place = 0
-        while place < size:
-            file.seek(place)
-            start = file.read(8)
-            if start not in STARTS:  # what stands behind the last HDU is nobody's
-                return
-            file.seek(place)
-            numbers, length = _header(file.read)
-            place += length + -(-_data(numbers) // BLOCK) * BLOCK
+    with path.open("rb") as given:
+        packed = given.read(2) == GZIP
+        given.seek(0)
+        with gzip.open(given) if packed else nullcontext(given) as file:
+            place = 0
+            while place < FARTHEST:
+                file.seek(place)
+                if file.read(8) not in STARTS:  # what stands behind the last HDU is nobody's
+                    return
+                file.seek(place)
+                numbers, length = _header(file.read)
+                place += length + -(-_data(numbers) // BLOCK) * BLOCK
 
 
 def _header(read: Callable[[int], bytes]) -> tuple[dict[bytes, int], int]:
@@ -54,11 +57,11 @@ def _header(read: Callable[[int], bytes]) -> tuple[dict[bytes, int], int]:
             if name == b"END" and not card[8:].strip(b" "):
                 return numbers, length
             if card.translate(None, TEXT) or ((length > BLOCK or first) and card[:8] in STARTS):
-                raise UnusableFileError("a header without a proper end, or with bytes that are no text")
+                raise ValueError("a header without a proper end, or with bytes that are no text")
             if (name.startswith(COUNTS) or name == b"BITPIX") and card[8:10] == b"= ":
                 numbers.setdefault(name, _whole(name, card))
         if len(block) < BLOCK:
-            raise UnusableFileError("truncated file")
+            raise ValueError("truncated file")
 
 
 def _whole(name: bytes, card: bytes) -> int:
@@ -69,7 +72,7 @@ def _whole(name: bytes, card: bytes) -> int:
         number = -1
     most = MOST if name in (b"NAXIS", b"TFIELDS") else 2**62
     if (name == b"BITPIX" and number not in BITPIX) or (name != b"BITPIX" and not 0 <= number <= most):
-        raise UnusableFileError(f"{name.decode('ascii', 'replace')} is {said.decode('latin-1')!r:.40} in a header")
+        raise ValueError(f"{name.decode('ascii', 'replace')} is {said.decode('latin-1')!r:.40} in a header")
     return number
 
 
