@@ -82,6 +82,8 @@ def _ended(command: str, *options: str) -> int:
     log_to_terminal()
     overrides: Sequence[str] = options
     try:
+        if any("\0" in each for each in options):
+            raise InputError("an option holds NUL, which no name of a file or a star has")
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         require_trusted_places(overrides)
         if asks_for_help(options):

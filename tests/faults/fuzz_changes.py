@@ -12,10 +12,35 @@ import yaml
 
 CARD, BLOCK = 80, 2880
 ODD_VALUES = [
-    None, True, -1, 0, 7.5, 10**30, -(2**63), float("nan"), float("inf"), "", "x" * 5000, "\0", "../../../etc/passwd",
-    "a$b_{$c", "[/red]", "<script>", "\x1b[31m", "\u202e", [], {}, [[[[1]]]], {"_target_": "os.system", "command": "id"},
-    "1e999", "${oc.env:HOME}", [1] * 200, "/tmp/x", "a/b", "n" * 300,
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    7.5,
+    10**30,
+    -(2**63),
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 5000,
+    "\0",
+    "../../../etc/passwd",
+    "a$b_{$c",
+    "[/red]",
+    "<script>",
+    "\x1b[31m",
+    "\u202e",
+    [],
+    {},
+    [[[[1]]]],
+    {"_target_": "os.system", "command": "id"},
+    "1e999",
+    "${oc.env:HOME}",
+    [1] * 200,
+    "/tmp/x",
+    "a/b",
+    "n" * 300,
+]
 ODD_NUMBERS = [
     "-1",
     "0",
@@ -100,8 +125,13 @@ def of_fits(rng, content):
             rng.integers(4)
         ]
     elif kind == 1:
-        data[cards[0] : cards[0] + CARD] = [b"END".ljust(CARD), card("XTENSION", "'JUNK    '"), b"\0" * CARD,
-                                            card("XTENSION", "'BINTABLE'"), card("XTENSION", "'IMAGE   '")][rng.integers(5)]  # fmt: skip
+        data[cards[0] : cards[0] + CARD] = [
+            b"END".ljust(CARD),
+            card("XTENSION", "'JUNK    '"),
+            b"\0" * CARD,
+            card("XTENSION", "'BINTABLE'"),
+            card("XTENSION", "'IMAGE   '"),
+        ][rng.integers(5)]
     elif kind == 2:
         put(str(rng.choice(["NAXIS", "NAXIS1", "NAXIS2", "NAXIS3"])), number)
     elif kind == 3:
@@ -111,8 +141,10 @@ def of_fits(rng, content):
     elif kind == 5:
         put(str(rng.choice(["TFIELDS", "PCOUNT", "GCOUNT", "THEAP"])), number)
     elif kind == 6:
-        put(str(rng.choice([f"TDIM{column}", f"TNULL{column}", f"TSCAL{column}", f"TZERO{column}", "BSCALE", "BZERO"])),
-            str(rng.choice([*ODD_NUMBERS, "'(5,26,9999999)'", "'(0)'"])))  # fmt: skip
+        put(
+            str(rng.choice([f"TDIM{column}", f"TNULL{column}", f"TSCAL{column}", f"TZERO{column}", "BSCALE", "BZERO"])),
+            str(rng.choice([*ODD_NUMBERS, "'(5,26,9999999)'", "'(0)'"])),
+        )
     elif kind == 7:
         put(
             str(rng.choice(["ZIMAGE", "ZTABLE", "EXTEND", "GROUPS", "SIMPLE", "INHERIT", "BLANK"])),
@@ -225,8 +257,21 @@ def of_json(rng, content, sealed=None):
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
-YAML = [BOMB, "!!python/object/apply:os.system ['id']", "a: !!python/name:os.system", "[" * 5000, "{" * 300, "a: b: c", "\t",
-        "- 1\n- 2", "&a [*a]", "a: !!binary x", "? [1]\n: 2", "a: ${a}", "x: ${oc.env:HOME}"]  # fmt: skip
+YAML = [
+    BOMB,
+    "!!python/object/apply:os.system ['id']",
+    "a: !!python/name:os.system",
+    "[" * 5000,
+    "{" * 300,
+    "a: b: c",
+    "\t",
+    "- 1\n- 2",
+    "&a [*a]",
+    "a: !!binary x",
+    "? [1]\n: 2",
+    "a: ${a}",
+    "x: ${oc.env:HOME}",
+]
 
 
 def of_yaml(rng, content):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -19,11 +20,6 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 from safetensors.torch import load, save
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "survey")]
-
-import mini_archive
-from small_store import small_store
 
 from rsca_torch import RSCA
 from rsca_torch.comparison.baseline_run import read_baseline_run
@@ -61,6 +57,8 @@ from rsca_torch.survey.mwm.visits import visits_of_stars
 from rsca_torch.survey.store import Store
 from rsca_torch.survey.store_writer import Partial
 
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "survey")]
+
 SUSPECTS = """APOGEE_ID,CLUSTER,DISTANCE,LOG_RATIO,P_WRONG,PRIOR,CALIBRATED_ON,LISTED,SUSPECTS
 2M05202880+3030395,Berkeley 17,1.166263485695705,-2.9934438642951857,0.13968332882772377,0.1,12,9,2
 2M05201921+3039385,Berkeley 17,1.0557302495323648,-2.7542175938635207,0.1276679893600189,0.1,12,9,2
@@ -97,6 +95,7 @@ def kinds_in(folder: Path) -> dict[str, Kind]:
 
 
 def _spectra(folder: Path) -> dict[str, Kind]:
+    mini_archive = importlib.import_module("mini_archive")
     archive = mini_archive.write_archive(folder / "archive")
     star = next(archive.rglob("aspcapStar*.fits"))
     mini_archive.write_spectrum(folder / "with_table.fits", *mini_archive.good_spectrum(1), mini_archive.star(1))
@@ -132,14 +131,19 @@ def _spectra(folder: Path) -> dict[str, Kind]:
         "folder of aspcapStar": Kind(None, str(folder / "with_table.fits"), change.of_fits, of_folder, often=5),
         "allStar": Kind(None, str(catalogue), change.of_fits, lambda p: read_catalogue(p, "dr16", columns), often=8),
         "mwmStar": Kind(
-            None, str(folder / "mwm.fits"), change.of_fits,
-            lambda p: read_pixels(p, "apo25m", 7, lambda _: 0, *wanted), often=8,
+            None,
+            str(folder / "mwm.fits"),
+            change.of_fits,
+            lambda p: read_pixels(p, "apo25m", 7, lambda _: 0, *wanted),
+            often=8,
         ),
         "mwmVisit": Kind(None, str(folder / "mwm.fits"), change.of_fits, of_visits),
         "astraAllStar": Kind(
             None, str(folder / "labels.fits"), change.of_fits, lambda p: read_labels(p, ["sdss_id", "X_H"], ["snr"])
         ),
-        "described FITS table": Kind(None, str(folder / "rows.fits"), change.of_fits, partial(arrays, flux, 3), often=5),
+        "described FITS table": Kind(
+            None, str(folder / "rows.fits"), change.of_fits, partial(arrays, flux, 3), often=5
+        ),
         "described FITS image": Kind(
             None, str(folder / "packed.fits"), change.of_fits, partial(arrays, images["image"], None), often=4
         ),
@@ -148,8 +152,10 @@ def _spectra(folder: Path) -> dict[str, Kind]:
         "described HDF5": Kind(None, str(folder / "rows.h5"), change.generic, partial(arrays, flux, 3)),
         "described Parquet": Kind(None, str(folder / "rows.parquet"), change.generic, partial(arrays, flux, 3)),
         "described CSV": Kind(None, str(folder / "rows.csv"), change.of_text, partial(arrays, flux, 3)),
-        "described Zarr": Kind(folder / "zarr", "rows.zarr/flux/zarr.json", change.of_json, lambda p: arrays(flux, 3, p.parents[1])),
-    }  # fmt: skip
+        "described Zarr": Kind(
+            folder / "zarr", "rows.zarr/flux/zarr.json", change.of_json, lambda p: arrays(flux, 3, p.parents[1])
+        ),
+    }
 
 
 class Listed(Exception):  # noqa: N818  (what became of it)
@@ -159,11 +165,22 @@ class Listed(Exception):  # noqa: N818  (what became of it)
 def _write_mwm(path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = {name: rng.random((2, N_PIXELS)).astype(np.float32) for name in ("flux", "ivar", "continuum")}
-    table = Table({
-        "sdss_id": np.array([7, 7]), "release": ["sdss5", "sdss5"], "telescope": ["apo25m"] * 2, "snr": [90.0, 80.0],
-        "spectrum_flags": np.zeros(2, dtype=np.int64), "mjd": [59000, 59001], "plate": ["1", "2"], "fiber": [3, 4],
-        "in_stack": [True, True], "apred": ["1.3", "1.3"], **pixels, "pixel_flags": np.zeros((2, N_PIXELS), dtype=np.float32),
-    })  # fmt: skip
+    table = Table(
+        {
+            "sdss_id": np.array([7, 7]),
+            "release": ["sdss5", "sdss5"],
+            "telescope": ["apo25m"] * 2,
+            "snr": [90.0, 80.0],
+            "spectrum_flags": np.zeros(2, dtype=np.int64),
+            "mjd": [59000, 59001],
+            "plate": ["1", "2"],
+            "fiber": [3, 4],
+            "in_stack": [True, True],
+            "apred": ["1.3", "1.3"],
+            **pixels,
+            "pixel_flags": np.zeros((2, N_PIXELS), dtype=np.float32),
+        }
+    )
     hdus = [fits.PrimaryHDU(), *(fits.BinTableHDU(Table({"sdss_id": np.array([], dtype=int)})) for _ in range(4))]
     hdus[3] = fits.BinTableHDU(table)
     for hdu, name in zip(hdus[1:], ("BOSS/APO", "BOSS/LCO", "APOGEE/APO", "APOGEE/LCO"), strict=True):
@@ -201,10 +218,15 @@ def _write_described(folder: Path) -> None:
 
 
 def _tables(folder: Path) -> dict[str, Kind]:
-    table = Table({
-        "APOGEE_ID": [f"2M{n:08d}+0000000" for n in range(12)], "CLUSTER": ["NGC 1", "M 67", ""] * 4,
-        "source_id": np.arange(12) + 2**61, "CG_PROB": np.linspace(0, 1, 12), "FE_H": np.linspace(-1, 1, 12),
-    })  # fmt: skip
+    table = Table(
+        {
+            "APOGEE_ID": [f"2M{n:08d}+0000000" for n in range(12)],
+            "CLUSTER": ["NGC 1", "M 67", ""] * 4,
+            "source_id": np.arange(12) + 2**61,
+            "CG_PROB": np.linspace(0, 1, 12),
+            "FE_H": np.linspace(-1, 1, 12),
+        }
+    )
     table.write(folder / "list.csv")
     table.write(folder / "list.tsv", format="ascii.tab")
     table.write(folder / "list.ecsv")
@@ -241,28 +263,53 @@ def _tables(folder: Path) -> dict[str, Kind]:
 
     made = {
         f"list {end}": Kind(None, str(folder / f"list.{end}"), how, columns)
-        for end, how in {"csv": change.of_text, "tsv": change.of_text, "ecsv": change.of_text, "vot": change.of_xml,
-                         "parquet": change.generic, "fits": change.of_fits}.items()
-    }  # fmt: skip
+        for end, how in {
+            "csv": change.of_text,
+            "tsv": change.of_text,
+            "ecsv": change.of_text,
+            "vot": change.of_xml,
+            "parquet": change.generic,
+            "fits": change.of_fits,
+        }.items()
+    }
     made |= {
         f"embedding {end}": Kind(None, str(folder / f"features.{end}"), how, embedding)
-        for end, how in {"csv": change.of_text, "fits": change.of_fits, "npz": change.of_zip, "parquet": change.generic}.items()
-    }  # fmt: skip
+        for end, how in {
+            "csv": change.of_text,
+            "fits": change.of_fits,
+            "npz": change.of_zip,
+            "parquet": change.generic,
+        }.items()
+    }
     made |= {
-        f"star table {end}": Kind(None, str(folder / f"list.{end}"), how, lambda p: read_star_table(p, StarTable(str(p))))
-        for end, how in {"csv": change.of_text, "ecsv": change.of_text, "vot": change.of_xml, "parquet": change.generic,
-                         "fits": change.of_fits}.items()
-    }  # fmt: skip
+        f"star table {end}": Kind(
+            None, str(folder / f"list.{end}"), how, lambda p: read_star_table(p, StarTable(str(p)))
+        )
+        for end, how in {
+            "csv": change.of_text,
+            "ecsv": change.of_text,
+            "vot": change.of_xml,
+            "parquet": change.generic,
+            "fits": change.of_fits,
+        }.items()
+    }
     return made | {
         "binary VOTable": Kind(None, str(folder / "binary.vot"), change.of_xml, columns),
         "stars=": Kind(
-            None, str(folder / "list.ecsv"), change.of_text, lambda p: read_stars(p, {"id": "APOGEE_ID", "group": "CLUSTER"})
+            None,
+            str(folder / "list.ecsv"),
+            change.of_text,
+            lambda p: read_stars(p, {"id": "APOGEE_ID", "group": "CLUSTER"}),
         ),
         "ids=": Kind(None, str(folder / "ids.txt"), change.of_text, lambda p: ids_in(p, stars), often=2),
-        "lines=": Kind(None, str(folder / "lines.csv"), change.of_text, lambda p: list(vars(read_lines(p)).values()), often=2),
+        "lines=": Kind(
+            None, str(folder / "lines.csv"), change.of_text, lambda p: list(vars(read_lines(p)).values()), often=2
+        ),
         "windows=": Kind(None, str(folder / "windows.yaml"), change.of_yaml, read_windows),
-        "description": Kind(None, str(folder / "described.yaml"), change.of_yaml, lambda p: repr(Description.of(p)), often=6),
-    }  # fmt: skip
+        "description": Kind(
+            None, str(folder / "described.yaml"), change.of_yaml, lambda p: repr(Description.of(p)), often=6
+        ),
+    }
 
 
 def _model_resealed(content: bytes) -> bytes:
@@ -279,7 +326,7 @@ def _model_resealed(content: bytes) -> bytes:
 
 def _ours(folder: Path) -> dict[str, Kind]:
     """What this program wrote."""
-    store = small_store(folder / "small" / "store")
+    store = importlib.import_module("small_store").small_store(folder / "small" / "store")
     model = RSCA.fit(store.field, store.members, n_components=3, max_iterations=3, tolerance=1.0)
     model.save(folder / "model.safetensors")
     from rsca_torch.export.hub_folder import write
@@ -288,9 +335,11 @@ def _ours(folder: Path) -> dict[str, Kind]:
     kept = folder / "kept"
     stars = embedded_stars(model, store, kept)
     measure = SimpleNamespace(
-        own=lambda z: (torch.zeros(len(z)), torch.zeros(len(z))), scale=1.0, value=lambda apart, *_: apart,
+        own=lambda z: (torch.zeros(len(z)), torch.zeros(len(z))),
+        scale=1.0,
+        value=lambda apart, *_: apart,
         log_ratio=lambda value: -value,
-    )  # fmt: skip
+    )
 
     def rule() -> None:
         """Of pairs."""
@@ -379,7 +428,11 @@ def _ours(folder: Path) -> dict[str, Kind]:
         "store removed.csv": files("removed.csv", change.of_text, of_store, 1),
         "store problems.csv": files("problems.csv", change.of_text, of_store, 1),
         "store resealed": Kind(
-            store.path, "manifest.json", partial(change.of_json, sealed=sealed), lambda p: repr(Store.open(p.parent)), often=4
+            store.path,
+            "manifest.json",
+            partial(change.of_json, sealed=sealed),
+            lambda p: repr(Store.open(p.parent)),
+            often=4,
         ),
         "partial journal": Kind(
             folder / "begun" / "store.partial", "journal.json", partial(change.of_json, sealed=None), of_partial, True
@@ -390,17 +443,27 @@ def _ours(folder: Path) -> dict[str, Kind]:
         "partial arrays": Kind(folder / "begun" / "store.partial", "flux.raw", change.generic, of_partial, True),
         "model": Kind(None, str(folder / "model.safetensors"), change.of_safetensors, of_model, True, 6),
         "model resealed": Kind(
-            None, str(folder / "model.safetensors"), partial(change.of_safetensors, resealed=_model_resealed), of_model, often=6
+            None,
+            str(folder / "model.safetensors"),
+            partial(change.of_safetensors, resealed=_model_resealed),
+            of_model,
+            often=6,
         ),
-        **{f"hub {name}": Kind(folder / "hub", name, how, lambda p: of_model(p.parent), True, 2)
-           for name, how in {"model.safetensors": change.of_safetensors, "config.json": change.of_json, "SHA256SUMS": change.of_text}.items()},
+        **{
+            f"hub {name}": Kind(folder / "hub", name, how, lambda p: of_model(p.parent), True, 2)
+            for name, how in {
+                "model.safetensors": change.of_safetensors,
+                "config.json": change.of_json,
+                "SHA256SUMS": change.of_text,
+            }.items()
+        },
         "kept features": Kind(place.parent, f"{place.name}/features.npy", change.of_npy, of_kept, True),
         "kept sums": Kind(place.parent, f"{place.name}/sums.json", change.of_json, of_kept, True, 2),
         "kept chance": Kind(place, chance.name, change.of_zip, of_chance, True),
         "fold": Kind(None, str(fold), change.of_safetensors, of_fold, True, 6),
         "checkpoint": Kind(None, str(folder / "fit.ckpt"), change.of_zip, of_checkpoint, True, 6),
         "download manifest": Kind(folder / "tree", MANIFEST, change.of_text, of_manifest),
-    }  # fmt: skip
+    }
 
 
 def _results(folder: Path) -> dict[str, Kind]:

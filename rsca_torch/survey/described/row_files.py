@@ -128,7 +128,10 @@ def _hdf5(path: Path) -> Mapping[str, Rows]:
 def _zarr(path: Path) -> Mapping[str, Rows]:
     zarr = _needed("zarr")
     opened = zarr.open(path, mode="r")
-    return {"": opened} if hasattr(opened, "dtype") else dict(opened.arrays())
+    arrays = {"": opened} if hasattr(opened, "dtype") else dict(opened.arrays())
+    if any("pickle" in repr(array.metadata).lower() for array in arrays.values()):
+        raise InputError(f"{path} holds pickles, which run what they say: write its arrays as numbers")
+    return arrays
 
 
 def _parquet(path: Path) -> Mapping[str, Rows]:
