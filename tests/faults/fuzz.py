@@ -95,6 +95,10 @@ class Fuzz:
             path.write_bytes(content)
         return path
 
+    def name(self, number: int) -> str:
+        """The kind of a case."""
+        return self.names[int(np.random.default_rng([self.seed, number]).integers(len(self.names)))]
+
     def case(self, number: int) -> tuple[str, Path]:
         """The kind of a case, and its file, made."""
         rng = np.random.default_rng([self.seed, number])
@@ -174,7 +178,7 @@ class Fuzz:
             signal.alarm(0)
         _, status = os.waitpid(child, 0)
         if number < last:
-            name = self.case(number)[0]
+            name = self.name(number)
             yield number, name, "defect", f"the process ended: {os.waitstatus_to_exitcode(status)}"
 
 

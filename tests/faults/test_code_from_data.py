@@ -122,7 +122,8 @@ def embedding_of_objects():
 def embedding_ecsv_of_a_class():
     Path("z.ecsv").write_text(
         "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: id, datatype: string}\n# - {name: z, datatype: float64}\n"
-        "# meta: !!omap\n# - __serialized_columns__:\n#     z: {__class__: evil.Learner, value: !astropy.table.SerializedColumn {name: z}}\n"
+        "# meta: !!omap\n# - __serialized_columns__:\n"
+        "#     z: {__class__: evil.Learner, value: !astropy.table.SerializedColumn {name: z}}\n"
         "# schema: astropy-2.0\nid z\na 1.0\n"
     )
     evil_module()

@@ -55,6 +55,9 @@ def test_a_defect_is_found(tmp_path):
             )
             self.kinds, self.names, self.good = kinds, [*kinds], dict.fromkeys(kinds, "")
 
+        def name(self, number):
+            return self.names[number]
+
         def case(self, number):
             name = self.names[number]
             return name, self._placed(self.kinds[name], None)
