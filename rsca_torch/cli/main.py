@@ -84,6 +84,8 @@ def _ended(command: str, *options: str) -> int:
     try:
         if any("\0" in each for each in options):
             raise InputError("an option holds NUL, which no name of a file or a star has")
+        if nameless := [each for each in options if "=" in each and each.lstrip("+~")[:1] in ("=", "@")]:
+            raise InputError(f"{nameless[0]}: an option has a name before its =")
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         require_trusted_places(overrides)
         if asks_for_help(options):

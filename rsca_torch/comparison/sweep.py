@@ -105,15 +105,21 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
         "clusters": tuple(
             (
                 str(each["cluster"]),
-                int(each["members"]),
+                _count(each["members"], 1),
                 each["doppelganger_rate"] and rate_told(each["doppelganger_rate"]),
-                int(each["pairs"]),
+                _count(each["pairs"], 0),
                 "\n".join(each.get("stars", ())),
             )
             for each in result["clusters"]
         ),
         "settings": _settings(content["config"], result, result["learner"] == content["results"][0]["learner"]),
     }
+
+
+def _count(value: Any, least: int) -> int:  # noqa: ANN401  (any JSON)
+    if int(value) < least:
+        raise ValueError(f"a count of {value}")
+    return int(value)
 
 
 def _settings(config: Mapping[str, Any], result: Mapping[str, Any], judged: bool) -> dict[str, str]:

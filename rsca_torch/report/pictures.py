@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -51,12 +52,15 @@ def _make_readable(figure: Figure) -> None:
     """Have what is no mathematics, as a name with one dollar, shown as it is; and what cannot be shown as its code."""
     for panel in figure.axes:
         for axis in (panel.xaxis, panel.yaxis):
+            formatter = axis.get_major_formatter()
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [_shown(str(each)) for each in formatter.seq]
             axis.get_ticklabels()  # which are made when they are asked for
     parser = MathTextParser("path")
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         given = text.get_text()
-        shown = "\n".join(map(printable, given.split("\n")))
+        shown = _shown(given)
         if shown != given:
             text.set_text(shown)
         try:
@@ -64,6 +68,10 @@ def _make_readable(figure: Figure) -> None:
                 parser.parse(shown)
         except ValueError:
             text.set_parse_math(False)
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def draw_rates(comparison: Comparison) -> Figure:
