@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -53,8 +54,8 @@ def _make_readable(figure: Figure) -> None:
     for panel in figure.axes:
         for axis in (panel.xaxis, panel.yaxis):
             formatter = axis.get_major_formatter()
-            if isinstance(formatter, FixedFormatter):
-                formatter.seq = [_shown(str(each)) for each in formatter.seq]
+            if isinstance(formatter, FixedFormatter | FuncFormatter):  # of ticks with names
+                axis.set_major_formatter(FuncFormatter(partial(_tick, formatter)))
             axis.get_ticklabels()  # which are made when they are asked for
     parser = MathTextParser("path")
     for text in figure.findobj(Text):
@@ -68,6 +69,10 @@ def _make_readable(figure: Figure) -> None:
                 parser.parse(shown)
         except ValueError:
             text.set_parse_math(False)
+
+
+def _tick(formatter: Formatter, place: float, number: int | None = None) -> str:
+    return _shown(formatter(place, number))
 
 
 def _shown(text: str) -> str:

@@ -59,7 +59,14 @@ class Verdicts:
             self.defects[number] = kind, more
 
     def total(self, what: str) -> int:
-        return sum(count for (_, name), count in self.counts.items() if name == what)
+        return self.sums()[what]
+
+    def sums(self) -> Counter[str]:
+        """What became of the cases, of all kinds."""
+        total: Counter[str] = Counter()
+        for (_, what), count in self.counts.items():
+            total[what] += count
+        return total
 
 
 class Fuzz:
@@ -153,6 +160,8 @@ class Fuzz:
                 if what == "defect":
                     told(number, name, more)
             first = done
+            if first % 5000 == 0:
+                print(f"{first} cases so far: {dict(verdicts.sums())}", file=sys.stderr, flush=True)
         return verdicts
 
     def _in_a_process(self, first: int, last: int) -> Iterator[tuple[int, str, str, str]]:
