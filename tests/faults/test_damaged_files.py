@@ -302,7 +302,7 @@ def test_names_are_shown_as_they_are(tmp_path, capsys, name):
     assert (tmp_path / "picture.pdf").stat().st_size > 1000
 
 
-def test_text_that_is_no_utf8_is_latin_1(tmp_path):
+def test_text_that_is_no_utf8_is_latin_1():
     from rsca_torch.spectra.labels import as_text
 
     assert as_text(np.array([b"M\xfcller", "Müller".encode()])).tolist() == ["Müller", "Müller"]
