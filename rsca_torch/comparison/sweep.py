@@ -106,7 +106,7 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
             (
                 str(each["cluster"]),
                 _count(each["members"], 1),
-                each["doppelganger_rate"] and rate_told(each["doppelganger_rate"]),
+                None if each["doppelganger_rate"] is None else rate_told(each["doppelganger_rate"]),
                 _count(each["pairs"], 0),
                 "\n".join(each.get("stars", ())),
             )

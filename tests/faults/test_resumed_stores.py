@@ -78,6 +78,7 @@ DAMAGE = {
     "removed": removed,
     "more than is there": edited(done=10**9),
     "less than none": edited(done=-5),
+    "other counts": edited(n_valid=5),
     "no text": journal(b"\xff\xfe\0"),
     "empty": journal(b""),
     "a list": journal(b"[]"),
