@@ -14,6 +14,7 @@ from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.terminal import progress
+from rsca_torch.spectra.labels import printable
 from rsca_torch.survey.doctor.tree import examine_tree
 from rsca_torch.survey.doctor.whole_store import examine_store
 from rsca_torch.survey.fits_files import COMPRESSED
@@ -40,7 +41,7 @@ def run(config: DictConfig) -> None:
             remarks = examine_store(place, partial(told.step, "looking at stars"))
         else:
             remarks = examine_tree(place, _surveys(place), config.sample, partial(told.step, "reading spectra"))
-    print("".join(f"{each}\n" for each in remarks), end="")
+    print("".join(f"{printable(line)}\n" for each in remarks for line in str(each).split("\n")), end="")
     kind = "store" if is_store else "tree"
     if any(each.matters for each in remarks):
         print(f"the {kind} {place} is not fit for use before that is done")

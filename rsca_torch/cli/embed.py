@@ -104,6 +104,7 @@ def _embed(config: DictConfig, out: Path) -> None:
     require_new_file(out)  # now that nobody else makes it
     model = RSCA.load(config.model)
     store = Store.open(config.store)
+    store.verify()
     everyone = store.select()
     if lacks := lacking(everyone.wavelength, model.wavelength):  # or refuses before any process starts
         log.warning("warning: %s", lacks)

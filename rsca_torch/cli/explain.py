@@ -69,6 +69,7 @@ def _explained(config: DictConfig, asked: str) -> Explained:
     lines = apogee_lines() if config.lines is None else read_lines(config.lines)
     windows = _windows(config.windows)
     model, store = RSCA.load(config.model), Store.open(config.store)
+    store.verify()
     names = Names(model.wavelength.numpy(), lines, windows, float(config.reach))
     question = Question(model, store, names, config.stars)
     if asked == "feature":

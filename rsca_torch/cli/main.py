@@ -27,6 +27,7 @@ from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_ki
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.replaced import tell_replaced
 from rsca_torch.cli.sweep import JobsFailed, Sweep
+from rsca_torch.cli.trusted import require_trusted_options, require_trusted_places
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
 from rsca_torch.errors import InputError
 from rsca_torch.learners.registry import CONFIG, register
@@ -81,7 +82,12 @@ def _ended(command: str, *options: str) -> int:
     log_to_terminal()
     overrides: Sequence[str] = options
     try:
+        if any("\0" in each for each in options):
+            raise InputError("an option holds NUL, which no name of a file or a star has")
+        if nameless := [each for each in options if "=" in each and each.lstrip("+~")[:1] in ("=", "@")]:
+            raise InputError(f"{nameless[0]}: an option has a name before its =")
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
+        require_trusted_places(overrides)
         if asks_for_help(options):
             register()
             print(help_of(command, overrides, columns()), flush=True)
@@ -111,6 +117,7 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
     failures: list[Exception] = []
 
     def run(config: DictConfig) -> float | None:
+        require_trusted_options(config)
         rooted_paths(config)
         require_groups(command, config, hydra.compose(command))
         typed = HydraConfig.get().overrides.task

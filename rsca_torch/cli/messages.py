@@ -15,9 +15,11 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
 
 from rsca_torch.cli.options import nearest_options
 from rsca_torch.errors import InputError
+from rsca_torch.spectra.labels import printable
 
 __all__ = [
     "UNUSABLE",
@@ -110,8 +112,8 @@ def interrupted(command: str, overrides: Sequence[str]) -> str:
 
 def print_error(message: str) -> None:
     """Print why a command ended."""
-    escaped = message.replace("[", r"\[")
-    Console(stderr=True).print(f"[red]error:[/red] {escaped}", highlight=False, soft_wrap=True)
+    said = Text.assemble(("error:", "red"), " ", "\n".join(map(printable, message.split("\n"))))
+    Console(stderr=True).print(said, highlight=False, soft_wrap=True)
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):
@@ -121,6 +123,12 @@ class _ToStderr(logging.StreamHandler[TextIO]):
         """As StreamHandler, which keeps the stream that there was at first."""
         self.stream = sys.stderr
         super().emit(record)
+
+
+def _shown_plainly(record: logging.LogRecord) -> bool:
+    """Names of stars, clusters and files may hold what moves the cursor: the terminal is told its code."""
+    record.msg, record.args = "\n".join(map(printable, record.getMessage().split("\n"))), None
+    return True
 
 
 def log_to_terminal(start: str = "") -> None:
@@ -134,6 +142,7 @@ def log_to_terminal(start: str = "") -> None:
     if console.is_terminal:  # a progress bar may be in the way
         handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     again = bool(start)  # a worker has had another job before
+    handler.addFilter(_shown_plainly)
     logging.basicConfig(level=logging.WARNING, format=f"{start}%(message)s", handlers=[handler], force=again)
     logging.getLogger("rsca_torch").setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_args, **_named: log.warning("warning: %s", message)

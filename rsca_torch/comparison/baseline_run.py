@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.comparison import Comparison, Result
-from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema
+from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema, rate_told
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.files.checked import read_json
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["BaselineRun", "read_baseline_run"]
@@ -63,16 +63,17 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
         InputError: where no finished run is there, or it judged other stars or pairs.
     """
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
     except (OSError, ValueError) as error:
         problem = type(error).__name__
         raise InputError(f"baseline={folder} holds no finished run of rsca compare: {RESULTS}: {problem}") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if content.get("schema") != SCHEMA:
         raise InputError(f"baseline={folder} holds {other_schema(content)}: run rsca compare again")
     try:
-        store, there, entries = content["store"]["checksum"], content["config"], list(content["results"])
+        store, there, entries = str(content["store"]["checksum"]), content["config"], list(content["results"])
         results = [_result(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        theirs = flat_settings({name: there.get(name) for name in SAME})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"baseline={folder}: {RESULTS} is damaged ({type(error).__name__}: {error})") from error
     if store != checksum:
         raise InputError(
@@ -80,7 +81,7 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
             f"give store={content['store'].get('path', 'DIR')}, or a run on this one"
         )
     here: Any = OmegaConf.to_container(config, resolve=True)
-    ours, theirs = (flat_settings({name: each.get(name) for name in SAME}) for each in (here, there))
+    ours = flat_settings({name: here.get(name) for name in SAME})
     other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if other:
         told = ", ".join(f"{key}={theirs.get(key, 'null')} there, {ours.get(key, 'null')} here" for key in other)
@@ -96,7 +97,7 @@ def _result(entry: Mapping[str, Any]) -> Result:
         for name, merit in entry["figures_of_merit"].items()
     }
     loco = LOCOResult(
-        {cluster: _number(each["doppelganger_rate"]) for cluster, each in clusters.items()},
+        {cluster: rate_told(each["doppelganger_rate"]) for cluster, each in clusters.items()},
         {cluster: int(each["members"]) for cluster, each in clusters.items()},
         {cluster: int(each["pairs"]) for cluster, each in clusters.items()},
         {cluster: _number(each["median_sibling_distance"]) for cluster, each in clusters.items()},

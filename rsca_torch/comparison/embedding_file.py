@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.row_files import found
 
@@ -123,7 +124,7 @@ def _of_file(path: Path, id: str | None, known: Sequence[str]) -> tuple[dict[str
             read = pandas.read_csv(path, sep=kind, dtype_backend="numpy_nullable", dtype={text: "string"})
             return _of_memory(read), ""
         with warnings.catch_warnings(action="ignore", category=AstropyWarning):
-            read = Table.read(path)
+            read = read_table(path)
         return _of_memory(read), str(read.meta.get(MODEL_STORE, ""))
     except ImportError as error:
         raise InputError(f"{path} needs a package ({error}): pip install 'rsca_torch[formats]'") from error

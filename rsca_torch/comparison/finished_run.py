@@ -13,6 +13,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json
 from rsca_torch.survey.interstellar import FoundCensoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
@@ -24,6 +25,7 @@ __all__ = [
     "flat_settings",
     "other_schema",
     "rate_of_finished_run",
+    "rate_told",
     "rates_told",
     "settings_of",
 ]
@@ -31,7 +33,7 @@ __all__ = [
 RESULTS = "results.json"
 SCHEMA = 1  # of it
 #: Where a run reads and writes, whether it draws and logs, how it is shared out: it is the same run without them.
-IDLE = ("out", "figures", "page", "checkpoints", "simulated", "store", "processes", "parallel", "logger")
+IDLE = ("out", "figures", "page", "checkpoints", "simulated", "store", "processes", "parallel", "logger", "trust")
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -40,7 +42,9 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     unused: tuple[str, ...] = ("compressor", "em_loop", "trainer") if of_table else ("id", "group", "stars")
     if of_table or config.store is not None:
         unused += ("simulation", "simulated")
-    used = {str(name): value for name, value in config.items() if name not in ("survey", *unused)}  # resolved, as id is
+    used = {
+        str(name): value for name, value in config.items() if name not in ("survey", "trust", *unused)
+    }  # resolved, as id is
     settings: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(used), resolve=True)  # type: ignore[assignment]
     if "compressor" not in settings:  # there is no step 1
         return settings | {"compressor": {}}
@@ -85,14 +89,16 @@ def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None)
         InputError: where the run is of another configuration, other data or another schema.
     """
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
         schema, given, store = content["schema"], content["config"], content["store"]["checksum"]
         rate, made_by = content["results"][0]["doppelganger_rate"], content["versions"]["rsca_torch"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):  # not whole: as good as none
-        return None
+        rate = rate_told(rate)
+        there = flat_settings(given)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return None  # not whole: as good as none
     if schema != SCHEMA:
         raise InputError(f"{folder} holds {other_schema(content)}: choose another folder with out=DIR, or remove it")
-    there, here = (flat_settings(each) for each in (given, json.loads(json.dumps(config))))
+    here = flat_settings(json.loads(json.dumps(config)))
     other = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if checksum is not None:  # the store says how its survey was read
         other = [key for key in other if not key.startswith("survey.")]
@@ -104,7 +110,24 @@ def finished_rate(folder: Path, config: Mapping[str, Any], checksum: str | None)
             f"{folder} holds a run of another configuration ({', '.join(other)}): choose another folder with out=DIR, "
             "or remove it"
         )
-    return math.nan if rate is None else float(rate)  # JSON has no NaN
+    return rate
+
+
+def rate_told(value: Any) -> float:  # noqa: ANN401  (any JSON)
+    """A rate as results.json has it; null is NaN, which JSON has not.
+
+    Raises:
+        ValueError: it is no share.
+        TypeError: it is no number.
+
+    >>> rate_told(7.5)
+    Traceback (most recent call last):
+    ValueError: a rate of 7.5, which is no share
+    """
+    rate = math.nan if value is None else float(value)
+    if not (math.isnan(rate) or 0 <= rate <= 1):
+        raise ValueError(f"a rate of {rate}, which is no share")
+    return rate
 
 
 def rates_told(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
@@ -114,7 +137,7 @@ def rates_told(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
         InputError: where no finished run is there, or one of another schema.
     """
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
         schema, checksum, results = content["schema"], content["store"].get("checksum"), list(content["results"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"no finished run in {folder}: give the DIR that `rsca compare` wrote") from error

@@ -9,7 +9,6 @@ from typing import Any
 
 import hydra
 import numpy as np
-from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -21,6 +20,7 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 from rsca_torch.learners.registry import maker
 from rsca_torch.spectra.stars import Stars, abundance_column
 from rsca_torch.survey.cuts import Cut, CutFlow, cuts_of, select
@@ -43,8 +43,8 @@ def read_stars(path: Path, roles: dict[str, str | None]) -> Stars:
         InputError: where it cannot be read, lacks the id or the group, or has several rows of one star.
     """
     try:
-        table = Table.read(path)
-    except (OSError, IORegistryError, ValueError) as error:
+        table = read_table(path)
+    except Exception as error:  # whatever a reader of a format raises
         raise InputError(f"stars={path}: no table that astropy reads ({type(error).__name__}: {error})") from error
     there = {role: name for role, name in roles.items() if name in table.colnames or role in ("id", "group")}
     stars = Stars.of(table, **there)

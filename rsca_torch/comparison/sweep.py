@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema
+from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, other_schema, rate_told
 from rsca_torch.comparison.sweep_jobs import NOTE, read_note
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult, leeway, widened
+from rsca_torch.files.checked import read_json
 
 __all__ = ["Gathered", "gather", "groups_of"]
 
@@ -72,17 +72,17 @@ def gather(sweep: Path) -> Gathered:
 def _records(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """What a run says, and why some of it cannot be used."""
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
     except FileNotFoundError:
         note = read_note(folder / NOTE)
         return [], [f"unfinished: {note.get('problem') or f'no {RESULTS}'}"]
     except (OSError, ValueError) as error:
         return [], [f"{RESULTS} cannot be read ({type(error).__name__})"]
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if content.get("schema") != SCHEMA:
         return [], [other_schema(content)]
     try:
         records = [_record(content, result) for result in content["results"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         return [], [f"{RESULTS} is damaged ({type(error).__name__}: {error})"]
     blank = [record for record in records if not math.isfinite(record["rate"])]
     why = "no rate, no cluster has an allowed pair"
@@ -91,7 +91,7 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    rate, low, high = np.array([result["doppelganger_rate"], *result["interval"]], dtype=float)  # null is NaN
+    rate, low, high = (rate_told(each) for each in (result["doppelganger_rate"], *result["interval"]))
     return {
         "representation": str(result["representation"]),
         "learner": str(result["learner"]),
@@ -103,10 +103,23 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
         "high": high,
         "seconds": float(result["seconds"]),
         "clusters": tuple(
-            (*(each[name] for name in CLUSTER), "\n".join(each.get("stars", ()))) for each in result["clusters"]
+            (
+                str(each["cluster"]),
+                _count(each["members"], 1),
+                None if each["doppelganger_rate"] is None else rate_told(each["doppelganger_rate"]),
+                _count(each["pairs"], 0),
+                "\n".join(each.get("stars", ())),
+            )
+            for each in result["clusters"]
         ),
         "settings": _settings(content["config"], result, result["learner"] == content["results"][0]["learner"]),
     }
+
+
+def _count(value: Any, least: int) -> int:  # noqa: ANN401  (any JSON)
+    if int(value) < least:
+        raise ValueError(f"a count of {value}")
+    return int(value)
 
 
 def _settings(config: Mapping[str, Any], result: Mapping[str, Any], judged: bool) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from rsca_torch.files.checked import read_json
 from rsca_torch.files.whole import file_name, updated_folder, write_json
 
 __all__ = ["NOTE", "Job", "job_folder", "job_note", "job_overrides", "jobs_of", "read_note"]
@@ -73,8 +73,12 @@ def jobs_of(sweep: Path, launch: str) -> list[Job]:
 def read_note(path: Path) -> dict[str, Any]:
     """What `job_note` kept; {} where it is somebody else's file."""
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        told = {"overrides": list(note["overrides"]), "problem": note["problem"], "launch": note["launch"]}
+        note = read_json(path)
+        told = {
+            "overrides": [str(each) for each in note["overrides"]],
+            "problem": note["problem"],
+            "launch": note["launch"],
+        }
         return {**told, "bug": bool(note.get("bug"))}
     except (OSError, ValueError, KeyError, TypeError):  # somebody else's: no job of ours
         return {}

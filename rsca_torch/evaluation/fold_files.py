@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from rsca_torch.files.checked import json_of, sealed, unsealed
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
 __all__ = ["Fold", "FoldFiles", "LeftOut", "code_of"]
+
+log = logging.getLogger(__name__)
 
 TENSORS = ("siblings", "strangers")
 NOT_OURS = {"builtins", "torch", "typing"}
@@ -67,15 +73,15 @@ class FoldFiles:
         self.folder = folder
 
     def get(self, left_out: LeftOut) -> Fold | None:
-        """The fold in which the first cluster is judged without any of these; a damaged file counts as none."""
+        """The fold in which the first cluster is judged without any of these; one that is damaged is said to be."""
+        file = self._file(left_out)
         try:
-            with safe_open(self._file(left_out), framework="pt") as file:
-                told: dict[str, Any] = json.loads(file.metadata()["fold"])
-                tensors = {name: file.get_tensor(name) for name in TENSORS}
-        except (FileNotFoundError, SafetensorError):
+            return _fold_of(file.read_bytes(), left_out)
+        except FileNotFoundError:
             return None
-        trained = None if told["trained"] is None else Trained(**told.pop("trained"))
-        return Fold(**{**told, "trained": trained}, **tensors)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            log.warning("warning: the fold kept in %s is damaged (%s) and is fitted anew", file, error)
+            return None
 
     def put(self, left_out: LeftOut, fold: Fold) -> None:
         """Keep it, whole or not at all."""
@@ -83,11 +89,42 @@ class FoldFiles:
         told = {name: value for name, value in vars(fold).items() if name not in (*TENSORS, "trained")}
         told["trained"] = None if fold.trained is None else asdict(fold.trained)
         tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
+        told = json.loads(json.dumps({**told, "left_out": left_out, "tensors": _sum(tensors)}, default=float))
         with atomic_file(self._file(left_out)) as part:
-            part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "left_out": json.dumps(left_out)}))
+            part.write_bytes(save(tensors, metadata={"fold": json.dumps(sealed(told))}))
 
     def _file(self, left_out: LeftOut) -> Path:
         return self.folder / f"{hashlib.sha256(json.dumps(left_out).encode()).hexdigest()[:16]}.safetensors"
+
+
+def _fold_of(content: bytes, left_out: LeftOut) -> Fold:
+    """What `FoldFiles.put` wrote.
+
+    Raises:
+        SafetensorError, ValueError, KeyError, TypeError: it is something else, or was changed.
+    """
+    tensors = load(content)
+    size = int.from_bytes(content[:8], "little")  # of the JSON that follows, which `load` does not hand on
+    told = unsealed(json_of(json_of(content[8 : 8 + size])["__metadata__"]["fold"]))
+    if told.pop("left_out") != list(left_out) or told.pop("tensors") != _sum(tensors):
+        raise ValueError("it is of another fold, or its distances were changed")
+    trained = None if told["trained"] is None else Trained(**told.pop("trained"))
+    distances: dict[str, Any] = {name: tensors[name] for name in TENSORS}
+    fold = Fold(**{**told, "trained": trained, **distances})
+    if not (math.isnan(fold.rate) or 0 <= fold.rate <= 1) or fold.members < 1 or fold.pairs < 0:
+        raise ValueError(f"a rate of {fold.rate} of {fold.members} members and {fold.pairs} pairs")
+    if any(tensor.isnan().any() for tensor in tensors.values()):
+        raise ValueError("a distance is no number")
+    return fold
+
+
+def _sum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of their numbers, dtypes and shapes."""
+    total = hashlib.sha256()
+    for name in TENSORS:
+        total.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())
+        total.update(tensors[name].numpy().tobytes())
+    return total.hexdigest()
 
 
 def code_of(learner: Learner) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rsca_torch.errors import InputError
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.layers.layer import Layer
+from rsca_torch.layers.sound import sound
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.learner import Labels
 from rsca_torch.learners.scaled_components import ScaledComponents, require_dimensions
@@ -336,7 +337,7 @@ class RSCA(Layer):
         state |= {"_extra_state": as_bytes(header), "ppca._extra_state": as_bytes(header)}
         if header.get("removal") is not None:
             state |= {"removal._extra_state": as_bytes({}), "removal.ppca._extra_state": as_bytes(header["removal"])}
-        return cls.from_state_dict(state)
+        return sound(cls, state, path)
 
     @classmethod
     def _blank(cls) -> RSCA:

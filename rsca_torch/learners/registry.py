@@ -22,7 +22,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.learners.learner import Learner
 from rsca_torch.learners.scaled_components import ScaledComponents
 
-__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "maker", "register"]
+__all__ = ["CONFIG", "GROUP", "Plugin", "builtin", "installed", "learner_class", "maker", "offered_targets", "register"]
 
 #: Inside an installed package conf/ lies in it, in a checkout beside it.
 CONFIG = next(p for p in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf") if p.is_dir())
@@ -69,6 +69,11 @@ def register() -> None:
             # Not struct: which options the class has, this package cannot know.
             node = OmegaConf.create({"_target_": plugin.target}, flags={"struct": False})
             ConfigStore.instance().store(plugin.name, node, group="learner", provider=plugin.source)
+
+
+def offered_targets() -> set[str]:
+    """The dotted names of what installed packages offer; nothing of theirs is imported."""
+    return {plugin.target for plugin in _offered()}
 
 
 def learner_class(target: str) -> type[Learner]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,17 +122,27 @@ class Ascent:
         return self.path[-1] if self.path else self.trial
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as tensors, numbers and lists."""
-        return {
+        """All of it as tensors, numbers and lists, with a checksum."""
+        state: dict[str, Any] = {
             "trial": list(self.trial),
             "history": list(self.history),
             "path": [list(theta) for theta in self.path],
             **{name: None if (theta := getattr(self, name)) is None else list(theta) for name in ("slow", "kept")},
             **{name: getattr(self, name) for name in self.FLAGS},
         }
+        return {**state, "sha256": _checksum(state)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: something in it was changed, or a parameter is not a finite number.
+        """
+        state = dict(state)
+        if state.pop("sha256", None) != _checksum(state):
+            raise ValueError("its checksum is of something else")
+        if not state["trial"][0].isfinite().all():
+            raise ValueError("a parameter is not a finite number")
         self.trial = Parameters(*state["trial"])
         self.path = [Parameters(*theta) for theta in state["path"]]
         self.slow, self.kept = (state[name] and Parameters(*state[name]) for name in ("slow", "kept"))
@@ -139,6 +150,22 @@ class Ascent:
         for name in self.FLAGS:
             setattr(self, name, state[name])
         self.done = self.converged or (self.done and len(self.history) >= self.max_iterations)
+
+
+def _checksum(state: Any) -> str:  # noqa: ANN401  (a mapping, a list, a tensor, a number)
+    """SHA-256 of whatever a state holds."""
+    total = hashlib.sha256()
+    if isinstance(state, torch.Tensor):
+        total.update(
+            f"{state.dtype} {tuple(state.shape)}".encode() + state.detach().cpu().contiguous().numpy().tobytes()
+        )
+    elif isinstance(state, dict):
+        total.update("".join(f"{name}: {_checksum(state[name])}\n" for name in sorted(state)).encode())
+    elif isinstance(state, list | tuple):
+        total.update("".join(f"{_checksum(each)}\n" for each in state).encode())
+    else:
+        total.update(repr(state).encode())
+    return total.hexdigest()
 
 
 def run_em(

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import json_of
 
 __all__ = ["FORMAT", "SCHEMA", "digest", "file_of", "read_file", "require_schema"]
 
@@ -44,15 +45,15 @@ def read_file(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     try:
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")  # of the JSON that follows, which `load` does not hand on
-        header = json.loads(json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(FORMAT, "null"))
-    except (SafetensorError, ValueError) as error:
+        header = json_of(json_of(content[8 : 8 + size]).get("__metadata__", {}).get(FORMAT, "{}"))
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no safetensors file ({error}): give one that `rsca fit` wrote") from error
-    told = header if isinstance(header, dict) and header.get("format") == FORMAT else {}
+    told = header if header.get("format") == FORMAT else {}
     require_schema(path, told.get("schema"), SCHEMA, f"RSCA model of schema {SCHEMA}")
     if told.pop("sha256", None) != digest(told, tensors):
         raise InputError(f"{path} is damaged: what is in it is not what was saved; fit or copy it again")
-    if told["kind"] != kind:
-        raise InputError(f"{path} holds an {told['kind']}, no {kind}: read it by {told['kind']}.load")
+    if (other := told.get("kind")) != kind:
+        raise InputError(f"{path} holds an {other}, no {kind}: read it by {other}.load")
     return told, tensors
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json
 from rsca_torch.ppca.frozen_file import require_schema
 
 __all__ = ["CARD", "CONFIG", "FOLDER_SCHEMA", "MODEL", "SUMS", "model_in", "write_folder"]
@@ -56,7 +57,12 @@ def model_in(folder: str | Path) -> Path:
             f"{folder} is damaged: {' and '.join(altered)} is not what {SUMS} says; copy it again, or write it by "
             "`rsca export to=hub`"
         )
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = read_json(folder / CONFIG)
+    except ValueError as error:
+        raise InputError(
+            f"{folder / CONFIG} is no configuration of a model ({error}); copy the folder again"
+        ) from error
     require_schema(folder, config.get("schema"), FOLDER_SCHEMA, f"model folder of schema {FOLDER_SCHEMA}")
     return folder / MODEL
 

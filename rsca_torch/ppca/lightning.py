@@ -15,7 +15,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, distributed
+from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
@@ -26,7 +26,7 @@ from rsca_torch.ppca.m_step import Moments
 from rsca_torch.ppca.trainer import require_harmless, require_whole, without_tips
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
-__all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule"]
+__all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class LightningEM:
         ascent = Ascent(theta, tolerance, max_iterations, ROUNDING[blocks.dtype])
         module = PPCATraining(ascent, blocks.noise, clip, progress)
         if self.checkpoint is not None and self.checkpoint.exists():
-            module.load_state_dict(_read_checkpoint(self.checkpoint))
+            restore(self.checkpoint, ascent)
             if [tensor.shape for tensor in ascent.trial] != [tensor.shape for tensor in theta]:
                 raise InputError(f"{self.checkpoint} is of a fit with other bins, components or noise: remove it")
             if len(ascent.history) > max_iterations:  # a longer fit is another one, which stays where it is
@@ -271,9 +271,19 @@ class LightningEM:
         return made
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def restore(path: Path, ascent: Ascent) -> None:
+    """Go on where a checkpoint was written.
+
+    Args:
+        path: of the file.
+        ascent: takes what is in it.
+
+    Raises:
+        InputError: it is no checkpoint of a fit, or was changed.
+    """
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        ascent.load_state_dict(state["_extra_state"])
     except Exception as error:  # whatever reading a damaged file raises
-        raise InputError(f"{path} is no checkpoint of a fit ({type(error).__name__}): remove it") from error
-    return state
+        said = str(error) if type(error) is ValueError else type(error).__name__
+        raise InputError(f"{path} is no checkpoint of a fit ({said}): remove it") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +11,11 @@ from typing import Any
 
 from rsca_torch.comparison.finished_run import RESULTS
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners.registry import learner_class
+from rsca_torch.learners.trust import is_trusted
+from rsca_torch.spectra.labels import printable
 from rsca_torch.survey.store import Store
 
 __all__ = ["Entry", "Used", "bibtex", "entries", "of_installation", "of_model", "of_run", "of_store"]
@@ -83,7 +85,7 @@ def _entry(text: str) -> Entry:
 
 def bibtex(used: Used) -> str:
     """The entries with the versions of packages as notes, and the remarks as comments before them."""
-    parts = ["".join(f"% {remark}\n" for remark in used.remarks)]
+    parts = ["".join(f"% {printable(remark)}\n" for remark in used.remarks)]
     for entry in entries():
         if {*entry.used_for} & {*used.what}:
             known = [told for name, told in used.versions.items() if f"package {name}" in entry.used_for]
@@ -107,26 +109,32 @@ def of_installation() -> Used:
     return used
 
 
-def of_run(folder: Path) -> Used:
+def of_run(folder: Path, trust: str | None = None) -> Used:
     """What a finished run of `rsca compare` used, with the versions that it wrote down.
+
+    Args:
+        folder: of the run.
+        trust: "any" imports whatever class the run names as a learner. None: those that are trusted.
 
     Raises:
         InputError: where no finished run is there.
     """
     try:
-        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        content = read_json(folder / RESULTS)
         config, versions, store = content["config"], content["versions"], content["store"]
         judged = {"the judged learner": config["learner"], **config["baselines"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        targets = {name: str(options["_target_"]) for name, options in judged.items()}
+        versions, place, survey = dict(versions), Path(store["path"]), dict(config.get("survey", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"run={folder} holds no finished run of rsca compare: its {RESULTS} is expected") from error
     used = _software(versions)
     if not config.get("compressor"):
         used.what.remove("step 1")
-        used.remarks.append(f"Stars and abundances are those of {Path(store['path']).name}: cite where they are from")
-    _add_learners(used, {name: str(options["_target_"]) for name, options in judged.items()})
-    if "survey" in config:
-        note = Path(store["path"]).parent / "simulation.json"
-        _add_survey(used, config["survey"], "simulation" in config or note.is_file())
+        used.remarks.append(f"Stars and abundances are those of {place.name}: cite where they are from")
+    _add_learners(used, targets, trust == "any")
+    if survey:
+        note = place.parent / "simulation.json"
+        _add_survey(used, survey, "simulation" in config or note.is_file())
     return used
 
 
@@ -191,9 +199,14 @@ def _listed(value: Any) -> list[str]:  # noqa: ANN401  (a text, a list of them o
     return [value] if isinstance(value, str) else [str(one) for one in value or ()]
 
 
-def _add_learners(used: Used, learners: Mapping[str, str]) -> None:
+def _add_learners(used: Used, learners: Mapping[str, str], any_class: bool) -> None:
     """The papers of learners, by the dotted names of their classes."""
     for name, target in learners.items():
+        if not (any_class or is_trusted(target)):
+            used.remarks.append(
+                f"Learner {target}: of no package that is trusted; trust=any imports it to ask its paper"
+            )
+            continue
         try:
             paper = learner_class(target).paper
         except InputError:  # of a package that is not installed any more

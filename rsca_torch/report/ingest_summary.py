@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rsca_torch.report.terminal import plain_table
+from rsca_torch.report.terminal import PlainTable, plain_table
 from rsca_torch.survey.interstellar import Feature
 from rsca_torch.survey.store import Store
 
@@ -54,7 +54,7 @@ def cut_flow_table(store: Store) -> Table:
     """What each step removed, and what is left beside what was published, where the survey knows of it."""
     counts = store.manifest["counts"]
     known = {name: number for name, number in _published(store).items() if name in ("field", "members", "clusters")}
-    table = Table("cut", box=None)
+    table = PlainTable("cut", box=None)
     for name in ("removed", "kept", *(("published",) if known else ())):
         table.add_column(name, justify="right")
     rows = [(step["cut"], f"{step['removed']:,}", step["kept"]) for step in store.selection]
@@ -81,7 +81,7 @@ def _published(store: Store) -> dict[str, Any]:
 
 def members_table(store: Store) -> Table:
     """What became of the rows of the list of members."""
-    table = Table("list of members", box=None)
+    table = PlainTable("list of members", box=None)
     table.add_column("number", justify="right")
     for name, number in store.manifest["listed"].items():
         table.add_row(name, f"{number:,}")
@@ -102,7 +102,7 @@ def repeats_table(store: Store) -> Table:
     rows = list(zip(names, np.histogram(snr[np.isfinite(snr)], bounds)[0].tolist(), strict=True))
     if unknown := int(np.isnan(snr).sum()):
         rows.append(("not known", unknown))
-    table = Table("repeats, by S/N of the pair's fainter", box=None)
+    table = PlainTable("repeats, by S/N of the pair's fainter", box=None)
     table.add_column("number", justify="right")
     for name, number in [row for row in rows if row[1]] + [("all", len(again))]:
         table.add_row(name, f"{number:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -19,6 +23,7 @@ from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.nested_choice import NestedResult
 from rsca_torch.evaluation.result import exact_limits
+from rsca_torch.spectra.labels import printable
 
 __all__ = [
     "COLOURS",
@@ -41,9 +46,40 @@ ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsiz
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """PNG to look at and PDF to publish, without the date of the day in either."""
+    _make_readable(figure)
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def _make_readable(figure: Figure) -> None:
+    """Have what is no mathematics, as a name with one dollar, shown as it is; and what cannot be shown as its code."""
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            formatter = axis.get_major_formatter()
+            if isinstance(formatter, FixedFormatter | FuncFormatter):  # of ticks with names
+                axis.set_major_formatter(FuncFormatter(partial(_tick, formatter)))
+            axis.get_ticklabels()  # which are made when they are asked for
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        given = text.get_text()
+        shown = _shown(given)
+        if shown != given:
+            text.set_text(shown)
+        try:
+            if "$" in shown:
+                parser.parse(shown)
+        except ValueError:
+            text.set_parse_math(False)
+
+
+def _tick(formatter: Formatter, place: float, number: int | None = None) -> str:
+    return _shown(formatter(place, number))
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def draw_rates(comparison: Comparison, simulated: bool = False) -> Figure:

@@ -23,6 +23,7 @@ from rich.table import Table as RichTable
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.fold_files import code_of
+from rsca_torch.files.checked import read_json
 from rsca_torch.files.whole import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.pictures import save_figure
@@ -157,17 +158,25 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
 def _finished(assembly: Assembly, name: str, out: Path) -> Outcome | None:
     """What an earlier run left."""
     try:
-        note = json.loads((out / name / NOTE).read_text(encoding="utf-8"))
+        note = read_json(out / name / NOTE)
+        values, finding, settings = (
+            [_with_nan(value) for value in note["values"]],
+            str(note["finding"]),
+            note["settings"],
+        )
     except FileNotFoundError:
         return None
-    if note["settings"] != json.loads(json.dumps(_settings(assembly, name))):
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{out / name / NOTE} is damaged ({error}): remove {out / name}, and it is done again"
+        ) from error
+    if settings != json.loads(json.dumps(_settings(assembly, name))):
         raise InputError(
             f"{out / name} holds the experiment with other settings, data or code: choose another folder with "
             "out=DIR, or remove it"
         )
     log.info("%s: finished already", name)
-    values = [_with_nan(value) for value in note["values"]]
-    return Outcome(name, str(assembly.config.experiments[name].title), values, note["finding"])
+    return Outcome(name, str(assembly.config.experiments[name].title), values, finding)
 
 
 def _settings(assembly: Assembly, name: str) -> dict[str, Any]:

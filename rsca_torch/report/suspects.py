@@ -9,6 +9,7 @@ import pandas as pd
 from astropy.table import Table
 from rich.table import Table as RichTable
 
+from rsca_torch.errors import InputError
 from rsca_torch.report.latex import escaped, tabular
 from rsca_torch.report.terminal import plain_table
 
@@ -38,7 +39,15 @@ def read_suspects(run: Path) -> pd.DataFrame | None:
     """Those of a finished run, the surest first; None where it has none."""
     if not (run / NAME).exists():
         return None
-    rows = _of(pd.read_csv(run / NAME, dtype={0: str, 1: str}))
+    try:
+        rows = _of(pd.read_csv(run / NAME, dtype={0: str, 1: str}))
+        if len(rows):
+            _said(rows)
+            _cells(rows)
+    except Exception as error:  # whatever a reader of a damaged file raises
+        raise InputError(
+            f"{run / NAME} is damaged ({type(error).__name__}: {error}): run rsca compare again"
+        ) from error
     return rows if len(rows) else None
 
 

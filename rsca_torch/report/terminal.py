@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,7 +23,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Bars", "percent", "plain_table", "print_table", "progress"]
+from rsca_torch.spectra.labels import printable
+
+__all__ = ["Bars", "PlainTable", "percent", "plain_table", "print_table", "progress"]
 
 
 class Bars:
@@ -78,11 +81,29 @@ def percent(share: float, sign: str = "") -> str:
     return f"{100 * share:{sign}{'.1g' if 0 < abs(100 * share) < 0.005 else '.2f'}}"
 
 
+class PlainTable(Table):
+    """A table whose cells are what they say: no name of a star or a cluster is markup, or moves the cursor."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """As rich's; texts are shown as they are."""
+        super().add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def plain(text: str) -> Text:
+    r"""A text of several lines for the terminal, without what would move the cursor or change the colour.
+
+    >>> plain("[/red] \x1b[31m").plain
+    '[/red] \\x1b[31m'
+    """
+    return Text("\n".join(map(printable, text.split("\n"))))
+
+
 def plain_table(texts: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
     """A table without rules, its columns of texts first and then those of numbers."""
-    table = Table(title=title, title_style="", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    said = None if title is None else plain(title)
+    table = PlainTable(title=said, title_style="", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in (*texts, *numbers):
-        table.add_column(name, justify="left" if name in texts else "right", no_wrap=True)
+        table.add_column(plain(name), justify="left" if name in texts else "right", no_wrap=True)
     return table
 
 

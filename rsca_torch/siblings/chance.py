@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.pairs_within import PairsWithin, limits_of
 
 __all__ = ["by_chance", "by_chance_of_clusters", "kept_by_chance", "share_above"]
+
+log = logging.getLogger(__name__)
 
 PAIRS = 10**6  # that are drawn at most
 OF_EACH = 10**4  # of one star at most, so that no few stars say it all
@@ -33,14 +36,25 @@ def kept_by_chance(
     rule = getattr(pairs.rule, "func", pairs.rule)
     said = [rule.__module__, rule.__qualname__, limits_of(pairs.rule), int(candidates.sum()), PAIRS, OF_EACH, STARS]
     name = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
-    place = stars.file.with_name(f"chance-{name}.npy")
+    place = stars.file.with_name(f"chance-{name}.npz")
     if place.exists():
-        kept: NDArray[np.float64] = np.load(place, allow_pickle=False)
-        return kept
+        try:
+            with np.load(place, allow_pickle=False) as arrays:
+                kept: NDArray[np.float64] = arrays["ratios"]
+                if str(arrays["sha256"]) == _sum(kept):
+                    return kept
+            why = "its checksum is of something else"
+        except Exception as error:  # whatever NumPy makes of a damaged file
+            why = str(error)
+        log.warning("warning: %s is damaged (%s) and is made anew", place, why)
     found = by_chance(stars, pairs, measure, candidates)
     with atomic_file(place) as part:
-        np.save(part, found)
+        np.savez(part, ratios=found, sha256=_sum(found))
     return found
+
+
+def _sum(ratios: NDArray[np.float64]) -> str:
+    return hashlib.sha256(f"{ratios.dtype} {ratios.shape}".encode() + ratios.tobytes()).hexdigest()
 
 
 def by_chance(

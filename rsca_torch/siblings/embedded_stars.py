@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json, sealed, unsealed
 from rsca_torch.files.places import claimed
-from rsca_torch.files.whole import atomic_folder
+from rsca_torch.files.whole import atomic_folder, write_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
 from rsca_torch.spectra.bins import lacking
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 1024  # stars
 SURE = 2.0  # noise up to which stars are found, and mistaken for siblings, as often as others (docs/siblings.md)
 FILES = ("features", "noise", "valid_bins")
+SUMS = "sums.json"  # of these
 Progress = Callable[[str, int, int], None]
 
 
@@ -111,13 +113,18 @@ def embedded_stars(
         log.warning("warning: %s", lacks)
     place = None if kept is None or not isinstance(stars, Store) else Path(kept) / _name(model, stars)
     if place is None:
+        if isinstance(stars, Store):
+            stars.verify()
         arrays = _computed(model, parts, {}, progress)
     else:
         if not (place / "features.npy").exists():
             with claimed(place):
                 if not (place / "features.npy").exists():  # now that nobody else makes it
                     with atomic_folder(place) as part:
+                        assert isinstance(stars, Store)
+                        stars.verify()
                         _computed(model, parts, {name: part / f"{name}.npy" for name in FILES}, progress)
+                        write_json(part / SUMS, sealed({name: _sum(part / f"{name}.npy") for name in FILES}))
         arrays = _read(place)
     table = parts[0].stars
     if len(parts) > 1:
@@ -164,14 +171,22 @@ def _computed(
 
 def _read(place: Path) -> tuple[NDArray[Any], ...]:
     try:
+        sums = unsealed(read_json(place / SUMS))
+        if altered := [name for name in FILES if sums[name] != _sum(place / f"{name}.npy")]:
+            raise ValueError(f"{altered[0]} is not what was kept")
         return tuple(np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in FILES)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError) as error:
         raise InputError(f"{place} is damaged ({error}): remove it, and the stars are embedded anew") from error
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _name(model: RSCA, store: Store) -> str:
     """Of the folder: all that the features depend on."""
-    total = hashlib.sha256(json.dumps([store.checksum, FILES]).encode())
+    total = hashlib.sha256(json.dumps([store.checksum, FILES, SUMS]).encode())
     for name, tensor in sorted(model.state_dict().items()):
         total.update(name.encode())
         if not name.endswith("_extra_state"):

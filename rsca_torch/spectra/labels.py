@@ -61,7 +61,7 @@ def as_text(values: Any) -> NDArray[np.str_]:  # noqa: ANN401
     elif plain.dtype.kind == "f":
         missing = missing | np.isnan(plain)
     elif plain.dtype.kind == "S":
-        plain = np.char.decode(plain, "utf-8")
+        plain = np.array([_decoded(value) for value in plain.ravel().tolist()], dtype=object).reshape(plain.shape)
     texts = plain.astype(str)  # of a million stars 80 MB, and as much for a copy
     return np.where(missing, "", texts) if missing.any() else texts
 
@@ -93,4 +93,9 @@ def printable(text: str) -> str:
 
 
 def _decoded(value: Any) -> str:  # noqa: ANN401
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:  # every byte of Latin-1 is a character
+        return value.decode("latin-1")

@@ -19,6 +19,7 @@ from rsca_torch.survey.apogee import ELEMENTS, STAR_COLUMNS, ApogeeReader, add_c
 from rsca_torch.survey.file_kinds import kind_by_name, require_aspcapstar
 from rsca_torch.survey.fits_files import COMPRESSED, UnusableFileError, native, open_fits, require_table
 from rsca_torch.survey.reader import Listing
+from rsca_torch.survey.unusable import OF_THE_FILE
 
 __all__ = ["AspcapstarFolder", "read_folder"]
 
@@ -110,7 +111,12 @@ def _found(root: Path, pattern: str) -> list[str]:
 
 def _below(root: Path) -> Iterator[Path]:
     seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+
+    def stop(error: OSError) -> None:
+        if error.errno not in OF_THE_FILE:  # a file server that fails would make the survey smaller
+            raise error
+
+    for folder, folders, names in os.walk(root, onerror=stop, followlinks=True):
         told = Path(folder).stat()
         if (told.st_dev, told.st_ino) in seen:  # a link to a folder above or beside
             folders.clear()

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import require_plain_yaml
 
 __all__ = ["Ranges", "inside", "read_windows", "windows_of"]
 
@@ -44,9 +45,11 @@ def read_windows(file: Path) -> dict[str, Ranges]:
 @lru_cache(maxsize=8)
 def _read(file: Path) -> Mapping[str, Ranges]:
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"element windows {file} cannot be read ({type(error).__name__})") from error
+        text = file.read_text(encoding="utf-8")
+        require_plain_yaml(text)
+        given = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"element windows {file} cannot be read ({type(error).__name__}: {error})") from error
     if not isinstance(given, dict) or not given:
         raise InputError(
             f"element windows {file}: expected ELEMENT: [[start, end], ...] in Angstrom, got {given!r:.60}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import lzma
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
 import weakref
 import zlib
@@ -25,6 +25,8 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.fits_headers import require_headers
+from rsca_torch.survey.unusable import OF_THE_FILE, UnusableFileError, is_file
 
 __all__ = [
     "COMPRESSED",
@@ -46,20 +48,8 @@ COMPRESSED = (".gz", ".fz")
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
-#: What the system says of one file alone, and not of the disk, the file server or this process.
-OF_THE_FILE = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EACCES,
-    errno.EPERM,
-}
-
-
-class UnusableFileError(Exception):
-    """A file cannot be used; the message is a short reason, fit for a table of problems."""
+#: What reading a damaged file raises, also where our own lines ask for what is not there.
+OF_DAMAGE = (OSError, TypeError, ValueError, KeyError, IndexError, AttributeError, fits.VerifyError)
 
 
 @contextmanager
@@ -76,9 +66,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         UnusableFileError: what is compressed is damaged or was cut off.
         OSError: it cannot be read, or the copy cannot be written.
     """
-    if not path.exists():
+    if not is_file(path):
         kept = (path.with_name(path.name + suffix) for suffix in COMPRESSED)
-        path = next((other for other in kept if other.exists()), path)
+        path = next((other for other in kept if is_file(other)), path)
     start = _start(path)
     opener = next((OPENERS[sign] for sign in OPENERS if start.startswith(sign)), None)
     if opener is None:
@@ -138,13 +128,19 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     try:
         with whole_file(path) as whole, warnings.catch_warnings():
             _check_signature(whole)
+            try:
+                require_headers(whole)
+            except ValueError as error:
+                raise UnusableFileError(str(error)) from error
             # What astropy warns of is either checked here (truncation) or a card nobody reads (AKTARG = NAN).
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(whole, memmap=memmap, character_as_bytes=True) as hdus:
                 yield hdus
-    except InputError:
+    except (InputError, UnusableFileError, MemoryError):
         raise
-    except (OSError, TypeError, ValueError, KeyError, IndexError, fits.VerifyError) as error:
+    except Exception as error:  # whatever the FITS library raises of a damaged file
+        if not isinstance(error, OF_DAMAGE) and not _is_of_a_library(error):
+            raise
         told = error.strerror if isinstance(error, OSError) and error.strerror else error
         if isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE:
             raise InputError(
@@ -154,8 +150,13 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
         raise UnusableFileError(f"unreadable file ({told})") from error
 
 
+def _is_of_a_library(error: Exception) -> bool:
+    """Whether it was raised outside of this package, and so is no bug of ours."""
+    return Path(__file__).parents[1] not in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
+
+
 def _check_signature(path: Path) -> None:
-    if not path.exists():
+    if not is_file(path):
         raise UnusableFileError("missing file")
     start = _start(path)
     # A downloader that ignores the status code saves the archive's "404 Not Found" page under the spectrum's name.

@@ -13,6 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.spectra.spectra import as_angstrom
 from rsca_torch.survey.simulated.tables import LINES
@@ -116,7 +117,7 @@ def read_lines(path: str | Path) -> LineList:
 def _read(path: Path) -> Table:
     if path.suffix.lower() in (".parquet", ".pq"):
         return Table.from_pandas(pandas.read_parquet(path))
-    return Table.read(path, **FORMATS.get(path.suffix.lower(), {}))
+    return read_table(path, **FORMATS.get(path.suffix.lower(), {}))
 
 
 def _angstrom(table: Table, column: str, path: Path) -> NDArray[np.float64]:

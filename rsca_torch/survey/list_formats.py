@@ -19,6 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import require_own_data
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.fits_files import native, open_fits, require_table, whole_file
 from rsca_torch.survey.listed_stars import EXACT
@@ -124,6 +125,7 @@ def _votable(path: Path, choose: Choose) -> Table:
             fields.append(element.attrib["name"])
         elif tag in ("TABLEDATA", "BINARY", "BINARY2", "FITS"):
             break
+    require_own_data(path)
     names, texts = _chosen(fields, choose)
     # Of binary tables astropy would take the bytes of one column for another's.
     table = parse_single_table(path, columns=[*names.values()] if tag == "TABLEDATA" else None).to_table(

@@ -11,7 +11,6 @@ rule says it of flux and error.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import SEAL, read_json, rows_of, unsealed
 from rsca_torch.files.whole import beside
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
@@ -142,8 +142,8 @@ class Store:
         self.bins: NDArray[np.int64] = np.load(path / "bins.npy", allow_pickle=False)
         self.segments = {name: (first, last) for name, (first, last) in manifest["segments"].items()}
         self.selection: list[dict[str, Any]] = json.loads((path / "selection.json").read_text(encoding="utf-8"))
-        with (path / "problems.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            self.problems = [(row["file"], row["problem"]) for row in csv.DictReader(file)]
+        self.problems = [(file, problem) for file, problem in list(rows_of(path / "problems.csv"))[1:]]
+        repr(self)  # also what is told of it is there
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -156,7 +156,7 @@ class Store:
         if not (path / "manifest.json").is_file():
             raise InputError(_no_store(path))
         try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            manifest = read_json(path / "manifest.json")
             if manifest["schema"] != SCHEMA:
                 cure = "update rsca_torch" if manifest["schema"] > SCHEMA else "ingest the survey again"
                 raise InputError(f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}: {cure}")
@@ -167,10 +167,13 @@ class Store:
                     and digest(path / name) != manifest["files"][name]["sha256"]
                 ):
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
+            manifest = unsealed(manifest) if SEAL in manifest else manifest  # earlier stores of this schema have none
+            if checksum(manifest) != manifest["checksum"]:
+                raise InputError(f"store {path}: manifest.json changed since it was written; ingest again")
             return cls(path, manifest)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever readers make of what only looks like a store
             raise InputError(f"store {path} is damaged ({type(error).__name__}); remove it and ingest again") from error
 
     def __len__(self) -> int:
@@ -197,8 +200,7 @@ class Store:
 
         The id is '' where a file could not tell it.
         """
-        with (self.path / "removed.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return [(row["id"], row["cut"], row["value"]) for row in csv.DictReader(file)]
+        return [(star, cut, value) for star, cut, value in list(rows_of(self.path / "removed.csv"))[1:]]
 
     @property
     def is_member(self) -> NDArray[np.bool_]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import logging
 import os
 import shutil
 from collections import Counter
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json, sealed, unsealed
 from rsca_torch.files.places import is_free, remove_left
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
@@ -24,6 +27,8 @@ from rsca_torch.survey.star_columns import write_stars
 from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
 
 __all__ = ["NO_VALID_BIN", "Partial", "require_free"]
+
+log = logging.getLogger(__name__)
 
 FLOAT = np.dtype("<f4")
 NO_VALID_BIN = "no valid bin"
@@ -93,10 +98,9 @@ class Partial:
         self.seen = np.zeros(len(bins), dtype=bool)
         self.n_valid = 0
         self.lacking: Counter[str] = Counter()
+        self._blocks: list[tuple[int, str]] = []  # rows that are kept of each block, and a checksum of them
         self._journal = self.path / "journal.json"
-        if self._journal.exists():
-            self._resume()
-        else:
+        if not (self._journal.exists() and self._resumed()):
             self._begin()
 
     def _begin(self) -> None:
@@ -110,22 +114,40 @@ class Partial:
         except OSError as error:
             raise InputError(f"store={self.store} cannot be written: {error.strerror}; choose another place") from error
 
-    def _resume(self) -> None:
+    def _resumed(self) -> bool:
+        """Whether it goes on after what is there: journal and blocks are as they were written."""
         try:
-            journal = json.loads(self._journal.read_text(encoding="utf-8"))
-        except ValueError:
-            journal = {}
-        if journal.get("fingerprint") != self.fingerprint or "n_valid" not in journal:
+            journal = read_json(self._journal)
+            older = "blocks" not in journal
+            journal = journal if older else unsealed(journal)
+            fingerprint, done, failed = journal["fingerprint"], int(journal["done"]), dict(journal["failed"])
+            blocks = [(int(rows), str(digest)) for rows, digest in journal.get("blocks", ())]
+            packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
+            seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
+            told = {int(star): str(problem) for star, problem in failed.items()}
+            self.errors, self.n_valid = dict(journal["errors"]), int(journal.get("n_valid", 0))
+            self.lacking = Counter(journal["lacking"])
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            log.warning("warning: %s is damaged (%s): all spectra are read anew", self._journal, error)
+            return False
+        if older or fingerprint != self.fingerprint:
             raise InputError(
                 f"{self.path} was begun with other settings or another catalogue, or by an older program; "
                 "remove it, choose another store, or go back to those settings"
             )
-        self.done = journal["done"]
-        self.failed = {int(star): problem for star, problem in journal["failed"].items()}
-        self.errors, self.n_valid = journal["errors"], journal["n_valid"]
-        self.lacking = Counter(journal.get("lacking", {}))
-        packed = np.frombuffer(bytes.fromhex(journal["seen"]), dtype=np.uint8)
-        self.seen = np.unpackbits(packed, count=len(self.bins)).astype(bool)
+        if sum(rows for rows, _ in blocks) != done - len(failed) or not self._are_there(blocks):
+            log.warning("warning: %s is damaged (spectra changed or lacking): all are read anew", self.path)
+            return False
+        self.done, self._blocks, self.failed, self.seen = done, blocks, told, seen
+        return True
+
+    def _are_there(self, blocks: Sequence[tuple[int, str]]) -> bool:
+        try:
+            with (self.path / "flux.raw").open("rb") as flux, (self.path / "error.raw").open("rb") as error:
+                sizes = [(rows * len(self.bins) * FLOAT.itemsize, digest) for rows, digest in blocks]
+                return all(_digest(flux.read(size), error.read(size)) == digest for size, digest in sizes)
+        except FileNotFoundError:
+            return False
 
     def append(
         self,
@@ -149,11 +171,13 @@ class Partial:
         usable = valid.any(axis=1)
         unusable = (self.done + np.flatnonzero(~usable)).tolist()
         start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
-        for name, block in (("flux", flux[usable]), ("error", error[usable])):
+        content = {name: block[usable].astype(FLOAT).tobytes() for name, block in (("flux", flux), ("error", error))}
+        for name, block in content.items():
             with (self.path / f"{name}.raw").open("r+b") as file:
                 file.seek(start)
-                file.write(block.astype(FLOAT).tobytes())
+                file.write(block)
                 _flush(file)
+        self._blocks.append((int(usable.sum()), _digest(content["flux"], content["error"])))
         stars = slice(None) if self.n_stars is None else slice(max(0, self.n_stars - self.done))
         self.done += len(flux)
         self.failed.update({star: failed.get(star, NO_VALID_BIN) for star in unusable})
@@ -164,7 +188,8 @@ class Partial:
         state = {
             name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid", "lacking")
         }
-        _write_json(self._journal, {**state, "seen": np.packbits(self.seen).tobytes().hex()})
+        state |= {"seen": np.packbits(self.seen).tobytes().hex(), "blocks": [list(each) for each in self._blocks]}
+        _write_json(self._journal, sealed(json.loads(json.dumps(state))))  # as JSON gives it back
 
     def finish(
         self,
@@ -216,7 +241,8 @@ class Partial:
         files = {name: {"bytes": (whole / name).stat().st_size, "sha256": digest(whole / name)} for name in written}
         counts = self._counts(stars, len(problems)) | {"repeats": len(repeats)} | counts_of(groups)
         told = {**manifest, "roles": stars.roles, "counts": counts, "files": files}
-        _write_json(whole / "manifest.json", {"schema": SCHEMA, "checksum": checksum(told), **told})
+        told = json.loads(json.dumps({"schema": SCHEMA, "checksum": checksum(told), **told}))
+        _write_json(whole / "manifest.json", sealed(told))
         for name in written:
             with (whole / name).open("rb") as file:
                 _flush(file)
@@ -249,6 +275,10 @@ class Partial:
             np.lib.format.write_array_header_1_0(file, header)
             for first in range(0, len(rows), block):
                 file.write(raw[rows[first : first + block]][:, self.seen].tobytes())
+
+
+def _digest(flux: bytes, error: bytes) -> str:
+    return hashlib.sha256(flux + error).hexdigest()
 
 
 def _flush(file: Any) -> None:  # noqa: ANN401  (an open file of either kind)

@@ -50,6 +50,9 @@ class StoredRows:
         self.stars = Stars(_read_stars(path / f"{part or 'stars'}.fits")).playing(roles)
         before = f"{part}_" if part else ""
         self._flux, self._error = (_mapped(path / f"{before}{name}.npy") for name in ("flux", "error"))
+        wanted = (len(self.stars), len(wavelength))
+        if self._flux.shape != wanted or self._error.shape != wanted:
+            raise ValueError(f"flux of shape {tuple(self._flux.shape)} and as many errors expected, {wanted}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For another process: opened there, not copied."""
@@ -67,7 +70,10 @@ def _mapped(file: Path) -> Tensor:
     """(n, P) float32, left on disk, for reading alone."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*not writable")  # nothing here writes
-        return torch.from_numpy(np.load(file, mmap_mode="r", allow_pickle=False))
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        if array.dtype != np.float32:
+            raise ValueError(f"{file.name} holds {array.dtype}, not float32")
+        return torch.from_numpy(array)
 
 
 def _read_stars(path: Path) -> Table:

@@ -152,7 +152,7 @@ def test_a_run_cites_what_it_used(tmp_path, capsys):
         ),
         (
             {"learner": {"_target_": "not_installed.Learner"}},
-            "% Learner not_installed.Learner: it cannot be imported, so its paper is not known",
+            "% Learner not_installed.Learner: of no package that is trusted; trust=any imports it to ask its paper",
             "Fisher1936",
         ),
         ({"compressor": {}}, "% Stars and abundances are those of store: cite where they are from", "Tipping1999"),

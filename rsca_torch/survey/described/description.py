@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import require_plain_yaml
 from rsca_torch.survey.described.parts import (
     Arm,
     Continuum,
@@ -114,8 +115,11 @@ class Description:
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no file")
+        require_plain_yaml(path.read_text(encoding="utf-8"))
         given = OmegaConf.to_container(OmegaConf.load(path))  # as Hydra reads it: 1e-4 is a number
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         said = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(f"survey.description={path}: a file of YAML expected, got: {said}") from error
     return _mapping(given, "")

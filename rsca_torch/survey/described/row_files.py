@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 
 __all__ = ["BLOCK", "Rows", "columns_of", "found", "is_row_file", "needed_package", "parsed"]
 
@@ -133,7 +133,10 @@ def _hdf5(path: Path) -> Mapping[str, Rows]:
 def _zarr(path: Path) -> Mapping[str, Rows]:
     zarr = needed_package("zarr")
     opened = zarr.open(path, mode="r")
-    return {"": opened} if hasattr(opened, "dtype") else dict(opened.arrays())
+    arrays = {"": opened} if hasattr(opened, "dtype") else dict(opened.arrays())
+    if any("pickle" in repr(array.metadata).lower() for array in arrays.values()):
+        raise InputError(f"{path} holds pickles, which run what they say: write its arrays as numbers")
+    return arrays
 
 
 def _parquet(path: Path) -> Mapping[str, Rows]:
@@ -186,7 +189,7 @@ def _row_group(file: Any, name: str, group: int) -> Any:  # noqa: ANN401  (pyarr
 def _text(path: Path) -> Mapping[str, Rows]:
     """A table of text, whole: spectra are texts like [1.0, NaN] there, as in Gaia's archive."""
     if ".ecsv" in [suffix.lower() for suffix in path.suffixes]:
-        table = Table.read(path, format="ascii.ecsv")
+        table = read_table(path, format="ascii.ecsv")
         return {name: np.asarray(table[name]) for name in table.colnames}
     table = pandas.read_csv(path, comment="#", dtype_backend="numpy_nullable", na_values=["null"])
     return {str(name): TextRows(table[name]) for name in table.columns}

@@ -16,10 +16,12 @@ from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.parts import Source, formula
 from rsca_torch.survey.described.row_files import BLOCK, Rows, columns_of, found, is_row_file
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
+from rsca_torch.survey.unusable import is_file, is_of_the_machine
 
 __all__ = ["StarFile", "forget", "opened", "row_of", "wavelengths"]
 
 Floats = NDArray[np.float64]
+MOST_PIXELS = 5_000_000  # of a spectrum, and of the rows that are read at once
 
 
 class StarFile(Protocol):
@@ -48,12 +50,20 @@ def opened(path: Path) -> Iterator[StarFile]:
         UnusableFileError: it cannot be read, or what is read in it is not there.
     """
     if is_row_file(path):
-        if not path.exists():
+        if not path.is_dir() and not is_file(path):  # a folder of Zarr
             raise UnusableFileError("missing file")
         try:
             yield RowFile(path)
-        except InputError as error:
-            raise UnusableFileError(str(error)) from error
+        except (UnusableFileError, MemoryError):
+            raise
+        except Exception as error:  # whatever a reader of a format raises of a damaged file
+            if is_of_the_machine(error):
+                raise InputError(
+                    f"{path} cannot be read now: {error}; give the same command again, which goes on"
+                ) from error
+            raise UnusableFileError(
+                str(error) if isinstance(error, InputError) else f"unreadable file ({error})"
+            ) from error
         return
     with open_fits(path, memmap=True) as hdus:
         yield FitsFile(hdus)
@@ -133,8 +143,11 @@ class RowFile:
             return np.asarray(rows[: rows.shape[0]]).ravel()
         if row >= rows.shape[0]:
             raise UnusableFileError(f"{name or 'the array'} has {rows.shape[0]} rows, not {row + 1}")
-        first = row - row % BLOCK
-        values = np.asarray(_block(self.path, name, first)[row - first])
+        if (pixels := int(np.prod(rows.shape[1:]))) > MOST_PIXELS:
+            raise UnusableFileError(f"{name or 'the array'} says {pixels} pixels a star, which no spectrum has")
+        at_once = max(1, min(BLOCK, MOST_PIXELS // max(1, pixels)))
+        first = row - row % at_once
+        values = np.asarray(_block(self.path, name, first, at_once)[row - first])
         return values.ravel().astype(float) if values.dtype.kind == "O" else values.ravel()
 
     def grid(self, cards: Any, source: Source) -> Floats:  # noqa: ANN401  (names of header cards)
@@ -143,9 +156,9 @@ class RowFile:
 
 
 @lru_cache(maxsize=8)
-def _block(path: Path, name: str, first: int) -> Any:  # noqa: ANN401  (rows of whatever kind)
+def _block(path: Path, name: str, first: int, at_once: int) -> Any:  # noqa: ANN401  (rows of whatever kind)
     rows: Rows = columns_of(path)[name]
-    return rows[first : min(first + BLOCK, rows.shape[0])]
+    return rows[first : min(first + at_once, rows.shape[0])]
 
 
 def forget() -> None:

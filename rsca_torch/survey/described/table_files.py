@@ -12,6 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.tables import read_table
 from rsca_torch.survey.described.parts import StarTable
 from rsca_torch.survey.described.row_files import HDF5, PARQUET, TEXT, columns_of, needed_package, parsed
 from rsca_torch.survey.fits_files import UnusableFileError, open_fits, require_whole
@@ -21,6 +22,9 @@ __all__ = ["Places", "TableFile", "ascending", "table_file"]
 FITS_ROWS = 2**16  # read at once: 64 MB where a row has 1 kB
 TEXT_COLUMNS, COLUMNS = 32, 8  # read at once: text is gone through once more for each group of columns
 LOOKED_AT = 100  # rows of a table of text, whether a column holds vectors
+
+#: Formats of pandas that are data alone.
+PANDAS = ("csv", "excel", "feather", "fwf", "json", "orc", "parquet", "sas", "spss", "stata", "table", "xml")
 
 Places = NDArray[np.intp]
 
@@ -63,14 +67,19 @@ def table_file(path: Path, rule: StarTable) -> TableFile:
         InputError: there is no such file, or no such HDU in it.
     """
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a folder may be Zarr's
+        raise InputError(f"{path} is no file: give a table of stars")
     if not path.exists() and not path.with_name(f"{path.name}.gz").exists():
         raise InputError(
             f"expected a table of stars in {path}, got: no such file; relative paths count from survey.root"
         )
     if rule.format and rule.format.startswith("pandas."):
-        return WholeTable(getattr(pandas, f"read_{rule.format.removeprefix('pandas.')}")(path))
+        kind = rule.format.removeprefix("pandas.")
+        if kind not in PANDAS:  # one of pandas' is pickle, which runs what the file says
+            raise InputError(f"description.stars.format={rule.format}: pandas. and one of {', '.join(PANDAS)} expected")
+        return WholeTable(getattr(pandas, f"read_{kind}")(path))
     if rule.format:
-        return WholeTable(Table.read(path, format=rule.format))
+        return WholeTable(read_table(path, format=rule.format))
     if suffixes & {*PARQUET}:
         return ParquetTable(path)
     if suffixes & {*TEXT} - {".ecsv"}:
@@ -79,7 +88,7 @@ def table_file(path: Path, rule: StarTable) -> TableFile:
         return ArrayTable(path)
     if suffixes & {".fits", ".fit", ".fz"}:
         return FitsTable(path, rule.hdus)
-    return WholeTable(Table.read(path))
+    return WholeTable(read_table(path))
 
 
 class WholeTable:

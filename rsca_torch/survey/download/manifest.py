@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TextIO
 
+from rsca_torch.files.checked import rows_of
+
 __all__ = ["MANIFEST", "Manifest"]
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "download_manifest.csv"
 #: Stands at the end of each line: one without it was cut off by a kill.
@@ -53,10 +58,22 @@ class Manifest:
         self.lists: set[str] = set()
         self._file: TextIO | None = None
         if self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                for row in csv.reader(file):
-                    if len(row) == 6 and row[-1] == END:
+            self._read()
+
+    def _read(self) -> None:
+        """What stands in lines that are whole; of the others the files are looked at anew."""
+        damaged = 0
+        try:
+            for row in rows_of(self.path):
+                if len(row) == 6 and row[-1] == END:
+                    try:
                         self._take(*row[:-1])
+                    except ValueError:  # a size that is no number
+                        damaged += 1
+        except ValueError as error:
+            log.warning("warning: %s is damaged (%s): what stands behind that is not known", self.path, error)
+        if damaged:
+            log.warning("warning: %s is damaged in %d lines: their files are looked at anew", self.path, damaged)
 
     def __enter__(self) -> Self:
         if not self.reading:

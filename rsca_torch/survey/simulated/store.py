@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.checked import read_json
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import Store
@@ -78,11 +79,19 @@ def _require_same(folder: Path, settings: dict[str, Any]) -> None:
     """Nothing, or the same survey."""
     note = folder / "simulation.json"
     made = (folder / "archive").exists() or (folder / "store").exists()
-    if made and (not note.exists() or json.loads(note.read_text(encoding="utf-8")) != settings):
+    if made and _told(note) != json.loads(json.dumps(settings)):
         raise InputError(
             f"{folder} holds another simulated survey, or one read otherwise: choose another with simulated=DIR, "
             "or remove it"
         )
+
+
+def _told(note: Path) -> dict[str, Any] | None:
+    """What was made; None where nobody can tell."""
+    try:
+        return read_json(note)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _make(config: DictConfig, folder: Path, settings: dict[str, Any], step: Step | None) -> None:
