@@ -26,6 +26,7 @@ from rsca_torch.cli.null_options import require_values
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.replaced import tell_replaced
+from rsca_torch.cli.signals import heard_of
 from rsca_torch.cli.sweep import JobsFailed, Sweep
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
 from rsca_torch.errors import InputError
@@ -45,7 +46,7 @@ COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
     key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
 )
-BUG, BAD_INPUT, INTERRUPTED, UNHEARD = 1, 2, 130, 141
+BUG, BAD_INPUT, UNHEARD = 1, 2, 141
 REMARKS = 1  # of a command that examines or fetches: what matters is told
 
 
@@ -54,21 +55,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 for an error of the program or for what `rsca download` and `rsca doctor` found, 2 for input
-        that cannot be used, 130 when interrupted, 141 where whoever read the output has gone.
+        that cannot be used, 130 and 143 when told to end by SIGINT and SIGTERM, 141 where whoever read the output has
+        gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+    with heard_of() as told:
         try:
-            return _ended(*(given or ["--help"]))
-        finally:
-            sys.stdout.flush()  # or Python does, when nobody catches what comes of it
-    except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+            try:
+                return _ended(*(given or ["--help"]))
+            finally:
+                sys.stdout.flush()  # or Python does, when nobody catches what comes of it
+        except KeyboardInterrupt:
+            log.warning(interrupted(told.word, *given))
+            return told.code
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+                return UNHEARD
+            raise  # of Hydra's help
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
             return UNHEARD
-        raise  # of Hydra's help
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
-        return UNHEARD
 
 
 def _ended(command: str, *options: str) -> int:
@@ -94,9 +100,6 @@ def _ended(command: str, *options: str) -> int:
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
-    except KeyboardInterrupt:
-        log.warning(interrupted(command, overrides))
-        return INTERRUPTED
     except Exception as error:  # whatever nobody thought of
         print_error(this_is_a_bug(error))
         return BUG

@@ -99,12 +99,18 @@ def traceback_file(error: Exception) -> str:
     return file.name
 
 
-def interrupted(command: str, overrides: Sequence[str]) -> str:
-    """What Ctrl-C leaves, and how to go on."""
+def interrupted(word: str, command: str = "", *overrides: str) -> str:
+    """What Ctrl-C leaves, and how to go on.
+
+    Args:
+        word: interrupted, or terminated.
+        command: that was given.
+        overrides: its options.
+    """
     kept = KEPT.get(command, "")
     if {"-m", "--multirun"} & {*overrides}:
         kept = f"skips finished jobs and {kept}; give it out=DIR of this sweep where it had none"
-    return f"interrupted; nothing half done is left; the same command {kept or 'begins again'}"
+    return f"{word}; nothing half done is left; the same command {kept or 'begins again'}"
 
 
 def print_error(message: str) -> None:

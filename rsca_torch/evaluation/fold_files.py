@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rsca_torch.files.whole import atomic_file
+from rsca_torch.files.whole import atomic_file, atomic_folder
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
@@ -48,6 +50,8 @@ class FoldFiles:
     Args:
         folder: made when the first fold is kept. Its name must tell all that a fold depends on but the clusters that
             are left out.
+        logs: clusters left out -> the folder of the training's log, which is kept beside the fold, and is put there
+            again where the fold is not fitted anew. None: none is kept.
 
     Examples:
         >>> import tempfile
@@ -63,8 +67,8 @@ class FoldFiles:
         True
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, logs: Callable[[LeftOut], Path] | None = None) -> None:
+        self.folder, self.logs = folder, logs
 
     def get(self, left_out: LeftOut) -> Fold | None:
         """The fold in which the first cluster is judged without any of these; a damaged file counts as none."""
@@ -74,6 +78,8 @@ class FoldFiles:
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
         except (FileNotFoundError, SafetensorError):
             return None
+        if self.logs is not None:
+            _copy_new(self._file(left_out).with_suffix(".log"), self.logs(left_out))
         trained = None if told["trained"] is None else Trained(**told.pop("trained"))
         return Fold(**{**told, "trained": trained}, **tensors)
 
@@ -83,11 +89,20 @@ class FoldFiles:
         told = {name: value for name, value in vars(fold).items() if name not in (*TENSORS, "trained")}
         told["trained"] = None if fold.trained is None else asdict(fold.trained)
         tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
+        if self.logs is not None:
+            _copy_new(self.logs(left_out), self._file(left_out).with_suffix(".log"))
         with atomic_file(self._file(left_out)) as part:
             part.write_bytes(save(tensors, metadata={"fold": json.dumps(told), "left_out": json.dumps(left_out)}))
 
     def _file(self, left_out: LeftOut) -> Path:
         return self.folder / f"{hashlib.sha256(json.dumps(left_out).encode()).hexdigest()[:16]}.safetensors"
+
+
+def _copy_new(folder: Path, to: Path) -> None:
+    """Copy a folder that is there to a place where nothing is, whole or not at all."""
+    if folder.is_dir() and not to.exists():
+        with atomic_folder(to) as part:
+            shutil.copytree(folder, part, dirs_exist_ok=True)
 
 
 def code_of(learner: Learner) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.whole import PART, remove_abandoned
+from rsca_torch.files.whole import PART, finish_moves, remove_abandoned
 
 __all__ = ["claimed", "is_free", "remove_left", "require_new_file", "require_new_folder"]
 
@@ -50,6 +50,7 @@ def remove_left(path: Path) -> None:
     """Remove what a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
     real = path.resolve()
     with suppress(OSError, NotImplementedError):  # where nothing can be locked either
+        finish_moves(real)
         remove_abandoned(real.parent, f".{real.name}.")
         if real.is_dir():
             remove_abandoned(real, PART)
@@ -81,6 +82,7 @@ def claimed(path: Path, or_another: bool = False) -> Iterator[Path]:
         if lock is None:
             continue
         try:
+            finish_moves(place.resolve())
             if is_free(place) or not or_another:
                 yield place
                 return

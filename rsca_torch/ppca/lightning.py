@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from rsca_torch.files.whole import part_of
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
-from rsca_torch.ppca.trainer import require_harmless, require_whole, without_tips
+from rsca_torch.ppca.trainer import interrupted_as_asked, require_harmless, require_whole, without_tips
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
 __all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule"]
@@ -241,14 +240,8 @@ class LightningEM:
     def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
         with without_tips():
             trainer = self._make_trainer()
-            heard = signal.getsignal(signal.SIGINT)
-            try:
+            with interrupted_as_asked():
                 trainer.fit(module, SpectraDataModule(blocks))
-            except SystemExit as error:
-                if type(error) is not SystemExit:  # Lightning's own of SIGTERM
-                    raise
-                signal.signal(signal.SIGINT, heard)  # Lightning exits on an interrupt and leaves SIGINT ignored
-                raise KeyboardInterrupt from None
 
     def _make_trainer(self) -> Trainer:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +153,7 @@ def _computed(
     def made(name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         if name not in files:
             return np.empty(shape, dtype)
-        return np.lib.format.open_memmap(files[name], "w+", dtype, shape)
+        return _new_file(files[name], shape, np.dtype(dtype))
 
     features = made("features", (total, n_features), np.float64)
     noise, valid_bins = made("noise", (total,), np.float32), made("valid_bins", (total,), np.int32)
@@ -175,9 +177,25 @@ def _computed(
     return features, noise, valid_bins
 
 
+def _new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array in a file that has its place on the disk: where that is full, writing to it would end the process."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), max(1, dtype.itemsize * math.prod(shape)))
+        else:
+            file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
+    found: NDArray[Any] = np.load(path, mmap_mode="r+", allow_pickle=False)
+    return found
+
+
 def _read(place: Path) -> tuple[NDArray[Any], ...]:
     try:
         return tuple(np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in FILES)
+    except PermissionError:  # which says what is right
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{place} is damaged ({error}): remove it, and the stars are embedded anew") from error
 

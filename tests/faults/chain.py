@@ -1,4 +1,4 @@
-"""The commands of a whole chain at its smallest, each with what it needs and what it makes: stages that faults befall."""
+"""The commands of a whole chain at its smallest, each with what it needs and what it makes: what faults befall."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faulty
+from small_store import small_store
 
 sys.path.append(str(Path(__file__).parents[1] / "survey"))
 
 SMALL = ["compressor.n_components=4", "compressor.max_iterations=2"]
-TRAINED = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=1", "~baselines.raw", "~baselines.scaled"]
+LESS = ["~baselines.raw", "~baselines.scaled", "alike=null", "figures=false"]
+TRAINED = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=1"]
+LITTLE = ["experiments.table1.dimensions=[2,4]"]
+FOUND = ["censoring@survey.censoring=found"]
 #: Said of a command whose result is there: it was killed after that.
 IS_THERE = ("holds another run", "exists already", "holds something already")
 
@@ -49,33 +53,33 @@ def stages(archive_address: str = "") -> list[Stage]:
         Stage("simulate into", ("simulate", "root=disk", "simulation.n_field=6", "simulation.repeats=0"), (), "disk"),
         Stage("ingest", ("ingest", "survey.root=archive", "store=store"), ("archive",)),
         Stage("ingest into", ("ingest", "survey.root=archive", "store=there"), ("archive",), "there"),
-        Stage("ingest found", ("ingest", "survey.root=archive", "store=found", "survey/censoring=found"), ("archive",)),
+        Stage("ingest found", ("ingest", "survey.root=archive", "store=found", *FOUND), ("archive",)),
         Stage("fit", ("fit", "store=store", *SMALL, "out=rsca.safetensors"), store),
-        Stage("compare", ("compare", "store=store", *SMALL, "out=run", *TRAINED), store),
+        Stage("compare", ("compare", "store=store", *SMALL, *LESS, "out=run", *TRAINED), store),
         Stage(
             "compare into",
-            ("compare", "store=store", *SMALL, "out=there", "figures=false", "~baselines.raw", "checkpoints=null"),
+            ("compare", "store=store", *SMALL, *LESS[:3], "out=there", "checkpoints=null"),
             store,
             "there",
         ),
         Stage(
             "compare 2",
-            ("compare", "store=store", *SMALL, "out=run2", *TRAINED, "processes=2", "figures=false"),
+            ("compare", "store=store", *SMALL, *LESS, "out=run2", *TRAINED, "processes=2"),
             store,
         ),
         Stage(
             "compare simulated",
             (
                 "compare", "simulation.n_field=20", "simulation.repeats=0", *SMALL, "simulated=sim", "out=run3",
-                "figures=false", "~baselines.raw", "~baselines.scaled",
+                *LESS, "calibration=null",
             ),
         ),
         Stage(
             "sweep",
-            ("compare", "-m", "store=store", *SMALL, "seed=0,1", "out=sweep", "figures=false", *TRAINED[1:]),
+            ("compare", "-m", "store=store", *SMALL, *LESS, "seed=0,1", "out=sweep"),
             store,
         ),
-        Stage("reproduce", ("reproduce", "table1", "store=store", *SMALL, "out=paper", "experiments.table1.dimensions=[2,4]"), store),
+        Stage("reproduce", ("reproduce", "table1", "store=store", *SMALL, "out=paper", *LITTLE), store),
         Stage("embed", ("embed", "model=rsca.safetensors", "store=store", "out=features.fits"), model),
         Stage(
             "siblings",
@@ -114,6 +118,7 @@ class Chain:
         self.whole.mkdir(parents=True)
         self.wanted: dict[str, dict[str, str]] = {}
         self.ended: dict[str, faulty.Ended] = {}
+        small_store(self.whole / "store")
         for stage in chosen:
             self._made(stage)
 

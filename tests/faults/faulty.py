@@ -206,9 +206,7 @@ def run(
     return start(folder, command, at, then, kinds, before).end()
 
 
-def told_at(
-    folder: Path, command: Sequence[str], seconds: float, number: int, all_of_it: bool = False
-) -> Ended:
+def told_at(folder: Path, command: Sequence[str], seconds: float, number: int, all_of_it: bool = False) -> Ended:
     """As `run`; after so many seconds it gets a signal, if it has not ended."""
     going = start(folder, command)
     until = time.monotonic() + seconds
@@ -233,7 +231,7 @@ def with_memory(megabytes: int) -> Callable[[], None]:
 
 
 def processes_of(session: int) -> list[str]:
-    """"NUMBER COMMAND" of the processes of a session that have not ended."""
+    """ "NUMBER COMMAND" of the processes of a session that have not ended."""
     found = []
     for place in Path("/proc").glob("[0-9]*/stat"):
         try:
