@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 from importlib import import_module
 
 __all__ = ["main"]
+
+LEAST = 1e9  # bytes of addresses with which torch can be loaded
 
 
 def main() -> int:
@@ -19,17 +22,15 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
+    most = _memory()
+    if most < LEAST:  # OpenBLAS would end the process by itself
+        return _too_little(most)
     try:
         command = import_module("rsca_torch.cli.main")
-    except Exception as error:  # whatever a library makes of memory that it did not get
-        most = _memory()
-        if most is None:
+    except Exception:  # whatever a library makes of memory that it did not get
+        if most == math.inf:
             raise
-        sys.stderr.write(
-            f"error: {most} of memory (ulimit -v) are too little to load the program: let it have 4 GB of addresses "
-            f"or more ({type(error).__name__}: {' '.join(str(error).split())})\n"
-        )
-        return 2
+        return _too_little(most)
     code: int = command.main()
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         os._exit(code)  # no longer waiting for processes that are idle, and end with this one
@@ -42,14 +43,22 @@ def _end(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-def _memory() -> str | None:
-    """How much the process may have, where that is limited."""
+def _memory() -> float:
+    """Bytes of addresses that the process may have."""
     try:
         resource = import_module("resource")
     except ImportError:  # not a system with such limits
-        return None
+        return math.inf
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if most == resource.RLIM_INFINITY else f"{most / 1e9:.1f} GB"
+    return math.inf if most == resource.RLIM_INFINITY else float(most)
+
+
+def _too_little(most: float) -> int:
+    sys.stderr.write(
+        f"error: {most / 1e9:.1f} GB of memory (ulimit -v) are too little to load the program: let it have 4 GB of "
+        "addresses\n"
+    )
+    return 2
 
 
 if __name__ == "__main__":

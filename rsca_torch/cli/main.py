@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
-from rsca_torch.cli.at_fault import not_ours
+from rsca_torch.cli.at_fault import memory_ran_out, not_ours
 from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.cli.help import asks_for_help, columns, help_of
 from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
@@ -101,9 +102,20 @@ def _ended(command: str, *options: str) -> int:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
     except Exception as error:  # whatever nobody thought of
-        print_error(this_is_a_bug(error))
-        return BUG
+        told = memory_ran_out(error) or _worker_ended(error)
+        print_error(this_is_a_bug(error) if told is None else str(told))
+        return BUG if told is None else BAD_INPUT
     return 0
+
+
+def _worker_ended(error: Exception) -> InputError | None:
+    """Of a launcher that has processes of its own, one was killed."""
+    if not isinstance(error, BrokenProcessPool):
+        return None
+    return InputError(
+        "a process of hydra/launcher was ended from outside, for want of memory as a rule: give fewer "
+        "(hydra.launcher.n_jobs); the same command skips the jobs that are finished"
+    )
 
 
 def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
@@ -124,7 +136,9 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_values(config, usual)
         try:
             return _function(command)(config)
-        except (InputError, BrokenPipeError, RemarksError):
+        except (InputError, BrokenPipeError, RemarksError) as error:
+            if (told := memory_ran_out(error.__cause__)) is not None:  # and not that a file is damaged
+                raise told from error
             raise
         except Exception as error:
             told = not_ours(error, config)

@@ -47,6 +47,11 @@ CURES = {
     errno.EPERM: "choose a place where you may read and write, or ask its owner",
     errno.EMFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
     errno.ENFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
+    errno.ENOMEM: "memory ran out: take fewer processes, components or stars, or a larger machine",
+    errno.EROFS: "that disk can be read only: choose another place",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN), "the disk or file server fails: the same command goes on"
+    ),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 #: How lines begin that tell programmers something about a configuration error, but no user.

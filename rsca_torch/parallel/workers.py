@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from joblib import register_parallel_backend
 from joblib._parallel_backends import LokyBackend
 from joblib.externals.loky import get_reusable_executor, process_executor
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
 from rsca_torch.files.whole import named_disk, part_of
 
@@ -70,6 +72,8 @@ class _Launched(LokyBackend):  # type: ignore[misc]
 @contextmanager
 def ends_told_here() -> Iterator[None]:
     """Processes that start inside leave INT and TERM to the one that starts them, which hears of both afterwards."""
+    for tracker in (resource_tracker, loky_tracker):  # each would let both through when it starts
+        tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

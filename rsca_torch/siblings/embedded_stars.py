@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.places import claimed
+from rsca_torch.files.places import claimed, remove_left
 from rsca_torch.files.whole import atomic_folder
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
@@ -113,6 +113,8 @@ def embedded_stars(
                 if not (place / "features.npy").exists():  # now that nobody else makes it
                     with atomic_folder(place) as part:
                         _computed(model, parts, {name: part / f"{name}.npy" for name in FILES}, progress)
+        else:
+            remove_left(place)  # by a run that was killed at its very end
         arrays = _read(place)
     table = parts[0].stars
     if len(parts) > 1:

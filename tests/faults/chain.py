@@ -99,7 +99,7 @@ def stages(archive_address: str = "") -> list[Stage]:
         Stage("report", ("report", "sweep=sweep", "out=report"), ("sweep",)),
     ]  # fmt: skip
     if archive_address:
-        options = ("release=dr16", f"base_url={archive_address}", "root=tree", "yes=true")
+        options = ("release=dr16", "release.checksums=[]", f"base_url={archive_address}", "root=tree", "yes=true")
         found.append(Stage("download", ("download", *options)))
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import resource
@@ -21,7 +22,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,9 @@ DISK_FULL = errno.ENOSPC
 MEMORY = Path("/dev/shm")
 #: Processes of a run that outlive it by so many seconds are left behind.
 GRACE = 5.0
+
+
+Command = Sequence[str] | Callable[[], int]
 
 
 class Moments:
@@ -143,7 +147,7 @@ class Started:
 
 def start(
     folder: Path,
-    command: Sequence[str],
+    command: Command,
     at: int | None = None,
     then: Callable[[], None] = killed,
     kinds: set[str] = CHANGES,
@@ -153,7 +157,7 @@ def start(
 
     Args:
         folder: where it stands.
-        command: what follows `rsca`.
+        command: what follows `rsca`; or a function that gives an exit code.
         at: number of a change; None: at none.
         then: what happens then.
         kinds: of changes that count.
@@ -173,6 +177,7 @@ def start(
             os.dup2(out, 1)
             os.dup2(out, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            logging.root.handlers.clear()  # pytest's
             warnings.resetwarnings()  # pytest's make errors of them
             warnings.simplefilter("ignore", DeprecationWarning)
             temporary = temporary_of(folder)
@@ -182,7 +187,7 @@ def start(
             moments = Moments(folder, at, then, kinds)
             before()
             sys.addaudithook(moments)
-            code = main(list(command))
+            code = command() if callable(command) else main(list(command))
             sys.stdout.flush()
             sys.stderr.flush()
             os.write(told, str(moments.count).encode())
@@ -196,7 +201,7 @@ def start(
 
 def run(
     folder: Path,
-    command: Sequence[str],
+    command: Command,
     at: int | None = None,
     then: Callable[[], None] = killed,
     kinds: set[str] = CHANGES,
@@ -206,7 +211,7 @@ def run(
     return start(folder, command, at, then, kinds, before).end()
 
 
-def told_at(folder: Path, command: Sequence[str], seconds: float, number: int, all_of_it: bool = False) -> Ended:
+def told_at(folder: Path, command: Command, seconds: float, number: int, all_of_it: bool = False) -> Ended:
     """As `run`; after so many seconds it gets a signal, if it has not ended."""
     going = start(folder, command)
     until = time.monotonic() + seconds
@@ -274,24 +279,27 @@ def said(folder: Path) -> str:
 #: What differs from run to run by its nature: how long it took, when it was.
 BY_NATURE = (
     (re.compile(rb'"seconds": [-\d.e]+'), b""),
+    (re.compile(rb'"launch": "\w+"'), b""),
     (re.compile(rb"/CreationDate \([^)]*\)"), b""),
 )
 
 
-def content(folder: Path, but: Iterable[str] = ()) -> dict[str, str]:
+#: Files that tell times, or where the folder is, in ways of their own.
+NOT_LOOKED_INTO = {"download_manifest.csv", "multirun.yaml"}
+
+
+def content(folder: Path) -> dict[str, str]:
     """Path -> what is in the file; of all files, so that what was left behind is among them.
 
-    Of checkpoints only that they are there: they keep how a run went. What differs by nature is left out.
-
-    Args:
-        folder: all below it.
-        but: names of files, of which only that they are there counts.
+    Of checkpoints only that they are there: they keep how a run went. What differs by nature is left out, and where the
+    folder is.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file():
-            told = b"" if path.suffix == ".ckpt" or path.name in but else path.read_bytes()
+            told = b"" if path.suffix == ".ckpt" or path.name in NOT_LOOKED_INTO else path.read_bytes()
+            told = told.replace(os.fsencode(folder), b"")
             for what, instead in BY_NATURE:
                 told = what.sub(instead, told)
             found[name] = hashlib.sha256(told).hexdigest() if told else ""
