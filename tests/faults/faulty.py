@@ -265,9 +265,10 @@ def temporary_of(folder: Path) -> Path:
 
 
 def left_temporary(folder: Path) -> list[str]:
-    """What they left there; tracebacks are left on purpose."""
+    """What they left there; torch has a cache there that all its programs share."""
     place = temporary_of(folder)
-    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    return sorted(name for name in names if not name.startswith("torchinductor_"))
 
 
 def said(folder: Path) -> str:

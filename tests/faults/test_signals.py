@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import faulty
+import lightning  # noqa: F401  (once, for all that is forked)
 import pytest
 from small_store import small_store
 
