@@ -36,6 +36,7 @@ __all__ = [
 PART, WHOLE = ".part.", ".whole."  # how names begin of what is made, and of what is made and is to be moved
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+SAID = (" written", "[Errno ")  # by NumPy and astropy, who leave the number out
 A_DAY = 86_400.0  # seconds
 
 
@@ -199,7 +200,8 @@ def named_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and (error.errno in DISK or (error.errno is None and " written" in str(error))):
+        of_disk = error.errno in DISK or (error.errno is None and any(each in str(error) for each in SAID))
+        if error.filename is None and of_disk:
             error.filename = str(path)
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "draw_rates",
     "draw_weights",
     "save_figure",
+    "write_figure",
 ]
 
 COLOURS = ("#c0392b", "#2c6fbb", "#3a9a5b", "#8e5ea2", "#d08a1d", "#5d6d7e")
@@ -38,9 +40,16 @@ ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsiz
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """PNG to look at and PDF to publish, without the date of the day in either."""
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    write_figure(figure, folder / f"{name}.png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    write_figure(figure, folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def write_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """A picture in a file, drawn in memory first: a backend says other things of a disk that is full."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], **options)
+    path.write_bytes(drawn.getvalue())
 
 
 def draw_rates(comparison: Comparison) -> Figure:

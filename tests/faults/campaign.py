@@ -34,8 +34,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -45,9 +44,7 @@ import faulty  # noqa: E402
 import joblib  # noqa: E402, F401  (loaded once, for all that is forked)
 import lightning  # noqa: E402, F401
 import matplotlib.pyplot as plt  # noqa: E402, F401
-from archive_server import serving, write_lists  # noqa: E402
-from chain import Chain, Stage, stages  # noqa: E402
-from mini_archive import BASE, write_archive  # noqa: E402
+from chain import Chain, Stage, archive, stages  # noqa: E402
 
 FAULTS = ("kills", "full", "signals", "workers", "two", "clock", "memory")
 SHIM = "RSCA_FAULTS_SHIM"
@@ -165,7 +162,7 @@ class Campaign:
         """Killed once, and run again with a clock that goes backwards by an hour at each look."""
         unharmed = self.chain.ended[stage.name]
         faulty.run(place, stage.command, at=self.random.randint(1, unharmed.changes))
-        ended = faulty.run(place, stage.command, before=_backwards)
+        ended = faulty.run(place, stage.command, before=faulty.backwards)
         said = faulty.said(place)
         there = ended.code == 2 and any(each in said for each in TAKEN)
         return "backwards", [] if ended.code == 0 or there else [f"exit {ended.code}: {said[-400:]}"]
@@ -185,25 +182,6 @@ class Campaign:
 def _armed(place: Path, moment: int, what: int) -> None:
     """The shim acts at that write below a folder."""
     ctypes.CDLL(None).shim_arm(f"{place}/".encode(), ctypes.c_long(moment), what)
-
-
-def _backwards() -> None:
-    now = [time.time()]
-
-    def earlier() -> float:
-        now[0] -= 3600
-        return now[0]
-
-    time.time = earlier
-
-
-@contextmanager
-def archive(folder: Path) -> Iterator[str]:
-    """The address of a miniature archive."""
-    write_archive(folder)
-    write_lists(folder, f"{BASE}/*/*/*.fits", "r12_l33_{TELESCOPE}_{FIELD}.sha1sum")
-    with serving(folder) as server:
-        yield server.address
 
 
 def with_shim() -> None:

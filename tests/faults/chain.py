@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import faulty
 from small_store import small_store
 
 sys.path.append(str(Path(__file__).parents[1] / "survey"))
+from archive_server import serving, write_lists
+from mini_archive import BASE, write_archive
 
 SMALL = ["compressor.n_components=4", "compressor.max_iterations=2"]
 LESS = ["~baselines.raw", "~baselines.scaled", "alike=null", "figures=false"]
 TRAINED = ["learner=nca", "learner.recipe.epochs=2", "learner.recipe.inner=1"]
 LITTLE = ["experiments.table1.dimensions=[2,4]"]
-FOUND = ["censoring@survey.censoring=found"]
 #: Said of a command whose result is there: it was killed after that.
 IS_THERE = ("holds another run", "exists already", "holds something already")
 
@@ -51,9 +54,8 @@ def stages(archive_address: str = "") -> list[Stage]:
     found = [
         Stage("simulate", ("simulate", "root=archive", "simulation.n_field=20", "simulation.repeats=5")),
         Stage("simulate into", ("simulate", "root=disk", "simulation.n_field=6", "simulation.repeats=0"), (), "disk"),
-        Stage("ingest", ("ingest", "survey.root=archive", "store=store"), ("archive",)),
-        Stage("ingest into", ("ingest", "survey.root=archive", "store=there"), ("archive",), "there"),
-        Stage("ingest found", ("ingest", "survey.root=archive", "store=found", *FOUND), ("archive",)),
+        Stage("ingest", ("ingest", "survey.root=sas", "store=stars"), ("sas",)),
+        Stage("ingest into", ("ingest", "survey.root=sas", "store=there"), ("sas",), "there"),
         Stage("fit", ("fit", "store=store", *SMALL, "out=rsca.safetensors"), store),
         Stage("compare", ("compare", "store=store", *SMALL, *LESS, "out=run", *TRAINED), store),
         Stage(
@@ -119,6 +121,7 @@ class Chain:
         self.wanted: dict[str, dict[str, str]] = {}
         self.ended: dict[str, faulty.Ended] = {}
         small_store(self.whole / "store")
+        write_archive(self.whole / "sas")
         for stage in chosen:
             self._made(stage)
 
@@ -159,3 +162,12 @@ class Chain:
         if left:
             wrong.append(f"left: {', '.join(left[:8])}")
         return wrong
+
+
+@contextmanager
+def archive(folder: Path) -> Iterator[str]:
+    """The address of a miniature archive."""
+    write_archive(folder)
+    write_lists(folder, f"{BASE}/*/*/*.fits", "r12_l33_{TELESCOPE}_{FIELD}.sha1sum")
+    with serving(folder) as server:
+        yield server.address

@@ -1,25 +1,29 @@
-"""Commands that are killed at one of the moments at which they change files, and are typed again (docs of `faulty`).
+"""Commands that are killed at one of the moments at which they change files, or are refused what they need.
+
+They are typed again, and come to the same end (docs of `faulty`).
 
 `campaign.py` does the same, and more, at random and at length.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import signal
 import sys
+import time
 
 import faulty
 import pytest
-from archive_server import serving, write_lists
-from chain import Chain, stages
-from mini_archive import BASE, write_archive
+from chain import Chain, archive, stages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with threads of torch in it")
 
 #: How many moments of each; the last ones are always among them, when a result is there and not yet tidied up.
 KILLS = {
-    "simulate": 3, "ingest": 4, "ingest into": 4, "fit": 4, "compare": 4, "compare into": 3, "sweep": 2,
-    "reproduce": 2, "embed": 4, "siblings": 4, "export numpy": 2, "evaluate": 2, "report": 2, "download": 2,
+    "simulate": 2, "ingest": 5, "ingest into": 3, "fit": 4, "compare": 2, "compare into": 2, "sweep": 2,
+    "reproduce": 2, "embed": 5, "siblings": 4, "export numpy": 3, "evaluate": 2, "report": 2, "download": 2,
 }  # fmt: skip
 FULL = ("ingest", "embed")
 
@@ -28,10 +32,8 @@ FULL = ("ingest", "embed")
 def chain(tmp_path_factory):
     """The commands, each with its folder before and what is in it afterwards."""
     folder = tmp_path_factory.mktemp("faults")
-    archive = write_archive(folder / "sas")
-    write_lists(archive, f"{BASE}/*/*/*.fits", "r12_l33_{TELESCOPE}_{FIELD}.sha1sum")
-    with serving(archive) as server:
-        yield Chain(folder / "chain", [stage for stage in stages(server.address) if stage.name in KILLS])
+    with archive(folder / "sas") as address:
+        yield Chain(folder / "chain", [stage for stage in stages(address) if stage.name in KILLS])
 
 
 def stage_of(chain, name):
@@ -72,3 +74,73 @@ def test_a_full_disk_is_said_in_one_message_and_the_next_run_goes_on(chain, tmp_
             assert "No space left on device" in said, (moment, said)
             assert str(tmp_path) in said or "store=store" in said, said
         assert chain.harm(stage, folder) == [], moment
+
+
+@pytest.mark.parametrize("name", ["simulate", "fit", "compare into", "download"])
+def test_a_disk_that_can_be_read_only_is_said_to_be_one(chain, tmp_path, name):
+    stage = stage_of(chain, name)
+    folder = chain.before(stage, tmp_path / "read_only")
+    ended = faulty.run(folder, stage.command, at=faulty.EVERY, then=faulty.fails(errno.EROFS))
+    said = faulty.said(folder)
+    assert ended.code == 2, said
+    assert said.count("error: ") == 1
+    assert "can be read only" in said or "cannot be written" in said, said
+    assert chain.harm(stage, folder) == []
+
+
+@pytest.mark.parametrize("name", ["ingest", "embed"])
+def test_a_folder_that_may_not_be_written_is_said_to_be_one(chain, tmp_path, name):
+    stage = stage_of(chain, name)
+    folder = chain.before(stage, tmp_path / "here")
+    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's are its user's alone
+        above.chmod(0o755)
+    faulty.temporary_of(folder).mkdir()
+    faulty.temporary_of(folder).chmod(0o777)
+    folder.chmod(0o555)
+    ended = faulty.run(folder, stage.command, before=lambda: os.geteuid() or os.setuid(65534))
+    folder.chmod(0o755)
+    said = faulty.said(folder)
+    assert ended.code == 2, said
+    assert said.count("error: ") == 1
+    assert "Permission denied" in said
+    assert "choose a place where you may" in said
+    assert chain.harm(stage, folder) == []
+
+
+@pytest.mark.parametrize("name", ["ingest", "fit", "reproduce", "embed"])
+def test_of_two_at_once_one_makes_the_result_and_the_other_is_refused(chain, tmp_path, name):
+    stage = stage_of(chain, name)
+    folder = chain.before(stage, tmp_path / "two")
+    first = faulty.start(folder, stage.command)
+    while (
+        not any(folder.rglob("*.lock"))
+        and os.waitid(os.P_PID, first.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
+        time.sleep(0.001)
+    first.tell(signal.SIGSTOP)  # in the middle of its work
+    second = faulty.run(folder, stage.command)
+    first.tell(signal.SIGCONT)
+    assert first.end().code == 0, faulty.said(folder)
+    assert second.code == 2
+    assert "is in use: another run writes there; wait for its end, or choose another place" in faulty.said(folder)
+    assert faulty.differing(chain.wanted[name], faulty.content(folder)) == []
+
+
+@pytest.mark.parametrize("name", ["fit", "embed"])
+def test_a_clock_that_goes_backwards_changes_nothing(chain, tmp_path, name):
+    stage = stage_of(chain, name)
+    folder = chain.before(stage, tmp_path / "clock")
+    faulty.run(folder, stage.command, at=chain.ended[name].changes // 2)
+    assert faulty.run(folder, stage.command, before=faulty.backwards).code == 0
+    assert chain.harm(stage, folder) == []
+
+
+@pytest.mark.parametrize("megabytes", [8, 64])
+@pytest.mark.parametrize("name", ["fit", "siblings"])
+def test_too_little_memory_is_said_in_one_sentence(chain, tmp_path, name, megabytes):
+    stage = stage_of(chain, name)
+    folder = chain.before(stage, tmp_path / "memory")
+    ended = faulty.run(folder, stage.command, before=faulty.with_memory(megabytes))
+    said = faulty.said(folder)
+    assert ended.code == 0 or (ended.code == 2 and said.count("error: ") == 1 and "memory" in said), said
+    assert chain.harm(stage, folder) == []
