@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_store import small_store
 
 from rsca_torch import InputError
 from rsca_torch.files.places import claimed, is_free, require_new_file, require_new_folder
@@ -414,3 +415,18 @@ def test_a_file_server_that_lost_its_answer_lost_nothing_else(tmp_path, monkeypa
         fill_folder(tmp_path / "out")
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE, errno.EIO, errno.EMFILE])
+def test_a_store_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, code):
+    store = small_store(tmp_path / "store")
+    read_text = Path.read_text
+
+    def refused(path, *given, **named):
+        if path.name == "manifest.json":
+            raise OSError(code, os.strerror(code), str(path))
+        return read_text(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        type(store).open(store.path)

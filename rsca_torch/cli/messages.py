@@ -50,7 +50,8 @@ CURES = {
     errno.ENOMEM: "memory ran out: take fewer processes, components or stars, or a larger machine",
     errno.EROFS: "that disk can be read only: choose another place",
     **dict.fromkeys(
-        (errno.EIO, errno.ESTALE, errno.ENOTCONN), "the disk or file server fails: the same command goes on"
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN),
+        "the disk or the file server fails: see to it, and give the same command again",
     ),
     errno.ENAMETOOLONG: "choose a shorter name",
 }

@@ -17,6 +17,7 @@ from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, flat_settings, o
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult
+from rsca_torch.files.whole import is_refused
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["BaselineRun", "read_baseline_run"]
@@ -65,6 +66,8 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
     try:
         content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if is_refused(error):
+            raise
         problem = type(error).__name__
         raise InputError(f"baseline={folder} holds no finished run of rsca compare: {RESULTS}: {problem}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -25,6 +25,7 @@ __all__ = [
     "beside",
     "file_name",
     "finish_moves",
+    "is_refused",
     "move_into",
     "named_disk",
     "part_of",
@@ -204,6 +205,15 @@ def named_disk(path: Path) -> Iterator[None]:
         if error.filename is None and of_disk:
             error.filename = str(path)
         raise
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the system does not let a file be read now, which says nothing of what is in it.
+
+    >>> is_refused(PermissionError(errno.EACCES, "Permission denied")), is_refused(OSError("not a FITS file"))
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
 @contextmanager

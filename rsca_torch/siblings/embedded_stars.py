@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed, remove_left
-from rsca_torch.files.whole import atomic_folder
+from rsca_torch.files.whole import atomic_folder, is_refused
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
 from rsca_torch.spectra.stars import Stars
@@ -196,9 +196,9 @@ def _new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArr
 def _read(place: Path) -> tuple[NDArray[Any], ...]:
     try:
         return tuple(np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in FILES)
-    except PermissionError:  # which says what is right
-        raise
     except (OSError, ValueError, EOFError) as error:
+        if is_refused(error):
+            raise
         raise InputError(f"{place} is damaged ({error}): remove it, and the stars are embedded anew") from error
 
 
