@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with thre
 
 #: How many moments of each; the last ones are always among them, when a result is there and not yet tidied up.
 KILLS = {
-    "simulate": 2, "ingest": 5, "ingest into": 3, "fit": 4, "compare": 2, "compare into": 2, "sweep": 2,
-    "reproduce": 2, "embed": 5, "siblings": 4, "export numpy": 3, "evaluate": 2, "report": 2, "download": 2,
+    "ingest": 6, "ingest into": 4, "fit": 5, "compare": 2, "reproduce": 2, "embed": 7, "siblings": 6,
+    "export numpy": 4, "evaluate": 2, "download": 2,
 }  # fmt: skip
 FULL = ("ingest", "embed")
 
@@ -63,7 +63,7 @@ def test_a_killed_command_goes_on_ends_the_same_and_leaves_nothing(chain, tmp_pa
 def test_a_full_disk_is_said_in_one_message_and_the_next_run_goes_on(chain, tmp_path, name):
     stage = stage_of(chain, name)
     changes = faulty.run(chain.before(stage, tmp_path / "counted"), stage.command, kinds=faulty.GROWING).changes
-    for moment in moments(changes, 4):
+    for moment in moments(changes, 3):
         folder = chain.before(stage, tmp_path / f"full_at_{moment}")
         full = faulty.fails(faulty.DISK_FULL)
         ended = faulty.run(folder, stage.command, at=moment, then=full, kinds=faulty.GROWING)
@@ -76,7 +76,7 @@ def test_a_full_disk_is_said_in_one_message_and_the_next_run_goes_on(chain, tmp_
         assert chain.harm(stage, folder) == [], moment
 
 
-@pytest.mark.parametrize("name", ["simulate", "fit", "compare into", "download"])
+@pytest.mark.parametrize("name", ["ingest", "fit", "download"])
 def test_a_disk_that_can_be_read_only_is_said_to_be_one(chain, tmp_path, name):
     stage = stage_of(chain, name)
     folder = chain.before(stage, tmp_path / "read_only")
@@ -107,7 +107,7 @@ def test_a_folder_that_may_not_be_written_is_said_to_be_one(chain, tmp_path, nam
     assert chain.harm(stage, folder) == []
 
 
-@pytest.mark.parametrize("name", ["ingest", "fit", "reproduce", "embed"])
+@pytest.mark.parametrize("name", ["fit", "reproduce"])
 def test_of_two_at_once_one_makes_the_result_and_the_other_is_refused(chain, tmp_path, name):
     stage = stage_of(chain, name)
     folder = chain.before(stage, tmp_path / "two")
@@ -126,7 +126,7 @@ def test_of_two_at_once_one_makes_the_result_and_the_other_is_refused(chain, tmp
     assert faulty.differing(chain.wanted[name], faulty.content(folder)) == []
 
 
-@pytest.mark.parametrize("name", ["fit", "embed"])
+@pytest.mark.parametrize("name", ["embed"])
 def test_a_clock_that_goes_backwards_changes_nothing(chain, tmp_path, name):
     stage = stage_of(chain, name)
     folder = chain.before(stage, tmp_path / "clock")
@@ -135,7 +135,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(chain, tmp_path, name):
     assert chain.harm(stage, folder) == []
 
 
-@pytest.mark.parametrize("megabytes", [8, 64])
+@pytest.mark.parametrize("megabytes", [8])
 @pytest.mark.parametrize("name", ["fit", "siblings"])
 def test_too_little_memory_is_said_in_one_sentence(chain, tmp_path, name, megabytes):
     stage = stage_of(chain, name)
