@@ -137,3 +137,14 @@ def test_a_process_that_starts_knows_at_once_with_whom_it_ends():
     code = "import sys, rsca_torch.parallel.workers; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def held_signals(_):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_processes_leave_signals_to_the_one_that_started_them():
+    for held in Parallel(processes=2).each(held_signals, range(4)):
+        assert {signal.SIGINT, signal.SIGTERM} <= held
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
