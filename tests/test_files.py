@@ -10,10 +10,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_store import small_store
 
 from rsca_torch import InputError
 from rsca_torch.files.places import claimed, is_free, require_new_file, require_new_folder
-from rsca_torch.files.whole import MACHINE, atomic_file, atomic_folder, beside, part_of, updated_folder, write_json
+from rsca_torch.files.whole import (
+    MACHINE,
+    atomic_file,
+    atomic_folder,
+    beside,
+    finish_moves,
+    named_disk,
+    part_of,
+    updated_folder,
+    write_json,
+)
 
 CLAIM = """
 import sys, time
@@ -270,3 +281,152 @@ def test_a_folder_is_filled_at_the_end_or_not_at_all(tmp_path, monkeypatch):
         "results.json",
         "set_aside.fits",
     ]
+
+
+class _KilledError(BaseException):
+    """Stands for a kill: nothing that follows is done."""
+
+
+@pytest.fixture
+def cut_off(tmp_path, monkeypatch):
+    """A folder that was there, whose result of three files was being moved to it by a process that ended meanwhile."""
+    place, replace = tmp_path / "disk", Path.replace
+    place.mkdir()
+    moved = []
+
+    def dies(path, target):
+        if Path(target).parent == place.resolve() and not Path(target).name.startswith(".whole."):
+            moved.append(target)
+            if len(moved) > 1:
+                raise _KilledError
+        return replace(path, target)
+
+    def fill():
+        with updated_folder(place) as part:
+            for name in ("a", "b", "results.json"):
+                (part / name).write_text(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", dies)
+        with pytest.raises(_KilledError):
+            fill()
+    (whole,) = place.glob(".whole.*")
+    whole.rename(whole.with_name(whole.name.replace(f"-{os.getpid()}-", f"-{ended_process()}-")))
+    return place
+
+
+def test_a_move_that_was_cut_off_is_made_to_its_end_by_whoever_claims_the_place(cut_off):
+    assert not is_free(cut_off)
+    with claimed(cut_off):
+        assert names(cut_off) == [".lock", "a", "b", "results.json"]
+    assert names(cut_off) == ["a", "b", "results.json"]
+    assert (cut_off / "results.json").read_text() == "results.json"
+
+
+def test_a_move_that_was_cut_off_is_made_to_its_end_before_its_place_is_refused(cut_off):
+    with pytest.raises(InputError, match="holds another run"):
+        require_new_folder(cut_off)
+    assert names(cut_off) == ["a", "b", "results.json"]
+
+
+def test_a_move_that_goes_on_is_left_to_its_process(cut_off):
+    (whole,) = cut_off.glob(".whole.*")
+    whole.rename(whole.with_name(f".whole.{MACHINE}-{os.getpid()}-0123abcd"))
+    finish_moves(cut_off)
+    assert len(names(cut_off)) == 2
+
+
+def test_a_place_that_came_to_be_a_folder_is_still_claimed(tmp_path):
+    """As `rsca reproduce` makes the folder of its results as soon as it has the place."""
+    with claimed(tmp_path / "out") as place:
+        place.mkdir()
+        with pytest.raises(InputError, match="is in use"), claimed(tmp_path / "out"):
+            pass
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_whose_neighbours_may_not_be_written_can_be_claimed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    tmp_path.chmod(0o500)
+    try:
+        with claimed(tmp_path / "disk") as place, atomic_folder(place) as part:
+            (part / "a").touch()
+    finally:
+        tmp_path.chmod(0o700)
+    assert names(tmp_path / "disk") == ["a"]
+
+
+def test_beside_a_disk_that_is_read_only_a_folder_can_be_claimed(tmp_path, monkeypatch):
+    """Also as root, whom no permission stops."""
+    (tmp_path / "disk").mkdir()
+    module = sys.modules[claimed.__module__]
+    acquired = module._acquired
+
+    def refused(file):
+        if file.parent == tmp_path.resolve():
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return acquired(file)
+
+    monkeypatch.setattr(module, "_acquired", refused)
+    with claimed(tmp_path / "disk"):
+        assert names(tmp_path / "disk") == [".lock"]
+    with pytest.raises(PermissionError), claimed(tmp_path / "new"):
+        pass
+
+
+@pytest.mark.parametrize("write", [fill_folder, fill_folder_that_is_there, write_file])
+def test_a_full_disk_is_the_one_that_is_written_to(tmp_path, monkeypatch, write):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write(tmp_path / "out")
+    assert error.value.filename == str((tmp_path / "out").resolve())
+    assert [name for name in names(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError("35 requested and 0 written"), True),  # NumPy's, where the disk is full
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/other"), False),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), False),
+    ],
+    ids=["numpy", "unnamed", "named", "no disk"],
+)
+def test_only_errors_of_disks_that_have_no_name_get_one(error, named):
+    with pytest.raises(type(error), match=r"35|Errno"), named_disk(Path("/data/out")):
+        raise error
+    assert (error.filename == "/data/out") == named
+
+
+def test_a_file_server_that_lost_its_answer_lost_nothing_else(tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def done_and_not_said(path, target):
+        replace(path, target)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", done_and_not_said)
+        fill_folder(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE, errno.EIO, errno.EMFILE])
+def test_a_store_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, code):
+    store = small_store(tmp_path / "store")
+    read_text = Path.read_text
+
+    def refused(path, *given, **named):
+        if path.name == "manifest.json":
+            raise OSError(code, os.strerror(code), str(path))
+        return read_text(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        type(store).open(store.path)

@@ -19,7 +19,11 @@ ORDER = (
 ).split()
 #: Imported by name, when it is needed: Lightning takes seconds to import, which a closed form does not need.
 LAZY = {
+    # Who interrupts it while it is loaded is told so in one line, and so is who gives it too little memory for that.
+    "rsca_torch.__main__": {"rsca_torch.cli.main"},
     "rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"},
+    # joblib, where a sweep has processes of its own.
+    "rsca_torch.cli.sweep": {"rsca_torch.parallel.workers"},
     # Packages of an extra, where they are asked for.
     "rsca_torch.cli.export": {
         f"rsca_torch.export.{name}" for name in ("onnx_file", "torch_file", "numpy_file", "hub_folder")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -129,3 +130,21 @@ def test_a_cluster_without_its_package_is_refused(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match="parallel=ray needs the package ray: pip install ray"):
         list(Parallel(backend="ray").each(abs, [1]))
+
+
+def test_a_process_that_starts_knows_at_once_with_whom_it_ends():
+    """Torch takes seconds to import, in which nobody would look whether its parent is there."""
+    code = "import sys, rsca_torch.parallel.workers; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def held_signals(_):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_processes_leave_signals_to_the_one_that_started_them():
+    for held in Parallel(processes=2).each(held_signals, range(4)):
+        assert {signal.SIGINT, signal.SIGTERM} <= held
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())

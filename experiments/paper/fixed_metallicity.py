@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.comparison.comparison import learner_name
 from rsca_torch.comparison.representation import Representation
+from rsca_torch.comparison.training_options import learner_name
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Identity, Scaled
 from rsca_torch.report.pictures import COLOURS

@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,14 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from rsca_torch.cli.messages import traceback_file
 from rsca_torch.errors import InputError
 
-__all__ = ["not_ours"]
+__all__ = ["memory_ran_out", "not_ours"]
 
 PACKAGE = Path(__file__).parents[1]
 #: What no user wrote: an exception that passes through it is of whoever called it.
 LIBRARIES = {"rsca_torch", "lightning", "torch", "hydra", "numpy", "builtins"}
 FRAME = re.compile(r'^ *File "(.+)", line \d+, in (.+)$', re.MULTILINE)
 CALLED = re.compile(r"([\w.]+)\(\) (?:got|missing|takes) ")  # of the TypeError where arguments do not fit
-NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory")  # of torch's RuntimeError
+#: What is said of memory that was not to be had, by torch, the system, the loader of libraries and threads.
+NO_MEMORY = (
+    *("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory"),
+    *("failed to map segment", "can't start new thread"),
+)
+ALMOST = 0.9  # of the addresses that a process may have: an error that nobody thought of is of want of them
 
 
 def not_ours(error: Exception, config: DictConfig) -> InputError | None:
@@ -40,9 +46,8 @@ def not_ours(error: Exception, config: DictConfig) -> InputError | None:
     """
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # of the constructor
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in NO_MEMORY):
-        cure = "take fewer processes, components or stars, or a larger machine"
-        return InputError(f"memory ran out ({_told(error)}): {cure}")
+    if (ran_out := memory_ran_out(error)) is not None:
+        return ran_out
     named = list(_named(OmegaConf.to_container(config)))
     called = CALLED.match(str(error)) if isinstance(error, TypeError) else None
     for option, target in named:
@@ -61,7 +66,32 @@ def not_ours(error: Exception, config: DictConfig) -> InputError | None:
     return None
 
 
-def _told(error: Exception) -> str:
+def memory_ran_out(error: BaseException | None) -> InputError | None:
+    """What to tell the user where an exception, or what it comes of, says that there is no memory; None where not."""
+    while error is not None:
+        said = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in said for each in NO_MEMORY):
+            break
+        if not isinstance(error, InputError | OSError) and _addresses_used() > ALMOST:
+            break
+        error = error.__cause__
+    if error is None:
+        return None
+    cure = "take fewer processes, components or stars, a larger machine, or a higher limit (ulimit -v)"
+    return InputError(f"memory ran out ({_told(error)}): {cure}")
+
+
+def _addresses_used() -> float:
+    """The share of those that this process may have; 0 where there is no limit."""
+    try:
+        most = import_module("resource").getrlimit(import_module("resource").RLIMIT_AS)[0]
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
+    except (ImportError, OSError, StopIteration):  # no such limit on this system
+        return 0.0
+    return 1024 * int(line.split()[1]) / most if most > 0 else 0.0
+
+
+def _told(error: BaseException) -> str:
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -18,6 +18,7 @@ from rich.prompt import Confirm
 from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed
+from rsca_torch.files.whole import named_disk
 from rsca_torch.report.download_summary import outcome_lines, received
 from rsca_torch.survey.download.archive import Archive
 from rsca_torch.survey.download.download import Download
@@ -63,7 +64,7 @@ def run(config: DictConfig) -> None:
     if only_told:
         asyncio.run(work(Manifest(root, reading=True)))
         return
-    with claimed(root), Manifest(root) as manifest:
+    with claimed(root), named_disk(root), Manifest(root) as manifest:
         with received() as bars:
             agree = _agree(config, bars.pause)
             download = asyncio.run(work(manifest, received=bars.more, progress=bars.files, agree=agree))

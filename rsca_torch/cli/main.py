@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rsca_torch import cli
-from rsca_torch.cli.at_fault import not_ours
+from rsca_torch.cli.at_fault import memory_ran_out, not_ours
 from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.cli.help import asks_for_help, columns, help_of
 from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
@@ -26,6 +27,7 @@ from rsca_torch.cli.null_options import require_values
 from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.replaced import tell_replaced
+from rsca_torch.cli.signals import heard_of
 from rsca_torch.cli.sweep import JobsFailed, Sweep
 from rsca_torch.cli.trusted import require_trusted_options, require_trusted_places
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
@@ -46,7 +48,7 @@ COMMANDS = sorted(
     (module.name for module in pkgutil.iter_modules(cli.__path__) if (CONFIG / f"{module.name}.yaml").is_file()),
     key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
 )
-BUG, BAD_INPUT, INTERRUPTED, UNHEARD = 1, 2, 130, 141
+BUG, BAD_INPUT, UNHEARD = 1, 2, 141
 REMARKS = 1  # of a command that examines or fetches: what matters is told
 
 
@@ -55,21 +57,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 for an error of the program or for what `rsca download` and `rsca doctor` found, 2 for input
-        that cannot be used, 130 when interrupted, 141 where whoever read the output has gone.
+        that cannot be used, 130 and 143 when told to end by SIGINT and SIGTERM, 141 where whoever read the output has
+        gone.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+    with heard_of() as told:
         try:
-            return _ended(*(given or ["--help"]))
-        finally:
-            sys.stdout.flush()  # or Python does, when nobody catches what comes of it
-    except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+            try:
+                return _ended(*(given or ["--help"]))
+            finally:
+                sys.stdout.flush()  # or Python does, when nobody catches what comes of it
+        except KeyboardInterrupt:
+            log.warning(interrupted(told.word, *given))
+            return told.code
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # which rich makes one of
+                return UNHEARD
+            raise  # of Hydra's help
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
             return UNHEARD
-        raise  # of Hydra's help
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more at its end
-        return UNHEARD
 
 
 def _ended(command: str, *options: str) -> int:
@@ -100,13 +107,21 @@ def _ended(command: str, *options: str) -> int:
     except UNUSABLE as error:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
-    except KeyboardInterrupt:
-        log.warning(interrupted(command, overrides))
-        return INTERRUPTED
     except Exception as error:  # whatever nobody thought of
-        print_error(this_is_a_bug(error))
-        return BUG
+        told = memory_ran_out(error) or _worker_ended(error)
+        print_error(this_is_a_bug(error) if told is None else str(told))
+        return BUG if told is None else BAD_INPUT
     return 0
+
+
+def _worker_ended(error: Exception) -> InputError | None:
+    """Of a launcher that has processes of its own, one was killed."""
+    if not isinstance(error, BrokenProcessPool):
+        return None
+    return InputError(
+        "a process of hydra/launcher was ended from outside, for want of memory as a rule: give fewer "
+        "(hydra.launcher.n_jobs); the same command skips the jobs that are finished"
+    )
 
 
 def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
@@ -128,7 +143,9 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
         require_values(config, usual)
         try:
             return _function(command)(config)
-        except (InputError, BrokenPipeError, RemarksError):
+        except (InputError, BrokenPipeError, RemarksError) as error:
+            if (told := memory_ran_out(error.__cause__)) is not None:  # and not that a file is damaged
+                raise told from error
             raise
         except Exception as error:
             told = not_ours(error, config)

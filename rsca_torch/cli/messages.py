@@ -50,6 +50,12 @@ CURES = {
     errno.EPERM: "choose a place where you may read and write, or ask its owner",
     errno.EMFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
     errno.ENFILE: "let more files be open at once (ulimit -n 4096), or take fewer processes",
+    errno.ENOMEM: "memory ran out: take fewer processes, components or stars, or a larger machine",
+    errno.EROFS: "that disk can be read only: choose another place",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN),
+        "the disk or the file server fails: see to it, and give the same command again",
+    ),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 #: How lines begin that tell programmers something about a configuration error, but no user.
@@ -102,12 +108,18 @@ def traceback_file(error: Exception) -> str:
     return file.name
 
 
-def interrupted(command: str, overrides: Sequence[str]) -> str:
-    """What Ctrl-C leaves, and how to go on."""
+def interrupted(word: str, command: str = "", *overrides: str) -> str:
+    """What Ctrl-C leaves, and how to go on.
+
+    Args:
+        word: interrupted, or terminated.
+        command: that was given.
+        overrides: its options.
+    """
     kept = KEPT.get(command, "")
     if command == "compare" and {"-m", "--multirun"} & {*overrides}:
         kept = f"skips finished jobs and {kept}; give it out=DIR of this sweep where it had none"
-    return f"interrupted; nothing half done is left; the same command {kept or 'begins again'}"
+    return f"{word}; nothing half done is left; the same command {kept or 'begins again'}"
 
 
 def print_error(message: str) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class Sweep:
         out = _out(given) if given else str(default_options(command).out)
         if (Path(out) / "results.json").exists():
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
+        if any(override.startswith("hydra/launcher=joblib") for override in overrides):
+            import_module("rsca_torch.parallel.workers").for_launchers()
         return cls(command, Path(out), [] if given else [f"out={out}"])
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.calibrated_layer import calibrated_layer
-from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare, learner_name, recipe_of
+from rsca_torch.comparison.comparison import Comparison, compare
 from rsca_torch.comparison.compression import Compression
 from rsca_torch.comparison.groups_given import every_group
 from rsca_torch.comparison.merits import Merits
@@ -30,6 +30,7 @@ from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Candidates, Representation, compared_values, represent
 from rsca_torch.comparison.several_models import side_by_side
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra, stars_that_teach
+from rsca_torch.comparison.training_options import TrainingOptions, learner_name, recipe_of
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import best

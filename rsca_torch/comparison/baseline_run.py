@@ -17,6 +17,7 @@ from rsca_torch.comparison.representation import Representation
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.files.checked import read_json
+from rsca_torch.files.whole import is_refused
 from rsca_torch.spectra.stars import Stars
 
 __all__ = ["BaselineRun", "read_baseline_run"]
@@ -65,6 +66,8 @@ def read_baseline_run(folder: Path, checksum: str, config: DictConfig) -> Baseli
     try:
         content = read_json(folder / RESULTS)
     except (OSError, ValueError) as error:
+        if is_refused(error):
+            raise
         problem = type(error).__name__
         raise InputError(f"baseline={folder} holds no finished run of rsca compare: {RESULTS}: {problem}") from error
     if content.get("schema") != SCHEMA:

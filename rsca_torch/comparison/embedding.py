@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
+from rsca_torch.comparison.comparison import Comparison, compare
 from rsca_torch.comparison.embedded_stars import judging, on_stars
 from rsca_torch.comparison.embedding_file import Embedding, read_embedding, shortened
 from rsca_torch.comparison.embedding_folds import LEFT_OUT, file_without, of_folds, result_of_folds
@@ -22,6 +22,7 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress, Silence
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import MakeLearner
+from rsca_torch.comparison.training_options import TrainingOptions
 from rsca_torch.evaluation.doppelganger import allowed_pairs
 from rsca_torch.evaluation.figure_of_merit import FigureOfMerit
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json
+from rsca_torch.files.whole import is_refused
 from rsca_torch.survey.interstellar import FoundCensoring
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
@@ -140,6 +141,8 @@ def rates_told(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
         content = read_json(folder / RESULTS)
         schema, checksum, results = content["schema"], content["store"].get("checksum"), list(content["results"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if is_refused(error):
+            raise
         raise InputError(f"no finished run in {folder}: give the DIR that `rsca compare` wrote") from error
     if schema != SCHEMA:
         raise InputError(f"{folder} holds {other_schema(content)}: run rsca compare again")

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from rsca_torch.comparison.abundances import abundances
-from rsca_torch.comparison.comparison import Comparison, TrainingOptions, compare
+from rsca_torch.comparison.comparison import Comparison, compare
 from rsca_torch.comparison.merits import Merits
 from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.progress import Progress
 from rsca_torch.comparison.representation import Representation
+from rsca_torch.comparison.training_options import TrainingOptions
 from rsca_torch.errors import InputError
 from rsca_torch.files.tables import read_table
 from rsca_torch.learners.registry import maker

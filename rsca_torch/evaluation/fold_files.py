@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rsca_torch.files.checked import json_of, sealed, unsealed
-from rsca_torch.files.whole import atomic_file
+from rsca_torch.files.whole import atomic_file, atomic_folder
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
@@ -54,6 +55,8 @@ class FoldFiles:
     Args:
         folder: made when the first fold is kept. Its name must tell all that a fold depends on but the clusters that
             are left out.
+        logs: clusters left out -> the folder of the training's log, which is kept beside the fold, and is put there
+            again where the fold is not fitted anew. None: none is kept.
 
     Examples:
         >>> import tempfile
@@ -69,19 +72,22 @@ class FoldFiles:
         True
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, logs: Callable[[LeftOut], Path] | None = None) -> None:
+        self.folder, self.logs = folder, logs
 
     def get(self, left_out: LeftOut) -> Fold | None:
         """The fold in which the first cluster is judged without any of these; one that is damaged is said to be."""
         file = self._file(left_out)
         try:
-            return _fold_of(file.read_bytes(), left_out)
+            fold = _fold_of(file.read_bytes(), left_out)
         except FileNotFoundError:
             return None
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("warning: the fold kept in %s is damaged (%s) and is fitted anew", file, error)
             return None
+        if self.logs is not None:
+            _copy_new(file.with_suffix(".log"), self.logs(left_out))
+        return fold
 
     def put(self, left_out: LeftOut, fold: Fold) -> None:
         """Keep it, whole or not at all."""
@@ -90,6 +96,8 @@ class FoldFiles:
         told["trained"] = None if fold.trained is None else asdict(fold.trained)
         tensors = {name: getattr(fold, name).contiguous() for name in TENSORS}
         told = json.loads(json.dumps({**told, "left_out": left_out, "tensors": _sum(tensors)}, default=float))
+        if self.logs is not None:
+            _copy_new(self.logs(left_out), self._file(left_out).with_suffix(".log"))
         with atomic_file(self._file(left_out)) as part:
             part.write_bytes(save(tensors, metadata={"fold": json.dumps(sealed(told))}))
 
@@ -125,6 +133,13 @@ def _sum(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())
         total.update(tensors[name].numpy().tobytes())
     return total.hexdigest()
+
+
+def _copy_new(folder: Path, to: Path) -> None:
+    """Copy a folder that is there to a place where nothing is, whole or not at all."""
+    if folder.is_dir() and not to.exists():
+        with atomic_folder(to) as part:
+            shutil.copytree(folder, part, dirs_exist_ok=True)
 
 
 def code_of(learner: Learner) -> str:

@@ -114,10 +114,10 @@ def told_of(layer: Layer, inputs: Sequence[str] | None = None, dtype: torch.dtyp
 def write_summed(path: Path, content: bytes) -> None:
     """A file, and beside it PATH.sha256, which `sha256sum --check` reads."""
     digest = hashlib.sha256(content).hexdigest()
+    with atomic_file(path.with_name(f"{path.name}.sha256")) as part:  # first: where the file is, all is there
+        part.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
     with atomic_file(path) as part:
         part.write_bytes(content)
-    with atomic_file(path.with_name(f"{path.name}.sha256")) as part:
-        part.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
 
 
 def as_json(told: dict[str, Any]) -> str:

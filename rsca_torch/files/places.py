@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.whole import PART, remove_abandoned
+from rsca_torch.files.whole import PART, finish_moves, remove_abandoned
 
 __all__ = ["claimed", "is_free", "remove_left", "require_new_file", "require_new_folder"]
 
@@ -50,10 +50,11 @@ def remove_left(path: Path) -> None:
     """Remove what a run left beside a result that is whole, if it was killed after that: its lock and its parts."""
     real = path.resolve()
     with suppress(OSError, NotImplementedError):  # where nothing can be locked either
+        finish_moves(real)
         remove_abandoned(real.parent, f".{real.name}.")
         if real.is_dir():
             remove_abandoned(real, PART)
-        for file in (real / LOCK, real.with_name(f".{real.name}{LOCK}")):  # of before and after there was a folder
+        for file in _locks_of(real):
             if file.exists() and (lock := _acquired(file)) is not None:
                 _unlock(lock)
 
@@ -77,29 +78,48 @@ def claimed(path: Path, or_another: bool = False) -> Iterator[Path]:
     """
     others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     for place in itertools.chain([path], others if or_another else ()):
-        lock = _locked(place)
-        if lock is None:
+        locks = _locked(place.resolve())
+        if locks is None:
             continue
         try:
+            finish_moves(place.resolve())
             if is_free(place) or not or_another:
                 yield place
                 return
         finally:
-            _unlock(lock)
+            _unlock(*locks)
     raise InputError(f"{path} is in use: another run writes there; wait for its end, or choose another place")
 
 
-def _locked(path: Path) -> BaseFileLock | None:
-    """The lock of a place; None where another process has it."""
-    real = path.resolve()
+def _locked(real: Path) -> list[BaseFileLock] | None:
+    """The locks of a place; None where another process has one.
+
+    Beside it, also where it came to be a folder after another run had claimed it; and in it, where it is a folder: what
+    is beside a disk of its own may not be ours to write.
+    """
     real.parent.mkdir(parents=True, exist_ok=True)
-    file = _lock_of(real)
-    while True:
+    locks: list[BaseFileLock] = []
+    for file in _locks_of(real):
         try:
-            lock = _acquired(file)
+            lock = _lock(file)
         except NotImplementedError as error:
-            log.warning("warning: %s cannot be locked (%s): let one run at a time write there", path, error)
-            return FileLock(file)
+            log.warning("warning: %s cannot be locked (%s): let one run at a time write there", real, error)
+            return locks
+        except OSError:
+            if file.parent == real or not real.is_dir():
+                _unlock(*locks)
+                raise
+            continue
+        if lock is None:
+            _unlock(*locks)
+            return None
+        locks.append(lock)
+    return locks
+
+
+def _lock(file: Path) -> BaseFileLock | None:
+    while True:
+        lock = _acquired(file)
         if lock is None or file.exists():  # else whoever had it removed the file in between
             return lock
         lock.release()
@@ -114,11 +134,14 @@ def _acquired(file: Path) -> BaseFileLock | None:
     return lock
 
 
-def _lock_of(path: Path) -> Path:
-    return path / LOCK if path.is_dir() else path.with_name(f".{path.name}{LOCK}")
+def _locks_of(real: Path) -> list[Path]:
+    """In the order in which every process takes them."""
+    beside = real.with_name(f".{real.name}{LOCK}")
+    return [beside, real / LOCK] if real.is_dir() else [beside]
 
 
-def _unlock(lock: BaseFileLock) -> None:
-    with suppress(OSError):  # a system that keeps open files, or a folder that is gone
-        Path(lock.lock_file).unlink()
-    lock.release()
+def _unlock(*locks: BaseFileLock) -> None:
+    for lock in locks:
+        with suppress(OSError):  # a system that keeps open files, or a folder that is gone
+            Path(lock.lock_file).unlink()
+        lock.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -23,14 +24,20 @@ __all__ = [
     "atomic_folder",
     "beside",
     "file_name",
+    "finish_moves",
+    "is_refused",
+    "move_into",
+    "named_disk",
     "part_of",
     "remove_abandoned",
     "updated_folder",
     "write_json",
 ]
 
-PART = ".part."
+PART, WHOLE = ".part.", ".whole."  # how names begin of what is made, and of what is made and is to be moved
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+SAID = (" written", "[Errno ")  # by NumPy and astropy, who leave the number out
 A_DAY = 86_400.0  # seconds
 
 
@@ -74,7 +81,11 @@ def part_of(path: Path, inside: bool = False) -> Path:
     """
     folder, start = (path, PART) if inside else (path.parent, f".{path.name}.")
     remove_abandoned(folder, start)
-    return folder / f"{start}{MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return folder / _of_this_process(start)
+
+
+def _of_this_process(start: str) -> str:
+    return f"{start}{MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def remove_abandoned(folder: Path, start: str) -> None:
@@ -84,16 +95,23 @@ def remove_abandoned(folder: Path, start: str) -> None:
         folder: that may not be there.
         start: of the names.
     """
-    ours = re.compile(rf"{re.escape(start)}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}")
-    for entry in [*folder.iterdir()] if folder.is_dir() else []:
-        made = ours.fullmatch(entry.name)
+    for entry in _abandoned(folder, start):
         with suppress(OSError):  # somebody else removed it, or may
-            if not made or _may_be_in_use(entry, made["machine"], int(made["process"])):
-                continue
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink()
+
+
+def _abandoned(folder: Path, start: str) -> list[Path]:
+    ours = re.compile(rf"{re.escape(start)}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-[0-9a-f]{{8}}")
+    found = []
+    for entry in [*folder.iterdir()] if folder.is_dir() else []:
+        made = ours.fullmatch(entry.name)
+        with suppress(OSError):
+            if made and not _may_be_in_use(entry, made["machine"], int(made["process"])):
+                found.append(entry)
+    return found
 
 
 def _may_be_in_use(entry: Path, machine: str, process: int) -> bool:
@@ -128,15 +146,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = part_of(path)
-    folder.mkdir()  # not tempfile's, which is its maker's alone
     try:
-        yield folder
+        folder.mkdir()  # not tempfile's, which is its maker's alone
+        with named_disk(path):
+            yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
         folder.replace(path)
     except OSError as error:
+        if not folder.exists() and path.is_dir():  # a file server that did it and lost its answer
+            return
         kept = folder.replace(folder.with_name(folder.name.removeprefix(".")))  # which no later run removes
         why = "came to be there meanwhile" if path.exists() else "cannot be given its name"
         raise InputError(f"{path} {why} ({error.strerror}): the result is in {kept}") from error
@@ -150,26 +171,57 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: of the file; one that is there is replaced.
     """
     path = path.resolve()  # of a link, the file that it points to
-    with _temporary(part_of(path)) as folder:
+    with _temporary(part_of(path), path) as folder:
         part = folder / path.name
         yield part
         part.replace(path)
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
+def _temporary(folder: Path, path: Path) -> Iterator[Path]:
     try:
-        yield folder
+        folder.mkdir()
+        with named_disk(path):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def named_disk(path: Path) -> Iterator[None]:
+    """Errors of writing say where, which the system leaves out where a file was open: else another disk is emptied.
+
+    >>> try:
+    ...     with named_disk(Path("/data/out")):
+    ...         raise OSError(errno.ENOSPC, "No space left on device")
+    ... except OSError as error:
+    ...     print(error.filename)
+    /data/out
+    """
+    try:
+        yield
+    except OSError as error:
+        of_disk = error.errno in DISK or (error.errno is None and any(each in str(error) for each in SAID))
+        if error.filename is None and of_disk:
+            error.filename = str(path)
+        raise
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the system does not let a file be read now, which says nothing of what is in it.
+
+    >>> is_refused(PermissionError(errno.EACCES, "Permission denied")), is_refused(OSError("not a FITS file"))
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
 @contextmanager
 def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
     """A new folder in `path`; at the end its files move to `path`, where other files stay.
 
-    If the end is not reached, nothing moves.
+    If the end is not reached, nothing moves. A move that was cut off is made to its end by the next run that claims the
+    place, or asks whether something is there (`finish_moves`).
 
     Args:
         path: the folder; made if it is not there.
@@ -177,13 +229,37 @@ def updated_folder(path: Path, last: str = "results.json") -> Iterator[Path]:
     """
     path = path.resolve()
     path.mkdir(parents=True, exist_ok=True)
-    with _temporary(part_of(path, inside=True)) as part:
+    with _temporary(part_of(path, inside=True), path) as part:
         yield part
-        files = [file for file in part.rglob("*") if not file.is_dir()]
-        for file in sorted(files, key=lambda file: file == part / last):
-            target = path / file.relative_to(part)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+        move_into(path, part, last)
+
+
+def move_into(path: Path, part: Path, last: str) -> None:
+    """Move the files of a folder that is whole to another one, on the same disk, where others stay.
+
+    Args:
+        path: the folder; it is there.
+        part: that is whole; it is gone afterwards.
+        last: the file that moves last.
+    """
+    whole = part.replace(path / _of_this_process(WHOLE))
+    _move(whole, path, last)
+
+
+def finish_moves(path: Path) -> None:
+    """Make to their end the moves to a folder that were cut off; where there is none, do nothing."""
+    for whole in _abandoned(path, WHOLE):
+        with suppress(OSError):  # somebody else does
+            _move(whole, path, "")
+
+
+def _move(whole: Path, path: Path, last: str) -> None:
+    files = [file for file in whole.rglob("*") if not file.is_dir()]
+    for file in sorted(files, key=lambda file: file == whole / last):
+        target = path / file.relative_to(whole)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+    shutil.rmtree(whole, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)

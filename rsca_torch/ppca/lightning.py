@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.whole import part_of
+from rsca_torch.files.whole import named_disk, part_of
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
 from rsca_torch.ppca.m_step import Moments
-from rsca_torch.ppca.trainer import require_harmless, require_whole, without_tips
+from rsca_torch.ppca.trainer import interrupted_as_asked, require_harmless, require_whole, without_tips
 from rsca_torch.spectra.blocks import Block, Blocks, Noise
 
 __all__ = ["AllReduce", "LightningEM", "PPCATraining", "SpectraDataModule", "restore"]
@@ -183,6 +184,18 @@ class _EachIteration(Checkpoint):
             self.part.replace(self.path)
 
 
+class _Here(TorchCheckpointIO):
+    """Writes where the checkpoint will be, not in TMPDIR first, which may be full, and where a kill leaves it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002
+        """As Lightning's."""
+        written = BytesIO()
+        torch.save(checkpoint, written)
+        with named_disk(Path(path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(written.getvalue())
+
+
 @dataclass
 class LightningEM:
     """Runs EM under a Lightning Trainer; an EM loop of `fit_ppca`.
@@ -241,14 +254,8 @@ class LightningEM:
     def _fit(self, module: PPCATraining, blocks: Blocks) -> None:
         with without_tips():
             trainer = self._make_trainer()
-            heard = signal.getsignal(signal.SIGINT)
-            try:
+            with interrupted_as_asked():
                 trainer.fit(module, SpectraDataModule(blocks))
-            except SystemExit as error:
-                if type(error) is not SystemExit:  # Lightning's own of SIGTERM
-                    raise
-                signal.signal(signal.SIGINT, heard)  # Lightning exits on an interrupt and leaves SIGINT ignored
-                raise KeyboardInterrupt from None
 
     def _make_trainer(self) -> Trainer:
         try:
@@ -264,6 +271,8 @@ class LightningEM:
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise InputError(f"trainer: {error}") from error
         require_whole(made)
+        if self.checkpoint is not None and type(made.strategy.checkpoint_io) is TorchCheckpointIO:
+            made.strategy.checkpoint_io = _Here()
         if made.world_size > 1 and not isinstance(made.strategy, AllReduce):
             raise InputError(
                 f"trainer: {made.world_size} processes need the strategy AllReduce: give trainer=processes"

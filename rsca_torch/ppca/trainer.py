@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import Timer
 
 from rsca_torch.errors import InputError
 
-__all__ = ["require_harmless", "require_whole", "without_tips"]
+__all__ = ["interrupted_as_asked", "require_harmless", "require_whole", "without_tips"]
 
 #: Options of the Trainer that say where and how EM is run, and leave what is fitted as it is.
 HARMLESS = (
@@ -98,3 +99,19 @@ def without_tips() -> Iterator[None]:
             yield
     finally:
         tips.setLevel(level)
+
+
+@contextmanager
+def interrupted_as_asked() -> Iterator[None]:
+    """Whoever interrupts a Trainer interrupts its caller too.
+
+    Lightning makes an exit with code 1 of KeyboardInterrupt, and leaves SIGINT ignored.
+    """
+    heard = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # Lightning's own of SIGTERM
+            raise
+        signal.signal(signal.SIGINT, heard)
+        raise KeyboardInterrupt from None

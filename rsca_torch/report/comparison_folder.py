@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.baseline_run import BaselineRun
 from rsca_torch.comparison.calibrated_layer import calibrated_layer
-from rsca_torch.comparison.comparison import Comparison, learner_name
+from rsca_torch.comparison.comparison import Comparison
 from rsca_torch.comparison.embedding_folds import LEFT_OUT
 from rsca_torch.comparison.finished_run import settings_of
 from rsca_torch.comparison.merits import Merits
@@ -25,6 +26,7 @@ from rsca_torch.comparison.pair_rules import possible_pairs
 from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
+from rsca_torch.comparison.training_options import learner_name
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
@@ -225,7 +227,9 @@ def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
     if model is not None:
         model.save(folder / "rsca.safetensors")
         return
-    torch.save(learner.state_dict(), folder / "learner.pt")  # loads with weights_only=True
+    state = BytesIO()  # torch says no more of a full disk than that it failed
+    torch.save(learner.state_dict(), state)  # loads with weights_only=True
+    (folder / "learner.pt").write_bytes(state.getvalue())
     seen = "spectra" if sees_spectra(lambda: learner) else "its latents"
     log.info("no rsca.safetensors, but learner.pt: %s on %s", learner_name(learner), seen)
 

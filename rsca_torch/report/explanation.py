@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.explanation.explain import Explained
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.report.explanation_picture import draw_explanation
-from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.pictures import save_figure, write_figure
 from rsca_torch.report.terminal import percent, plain_table
 from rsca_torch.survey.fits_files import utf8
 
@@ -98,7 +98,7 @@ def write_one(file: Path, told: Explained, command: str) -> None:
     with atomic_file(file) as part:
         if file.suffix in (".png", ".pdf"):
             of = {"Software": None} if file.suffix == ".png" else {"CreationDate": None}
-            draw_explanation(told).savefig(part, dpi=150, format=file.suffix[1:], metadata=of)
+            write_figure(draw_explanation(told), part, dpi=150, metadata=of)
         else:
             _write(part, told.bins, command, file.suffix[1:])
 

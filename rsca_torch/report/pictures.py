@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "draw_rates",
     "draw_weights",
     "save_figure",
+    "write_figure",
 ]
 
 #: Of Okabe and Ito, which those who do not see red or green tell apart; without the yellow, which a projector loses.
@@ -47,9 +49,16 @@ ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsiz
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """PNG to look at and PDF to publish, without the date of the day in either."""
     _make_readable(figure)
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    write_figure(figure, folder / f"{name}.png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    write_figure(figure, folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def write_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """A picture in a file, drawn in memory first: a backend says other things of a disk that is full."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], **options)
+    path.write_bytes(drawn.getvalue())
 
 
 def _make_readable(figure: Figure) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,8 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json, sealed, unsealed
-from rsca_torch.files.places import claimed
-from rsca_torch.files.whole import atomic_folder, write_json
+from rsca_torch.files.places import claimed, remove_left
+from rsca_torch.files.whole import atomic_folder, is_refused, write_json
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.removal import without
 from rsca_torch.spectra.bins import lacking
@@ -125,6 +127,8 @@ def embedded_stars(
                         stars.verify()
                         _computed(model, parts, {name: part / f"{name}.npy" for name in FILES}, progress)
                         write_json(part / SUMS, sealed({name: _sum(part / f"{name}.npy") for name in FILES}))
+        else:
+            remove_left(place)  # by a run that was killed at its very end
         arrays = _read(place)
     table = parts[0].stars
     if len(parts) > 1:
@@ -145,7 +149,7 @@ def _computed(
     def made(name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         if name not in files:
             return np.empty(shape, dtype)
-        return np.lib.format.open_memmap(files[name], "w+", dtype, shape)
+        return _new_file(files[name], shape, np.dtype(dtype))
 
     features = made("features", (total, n_features), np.float64)
     noise, valid_bins = made("noise", (total,), np.float32), made("valid_bins", (total,), np.int32)
@@ -169,6 +173,20 @@ def _computed(
     return features, noise, valid_bins
 
 
+def _new_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array in a file that has its place on the disk: where that is full, writing to it would end the process."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), max(1, dtype.itemsize * math.prod(shape)))
+        else:
+            file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
+    found: NDArray[Any] = np.load(path, mmap_mode="r+", allow_pickle=False)
+    return found
+
+
 def _read(place: Path) -> tuple[NDArray[Any], ...]:
     try:
         sums = unsealed(read_json(place / SUMS))
@@ -176,6 +194,8 @@ def _read(place: Path) -> tuple[NDArray[Any], ...]:
             raise ValueError(f"{altered[0]} is not what was kept")
         return tuple(np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in FILES)
     except (OSError, ValueError, EOFError, KeyError) as error:
+        if is_refused(error):
+            raise
         raise InputError(f"{place} is damaged ({error}): remove it, and the stars are embedded anew") from error
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.table import Table
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.whole import beside
+from rsca_torch.files.whole import beside, named_disk
 from rsca_torch.parallel import Parallel
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.censoring import Censoring
@@ -29,7 +29,7 @@ from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.read_block import BlockReader
 from rsca_torch.survey.star_columns import require_storable
 from rsca_torch.survey.store import PARTS, Store
-from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, require_free
+from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, remove_folder, remove_partial, require_free
 from rsca_torch.survey.survey import Survey
 
 __all__ = ["censor", "ingest"]
@@ -98,6 +98,7 @@ def _ingest_and_find(
 ) -> Store:
     path = beside(store, ".uncensored")
     survey = survey.with_censoring(rule.with_ranges([]))
+    remove_partial(path)
     whole = Store.open(path) if path.exists() else ingest(survey, path, block, progress, parallel=parallel)
     if whole.manifest["survey"] != survey.config():
         raise InputError(f"{path} holds a survey that was read otherwise: remove it, or choose another store")
@@ -111,7 +112,7 @@ def _ingest_and_find(
         told(found)
     censored = censor(whole, rule.with_ranges(found), store)
     log.info("%d of %d bins kept, %d intervals left out", len(censored.bins), len(whole.bins), len(found))
-    shutil.rmtree(path)
+    remove_folder(path)
     return censored
 
 
@@ -164,7 +165,7 @@ def _finished(
     files = [*stars["FILE"], *groups["FILE"], *repeats["FILE"]]
     told = [(str(files[row]), problem) for row, problem in failed.items()]
     if len(of_stars) == n:
-        shutil.rmtree(partial.path)  # or the next try would remember that nothing was there
+        remove_folder(partial.path)  # or the next try would remember that nothing was there
         raise InputError(f"none of the {n} spectra can be used; the first: {': '.join(told[0])}")
     left = n
     for name in (step, NO_VALID_BIN) if step else (NO_VALID_BIN,):
@@ -199,7 +200,8 @@ def _finished(
         name: (table, among_usable[place].astype(np.int64))
         for name, table, place in zip(PARTS, (groups, repeats[of_repeats]), places, strict=True)
     }
-    partial.finish(stars, flow, [*problems, *told], manifest, apart)
+    with named_disk(partial.store):
+        partial.finish(stars, flow, [*problems, *told], manifest, apart)
     return Store.open(partial.store)
 
 

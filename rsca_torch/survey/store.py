@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import SEAL, read_json, rows_of, unsealed
-from rsca_torch.files.whole import beside
+from rsca_torch.files.whole import beside, is_refused
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
@@ -174,6 +174,8 @@ class Store:
         except InputError:
             raise
         except Exception as error:  # whatever readers make of what only looks like a store
+            if is_refused(error):
+                raise
             raise InputError(f"store {path} is damaged ({type(error).__name__}); remove it and ingest again") from error
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json, sealed, unsealed
 from rsca_torch.files.places import is_free, remove_left
+from rsca_torch.files.whole import move_into, named_disk, part_of, remove_abandoned
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of
@@ -26,7 +28,7 @@ from rsca_torch.survey.repeats import numbered
 from rsca_torch.survey.star_columns import write_stars
 from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
 
-__all__ = ["NO_VALID_BIN", "Partial", "require_free"]
+__all__ = ["NO_VALID_BIN", "Partial", "remove_folder", "remove_partial", "require_free"]
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,30 @@ def require_free(store: Path) -> None:
         InputError: something is there already.
     """
     if not is_free(store):
-        _remove_partial(store)
+        remove_partial(store)
         raise InputError(f"store={store} exists already; choose another, or remove it")
 
 
-def _remove_partial(store: Path) -> None:
+def remove_partial(store: Path) -> None:
     """What a run left that was killed after its store was in place and before it had tidied up."""
     remove_left(store)
     real = store.resolve()
+    if not (real / "manifest.json").is_file():
+        return
     for left in (real.with_name(f"{real.name}.partial"), real / ".partial"):
-        if (real / "manifest.json").is_file() and left.is_dir() and {entry.name for entry in left.iterdir()} <= OURS:
+        if left.is_dir() and {entry.name for entry in left.iterdir()} <= OURS:
             shutil.rmtree(left, ignore_errors=True)
+    for uncensored in (real.with_name(f"{real.name}.uncensored"), real / ".uncensored"):
+        if (uncensored / "manifest.json").is_file():
+            remove_partial(uncensored)
+            remove_folder(uncensored)
+        remove_abandoned(uncensored.parent, f".{uncensored.name}.")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder that is not needed any more, at once by name: a run that is killed leaves no half of it there."""
+    with suppress(OSError):
+        shutil.rmtree(path.replace(part_of(path)), ignore_errors=True)
 
 
 class Partial:
@@ -168,6 +183,18 @@ class Partial:
             errors: file -> as in the attribute.
             lacking: as in the attribute, of this block.
         """
+        with named_disk(self.store):
+            self._append(flux, error, valid, failed, errors, lacking)
+
+    def _append(
+        self,
+        flux: NDArray[np.float32],
+        error: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        failed: Mapping[int, str],
+        errors: Mapping[str, Sequence[int]] | None,
+        lacking: Mapping[str, int] | None,
+    ) -> None:
         usable = valid.any(axis=1)
         unusable = (self.done + np.flatnonzero(~usable)).tolist()
         start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
@@ -248,11 +275,10 @@ class Partial:
                 _flush(file)
         store = self.store.resolve()
         if store.is_dir():  # a link or a disk of its own, maybe: it stays
-            for name in (*written, "manifest.json"):
-                (whole / name).replace(store / name)
+            move_into(store, whole, "manifest.json")
         else:
             whole.rename(store)
-        shutil.rmtree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)  # what stays goes with the next run: the store is there
 
     def _counts(self, stars: Stars, problems: int) -> dict[str, float]:
         groups = stars.group[stars.group != ""] if stars.has("group") else np.array([], dtype=str)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.learners.groups import Groups
 from rsca_torch.learners.learner import Learner, Recipe
-from rsca_torch.ppca.trainer import without_tips
+from rsca_torch.ppca.trainer import interrupted_as_asked, without_tips
 from rsca_torch.spectra.packed import PACKED, with_noise
 from rsca_torch.training.members import Members
 
@@ -188,7 +188,8 @@ def train(
                 log_every_n_steps=1,
             )
             learner.train()
-            trainer.fit(training, batches(members, recipe))
+            with interrupted_as_asked():
+                trainer.fit(training, batches(members, recipe))
     return training
 
 

@@ -26,9 +26,10 @@ from rsca_torch import (
     leave_one_cluster_out,
 )
 from rsca_torch.cli.main import main
-from rsca_torch.comparison.comparison import TrainingOptions, compare
+from rsca_torch.comparison.comparison import compare
 from rsca_torch.comparison.representation import Representation, represent
 from rsca_torch.comparison.several_models import side_by_side
+from rsca_torch.comparison.training_options import TrainingOptions
 from rsca_torch.evaluation.fold_files import FoldFiles
 from rsca_torch.learners import Recipe, Siamese, SpectralSiamese
 from rsca_torch.learners.spectral import Step1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TextIO
@@ -87,7 +88,8 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with nullcontext() if error is None else suppress(OSError):  # it has been said that the disk is full
+                self._file.close()
 
     def is_whole(self, path: str) -> bool:
         """Whether the file is there as it was found right."""

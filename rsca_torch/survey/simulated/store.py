@@ -16,9 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json
+from rsca_torch.files.whole import atomic_file
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import Store
+from rsca_torch.survey.store_writer import remove_partial
 
 __all__ = ["simulated_store", "uncensored_store"]
 
@@ -54,6 +56,7 @@ def simulated_store(config: DictConfig, step: Step | None = None) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / "lock"):
             _make(config, folder, settings, step)
+    remove_partial(folder / "store")  # of a run that was killed before it had
     return Store.open(folder / "store")
 
 
@@ -101,7 +104,8 @@ def _make(config: DictConfig, folder: Path, settings: dict[str, Any], step: Step
     if not (archive.exists() or path.exists()):
         simulation = hydra.utils.instantiate(config.simulation)
         log.info("no store given: simulating a survey in %s", folder)
-        (folder / "simulation.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        with atomic_file(folder / "simulation.json") as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         simulation.write(archive, config.seed, **_progress(step, "simulating spectra"))
     if not path.exists():
         survey = hydra.utils.instantiate(config.survey, root=str(archive))

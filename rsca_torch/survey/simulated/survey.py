@@ -125,7 +125,7 @@ class SimulatedSurvey:
             with atomic_folder(root) as partial:
                 return self._write(partial, seed, progress)
         except OSError as error:
-            raise InputError(f"{root} cannot be written ({error.strerror}); choose another place") from error
+            raise InputError(f"{root} cannot be written ({error.strerror or error}); choose another place") from error
 
     def _write(self, root: Path, seed: int, progress: Callable[[int, int], None] | None) -> Table:
         release = RELEASES[self.release]

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
-from uuid import uuid4
+from typing import Any, Literal, NamedTuple, TypeVar
 
-import cloudpickle
 import joblib
-import numpy as np
 import torch
-from joblib.externals.loky import get_reusable_executor, process_executor
-from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.parallel.sent import Sent, call
+from rsca_torch.parallel.workers import ends_told_here, shared_folder, workers
 
 __all__ = ["Parallel"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Backend = Literal["processes", "dask", "ray"]
-SHARED = 1_000_000  # bytes of an array from which on processes of this machine share it
 SOON = 10.0  # seconds: after work that took less, its processes stay for the next
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -105,8 +93,7 @@ class Parallel:
                 return
         start = {"processes": _processes, "dask": self._dask, "ray": self._ray}[self.backend]
         with ExitStack() as stack:
-            with _interrupts_held():
-                place = start(stack, task, wanted or 1)
+            place = start(stack, task, wanted or 1)
             waiting = iter(items)
             running = [place.submit(item) for item in islice(waiting, 2 * place.number)]
             while running:  # no more is begun than is taken: results of a hundred workers would fill the memory
@@ -129,14 +116,15 @@ class Parallel:
         logging.getLogger("distributed").setLevel(logging.WARNING)  # of every start and end it tells else
         local = {} if self.address else {"n_workers": self.processes, "threads_per_worker": 1}
         try:
-            client = stack.enter_context(dask.Client(self.address, **local))
+            with ends_told_here():
+                client = stack.enter_context(dask.Client(self.address, **local))
             client.wait_for_workers(1, timeout=60)
         except (OSError, ValueError) as error:
             raise InputError(f"parallel.address={self.address} cannot be reached: {error}; is it running?") from error
-        held = client.scatter(_Sent(task), hash=False, broadcast=True)
+        held = client.scatter(Sent(task), hash=False, broadcast=True)
         return _Place(
             sum(client.ncores().values()),
-            lambda item: client.submit(_call, held, item, pure=False),
+            lambda item: client.submit(call, held, item, pure=False),
             lambda running: next(iter(dask.wait(running, return_when="FIRST_COMPLETED").done)),
             lambda done: done.result(),
             (dask.scheduler.KilledWorker,),
@@ -146,11 +134,12 @@ class Parallel:
         ray = _package("ray", "ray")
         try:
             if not ray.is_initialized():
-                ray.init(self.address, num_cpus=None if self.address else self.processes)
+                with ends_told_here():
+                    ray.init(self.address, num_cpus=None if self.address else self.processes)
                 stack.callback(ray.shutdown)
         except (OSError, ValueError) as error:
             raise InputError(f"parallel.address={self.address} cannot be reached: {error}; is it running?") from error
-        held, call = ray.put(_Sent(task)), ray.remote(_call)
+        held, remote = ray.put(Sent(task)), ray.remote(call)
 
         def result(done: object) -> Any:  # noqa: ANN401  (whatever the task gives)
             try:
@@ -160,7 +149,7 @@ class Parallel:
 
         return _Place(
             int(ray.cluster_resources().get("CPU", 1)),
-            lambda item: call.remote(held, item),
+            lambda item: remote.remote(held, item),
             lambda running: ray.wait(running)[0][0],
             result,
             (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError),
@@ -178,12 +167,10 @@ class _Place(NamedTuple):
 
 
 def _processes(stack: ExitStack, task: Callable[[Any], Any], number: int) -> _Place:
-    folder = stack.enter_context(TemporaryDirectory(prefix="rsca_torch-"))
+    folder = stack.enter_context(shared_folder())
     threads = max(1, torch.get_num_threads() // number)
-    sent = _Sent(task, Path(folder), threads)
-    began, environment = monotonic(), dict.fromkeys(THREADS, str(threads))
-    # No process ends while others work (timeout): loky takes that for a fault.
-    executor = get_reusable_executor(number, timeout=None, env=environment, initializer=_may_grow)
+    sent, began = Sent(task, folder, threads), monotonic()
+    executor = workers(number, threads)
 
     def end(kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:  # nobody waits for what is under way
@@ -192,23 +179,13 @@ def _processes(stack: ExitStack, task: Callable[[Any], Any], number: int) -> _Pl
             executor.shutdown(wait=True)
 
     stack.push(end)
-    executor.submit(_started).result()  # now, while Ctrl-C is held
     return _Place(
         number,
-        lambda item: executor.submit(_call, sent, item),
+        lambda item: executor.submit(call, sent, item),
         lambda running: next(iter(wait(running, return_when=FIRST_COMPLETED).done)),
         lambda done: done.result(),
         (BrokenProcessPool,),
     )
-
-
-def _may_grow() -> None:
-    """Let loky not end a process for having grown by 300 MB: that is what importing Lightning takes."""
-    process_executor._USE_PSUTIL = False
-
-
-def _started() -> None:
-    """A first piece of work, with which all processes start."""
 
 
 def _package(name: str, backend: str) -> Any:  # noqa: ANN401  (a module)
@@ -216,84 +193,3 @@ def _package(name: str, backend: str) -> Any:  # noqa: ANN401  (a module)
         return import_module(name)
     except ImportError as error:
         raise InputError(f"parallel={backend} needs the package {name}: pip install {name}") from error
-
-
-class _Sent(Generic[Item, Result]):
-    """A task as it goes to other processes: made there once, however many items it is called with.
-
-    Args:
-        task: any function.
-        folder: for large arrays, which processes of this machine map into memory. None: they are sent with the rest.
-        threads: of torch, for the task. None: as they are.
-    """
-
-    def __init__(self, task: Callable[[Item], Result], folder: Path | None = None, threads: int | None = None) -> None:
-        buffers: list[pickle.PickleBuffer] = []
-        code = BytesIO()
-        try:
-            _Pickler(code, protocol=5, buffer_callback=buffers.append).dump(task)
-        except Exception as error:  # whatever somebody's class raises
-            raise InputError(
-                "what runs side by side is sent to other processes, which this cannot be: "
-                f"{type(error).__name__}: {error}; let learners, loggers and figures of merit hold no open file, lock "
-                "or generator, or give processes=1"
-            ) from error
-        self.name, self.threads, self.code, self.path = uuid4().hex, threads, code.getvalue(), [*sys.path]
-        self.arrays: list[NDArray[np.uint8] | Path] = [np.asarray(buffer.raw()) for buffer in buffers]
-        for number, array in enumerate(self.arrays):
-            if folder is not None and isinstance(array, np.ndarray) and array.nbytes >= SHARED:
-                np.save(folder / f"{number}.npy", array, allow_pickle=False)
-                self.arrays[number] = folder / f"{number}.npy"
-
-    def task(self) -> Callable[[Item], Result]:
-        """In the other process."""
-        with _made:
-            if self.name not in _tasks:
-                _tasks.clear()
-                sys.path.extend(folder for folder in self.path if folder not in sys.path)  # it was started before
-                arrays = [np.load(array, mmap_mode="c") if isinstance(array, Path) else array for array in self.arrays]
-                arrays = [array if array.flags.writeable else array.copy() for array in arrays]
-                # As multiprocessing and Dask themselves send work: from one process of this run to another, no file.
-                _tasks[self.name] = pickle.loads(self.code, buffers=arrays)
-            task: Callable[[Item], Result] = _tasks[self.name]
-            return task
-
-
-_tasks: dict[str, Any] = {}  # of this process: the one that was called last
-_made = threading.Lock()  # a worker of Dask has several threads
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Has arrays beside what it writes, and tensors as arrays."""
-
-    def reducer_override(self, given: object) -> object:
-        if type(given) is torch.Tensor:
-            try:
-                return torch.from_numpy, (given.numpy(),)
-            except (TypeError, RuntimeError):  # on a device, with a gradient, of a type that NumPy has not
-                pass
-        return super().reducer_override(given)
-
-
-def _call(sent: _Sent[Item, Result], item: Item) -> Result:
-    """In the other process."""
-    if sent.threads is not None:
-        torch.set_num_threads(max(1, sent.threads))
-    try:
-        return sent.task()(item)
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))  # whether it can be sent
-        except Exception:  # then the process that waits would be told that this one came to a sudden end
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        raise
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes that start here leave Ctrl-C to the one that starts them, which hears of it afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
