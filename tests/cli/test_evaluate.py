@@ -170,7 +170,8 @@ def test_what_rsca_embed_writes_is_judged_by_its_features_and_told_to_be_in_samp
     assert main(["report", f"sweep={tmp_path}/out"]) == 0
 
 
-def test_a_sweep_judges_each_in_a_folder_of_its_own(survey, tmp_path, capsys):
+def test_a_sweep_judges_each_in_a_folder_of_its_own(survey, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where Hydra leaves a folder multirun
     given = [f"store={survey}/store", f"out={tmp_path}/sweep", "figures=false", "checkpoints=null", "alike=null"]
     files = f"embedding={survey}/latents.npz,{survey}/in_flux.npz,{survey}/nowhere.npz"
     for _ in range(2):  # started again it judges anew
