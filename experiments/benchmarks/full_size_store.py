@@ -34,7 +34,8 @@ from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.simulated import SimulatedSurvey
 from rsca_torch.survey.simulated.release import RELEASES
 from rsca_torch.survey.store import Store
-from rsca_torch.survey.store_writer import Partial, require_free
+from rsca_torch.survey.store_places import require_free
+from rsca_torch.survey.store_writer import Partial
 
 RELEASE = RELEASES["dr16"]
 SURVEY = SimulatedSurvey(release=RELEASE.name)

@@ -12,9 +12,9 @@ from rsca_torch.comparison.sweep import Gathered, gather, groups_of
 from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed
 from rsca_torch.files.whole import updated_folder
+from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.latex import label_of, latex
 from rsca_torch.report.page.page import PAGE, write_page
-from rsca_torch.report.pictures import save_figure
 from rsca_torch.report.suspects import latex_of, markdown_of, read_suspects
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from rsca_torch.cli.messages import UNUSABLE, log_to_terminal, this_is_a_bug, what_went_wrong
@@ -20,11 +22,19 @@ from rsca_torch.cli.options import default_options
 from rsca_torch.comparison.sweep_jobs import job_folder, job_note, job_overrides, jobs_of
 from rsca_torch.errors import InputError
 
-__all__ = ["JobsFailed", "Sweep"]
+__all__ = ["Forget", "JobsFailed", "Sweep"]
 
 log = logging.getLogger(__name__)
 
 COMMANDS = ("compare", "evaluate")  # those that have sweeps
+
+
+class Forget(Callback):
+    """Hydra's sweepers keep what every job returned to their end, with two configurations that nobody asks for."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002  (Hydra's)
+        """Half a megabyte a job."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class JobsFailed(InputError):  # noqa: N818  (what it says)

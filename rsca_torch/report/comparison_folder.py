@@ -32,6 +32,7 @@ from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
+from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.page.page import write_page
 from rsca_torch.report.page.record import RECORD, STARS, Said, star_features, write_record
 from rsca_torch.report.reliability import draw_reliability
@@ -157,7 +158,7 @@ def write_embedding_comparison(
     if config.figures:
         log.info("drawing")
         _draw_rates(folder, comparison, store.origin["simulated"])
-        pictures.save_figure(pictures.draw_rates(both, store.origin["simulated"]), folder, "rates")
+        save_figure(pictures.draw_rates(both, store.origin["simulated"]), folder, "rates")
         _draw_reliability(folder, comparison, config)
     if LEFT_OUT in config.embedding:  # no one embedding is that of all clusters
         return None
@@ -242,24 +243,24 @@ def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | 
     _draw_rates(folder, comparison, assembly.store.origin["simulated"])
     _draw_reliability(folder, comparison, assembly.config)
     if judged.nested is not None:
-        pictures.save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
+        save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
     if model is not None:
         weights = pictures.draw_weights(model.weight, model.wavelength, assembly.store.segments)
-        pictures.save_figure(weights, folder, "weights")
+        save_figure(weights, folder, "weights")
         field, members = model.from_latents(on.field), model.from_latents(on.members)
     else:
         field, members = on.embedded(learner)
-    pictures.save_figure(pictures.draw_features(on, field, members), folder, "features")
+    save_figure(pictures.draw_features(on, field, members), folder, "features")
     utf8(star_features(on, field, members)).write(folder / STARS, format="fits")
 
 
 def _draw_rates(folder: Path, comparison: Comparison, simulated: bool = False) -> None:
     """The rates, and the distances that those of the judged learner were counted from."""
-    pictures.save_figure(pictures.draw_rates(comparison, simulated), folder, "rates")
+    save_figure(pictures.draw_rates(comparison, simulated), folder, "rates")
     for result in comparison.results:
         if result.loco.held_out and result.learner == comparison.results[0].learner:
             figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
-            pictures.save_figure(figure, folder, f"distances_{result.representation.name}")
+            save_figure(figure, folder, f"distances_{result.representation.name}")
 
 
 def _draw_reliability(folder: Path, comparison: Comparison, config: DictConfig) -> None:
@@ -267,4 +268,4 @@ def _draw_reliability(folder: Path, comparison: Comparison, config: DictConfig) 
     judged, priors = comparison.results[0], () if config.calibration is None else tuple(config.calibration.priors)
     if judged.loco.calibrated is not None and priors:
         figure = draw_reliability({judged.learner: judged.loco.calibrated}, priors)
-        pictures.save_figure(figure, folder, "reliability")
+        save_figure(figure, folder, "reliability")

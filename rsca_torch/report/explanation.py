@@ -14,7 +14,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.explanation.explain import Explained
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.report.explanation_picture import draw_explanation
-from rsca_torch.report.pictures import save_figure, write_figure
+from rsca_torch.report.figure_files import save_figure, write_figure
 from rsca_torch.report.terminal import percent, plain_table
 from rsca_torch.survey.fits_files import utf8
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.mathtext import MathTextParser
-from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -24,7 +18,6 @@ from rsca_torch.comparison.comparison import Comparison, Result
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.evaluation.nested_choice import NestedResult
 from rsca_torch.evaluation.result import exact_limits
-from rsca_torch.spectra.labels import printable
 
 __all__ = [
     "COLOURS",
@@ -34,8 +27,6 @@ __all__ = [
     "draw_intervals",
     "draw_rates",
     "draw_weights",
-    "save_figure",
-    "write_figure",
 ]
 
 #: Of Okabe and Ito, which those who do not see red or green tell apart; without the yellow, which a projector loses.
@@ -44,51 +35,6 @@ GAP = 5  # a line is not drawn across a step in wavelength that is so many times
 MARKS = "osD^vP"  # learners are told apart without colour too
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8}
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """PNG to look at and PDF to publish, without the date of the day in either."""
-    _make_readable(figure)
-    write_figure(figure, folder / f"{name}.png", dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")  # laid out already
-    write_figure(figure, folder / f"{name}.pdf", metadata={"CreationDate": None})
-
-
-def write_figure(figure: Figure, path: Path, **options: Any) -> None:
-    """A picture in a file, drawn in memory first: a backend says other things of a disk that is full."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:], **options)
-    path.write_bytes(drawn.getvalue())
-
-
-def _make_readable(figure: Figure) -> None:
-    """Have what is no mathematics, as a name with one dollar, shown as it is; and what cannot be shown as its code."""
-    for panel in figure.axes:
-        for axis in (panel.xaxis, panel.yaxis):
-            formatter = axis.get_major_formatter()
-            if isinstance(formatter, FixedFormatter | FuncFormatter):  # of ticks with names
-                axis.set_major_formatter(FuncFormatter(partial(_tick, formatter)))
-            axis.get_ticklabels()  # which are made when they are asked for
-    parser = MathTextParser("path")
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        given = text.get_text()
-        shown = _shown(given)
-        if shown != given:
-            text.set_text(shown)
-        try:
-            if "$" in shown:
-                parser.parse(shown)
-        except ValueError:
-            text.set_parse_math(False)
-
-
-def _tick(formatter: Formatter, place: float, number: int | None = None) -> str:
-    return _shown(formatter(place, number))
-
-
-def _shown(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def draw_rates(comparison: Comparison, simulated: bool = False) -> Figure:

@@ -26,7 +26,7 @@ from rsca_torch.evaluation.fold_files import code_of
 from rsca_torch.files.checked import read_json
 from rsca_torch.files.whole import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
-from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.terminal import plain_table
 
 __all__ = ["EXPERIMENTS", "Reproduced", "Value", "items_of", "published", "reproduce", "summary_table", "write_summary"]

@@ -29,7 +29,8 @@ from rsca_torch.survey.members import lone_members
 from rsca_torch.survey.read_block import BlockReader
 from rsca_torch.survey.star_columns import require_storable
 from rsca_torch.survey.store import PARTS, Store
-from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial, remove_folder, remove_partial, require_free
+from rsca_torch.survey.store_places import remove_folder, remove_partial, require_free
+from rsca_torch.survey.store_writer import NO_VALID_BIN, Partial
 from rsca_torch.survey.survey import Survey
 
 __all__ = ["censor", "ingest"]

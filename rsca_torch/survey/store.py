@@ -25,14 +25,15 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import SEAL, read_json, rows_of, unsealed
-from rsca_torch.files.whole import beside, is_refused
+from rsca_torch.files.whole import is_refused
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.repeats import REPEAT_OF
+from rsca_torch.survey.store_places import partial_path
 from rsca_torch.survey.stored_rows import StoredRows
 
-__all__ = ["FILES", "OF_GROUPS", "PARTS", "SCHEMA", "Store", "checksum", "digest", "partial_path"]
+__all__ = ["FILES", "OF_GROUPS", "PARTS", "SCHEMA", "Store", "checksum", "digest"]
 
 SCHEMA = 4
 #: What is kept apart from field and members.
@@ -51,11 +52,6 @@ FILES = (
     "problems.csv",
     "errors.csv",
 )
-
-
-def partial_path(store: Path) -> Path:
-    """Where a store grows until it is whole."""
-    return beside(store, ".partial")
 
 
 def digest(file: Path) -> str:

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +18,21 @@ from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json, sealed, unsealed
-from rsca_torch.files.places import is_free, remove_left
-from rsca_torch.files.whole import move_into, named_disk, part_of, remove_abandoned
+from rsca_torch.files.whole import move_into, named_disk
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.repeats import numbered
 from rsca_torch.survey.star_columns import write_stars
-from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest, partial_path
+from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest
+from rsca_torch.survey.store_places import OURS, partial_path
 
-__all__ = ["NO_VALID_BIN", "Partial", "remove_folder", "remove_partial", "require_free"]
+__all__ = ["NO_VALID_BIN", "Partial"]
 
 log = logging.getLogger(__name__)
 
 FLOAT = np.dtype("<f4")
 NO_VALID_BIN = "no valid bin"
-OURS = {"flux.raw", "error.raw", "journal.json", "journal.new", "store"}  # what there is in a partial
-
-
-def require_free(store: Path) -> None:
-    """Check that a store may be written there.
-
-    Raises:
-        InputError: something is there already.
-    """
-    if not is_free(store):
-        remove_partial(store)
-        raise InputError(f"store={store} exists already; choose another, or remove it")
-
-
-def remove_partial(store: Path) -> None:
-    """What a run left that was killed after its store was in place and before it had tidied up."""
-    remove_left(store)
-    real = store.resolve()
-    if not (real / "manifest.json").is_file():
-        return
-    for left in (real.with_name(f"{real.name}.partial"), real / ".partial"):
-        if left.is_dir() and {entry.name for entry in left.iterdir()} <= OURS:
-            shutil.rmtree(left, ignore_errors=True)
-    for uncensored in (real.with_name(f"{real.name}.uncensored"), real / ".uncensored"):
-        if (uncensored / "manifest.json").is_file():
-            remove_partial(uncensored)
-            remove_folder(uncensored)
-        remove_abandoned(uncensored.parent, f".{uncensored.name}.")
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder that is not needed any more, at once by name: a run that is killed leaves no half of it there."""
-    with suppress(OSError):
-        shutil.rmtree(path.replace(part_of(path)), ignore_errors=True)
 
 
 class Partial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import inspect
 import json
 import math
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
@@ -639,3 +641,18 @@ def test_every_command_composes(command):
         config = hydra.compose(command, return_hydra_config=True)
     assert config.hydra.job.chdir is False
     assert (CONFIG / f"{command}.yaml").exists()
+
+
+def test_a_sweep_does_not_keep_its_jobs_configurations(work, monkeypatch):
+    """Of each job half a megabyte: a sweep of a thousand took half a gigabyte."""
+    kept = []
+
+    class See(Callback):
+        def on_multirun_end(self, config, **_):  # noqa: ARG002  (Hydra's)
+            kept.extend(each for each in gc.get_objects() if isinstance(each, JobReturn))
+
+    monkeypatch.setitem(sys.modules, "seeing", SimpleNamespace(See=See))
+    jobs = ["learner=raw", "seed=0,1", "out=forgotten", "+hydra.callbacks.see._target_=seeing.See"]
+    assert main(["compare", "-m", *TINY, *jobs]) == 0
+    assert len(runs(work / "forgotten")) == 2
+    assert [(each.cfg, each.hydra_cfg) for each in kept] == [(None, None)] * 2

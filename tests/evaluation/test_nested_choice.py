@@ -21,7 +21,8 @@ from rsca_torch.evaluation.nested_choice import Candidate, best, carried, nested
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Averaged, Recipe
 from rsca_torch.report import comparison_folder
-from rsca_torch.report.pictures import draw_components, save_figure
+from rsca_torch.report.figure_files import save_figure
+from rsca_torch.report.pictures import draw_components
 from rsca_torch.training import fitting
 
 WEIGHTS = {

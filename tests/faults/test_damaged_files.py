@@ -24,7 +24,7 @@ from rsca_torch.files.checked import json_of, read_json, rows_of, sealed, unseal
 from rsca_torch.files.tables import read_table
 from rsca_torch.ppca.e_step import Parameters
 from rsca_torch.ppca.extrapolation import Ascent
-from rsca_torch.report.pictures import save_figure
+from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.terminal import plain_table
 from rsca_torch.survey.aspcapstar_folder import read_folder
 from rsca_torch.survey.described.description import Description

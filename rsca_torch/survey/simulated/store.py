@@ -20,7 +20,7 @@ from rsca_torch.files.whole import atomic_file
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.ingest import ingest
 from rsca_torch.survey.store import Store
-from rsca_torch.survey.store_writer import remove_partial
+from rsca_torch.survey.store_places import remove_partial
 
 __all__ = ["simulated_store", "uncensored_store"]
 
