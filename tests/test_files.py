@@ -420,13 +420,13 @@ def test_a_file_server_that_lost_its_answer_lost_nothing_else(tmp_path, monkeypa
 @pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE, errno.EIO, errno.EMFILE])
 def test_a_store_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, code):
     store = small_store(tmp_path / "store")
-    read_text = Path.read_text
+    read_bytes = Path.read_bytes
 
-    def refused(path, *given, **named):
+    def refused(path):
         if path.name == "manifest.json":
             raise OSError(code, os.strerror(code), str(path))
-        return read_text(path, *given, **named)
+        return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(OSError, match=os.strerror(code)):
         type(store).open(store.path)

@@ -16,7 +16,9 @@ from rsca_torch.learners.trust import require_trusted, require_trusted_files
 __all__ = ["require_trusted_options", "require_trusted_places"]
 
 #: What lies in folders of results; what is beside or below it may be somebody else's.
-MARKS = ("results.json", "manifest.json", "job.json", "item.json", "simulation.json", "SHA256SUMS", "config.json")
+MARKS = ("results.json", "manifest.json", "job.json", "item.json", "simulation.json", "SHA256SUMS")
+#: Of models, which lie in the folder that somebody works in too: there they say nothing.
+OF_MODELS = ("config.json", "*.safetensors")
 PLACES = ("--config-dir", "-cd", "--config-path", "-cp")
 KINDS = ("package", "any")
 
@@ -71,10 +73,9 @@ def _places(overrides: Sequence[str]) -> list[Path]:
 
 
 def _is_of_results(place: Path) -> bool:
-    here = place.resolve()
-    return any(
-        (folder / mark).is_file() or next(folder.glob("*.safetensors"), None) is not None
-        for folder in (here, *here.parents)
-        if folder.is_dir()
-        for mark in MARKS
-    )
+    here, standing = place.resolve(), Path.cwd()
+    for folder in (here, *here.parents):
+        marks = MARKS if folder in (standing, *standing.parents) else (*MARKS, *OF_MODELS)
+        if folder.is_dir() and any(path.is_file() for mark in marks for path in folder.glob(mark)):
+            return True
+    return False

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rsca_torch.files.whole import named_disk, part_of
 __all__ = ["ends_told_here", "for_launchers", "shared_folder", "workers"]
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_LAST: dict[int, Any] = {}  # process -> the executor that it last had
 LOOKED = 0.5  # seconds between two looks at whether the parent is there
 
 
@@ -41,6 +43,10 @@ def workers(number: int, threads: int) -> Any:  # noqa: ANN401  (loky has no typ
         with ends_told_here():
             executor = get_reusable_executor(number, **options)
             executor.submit(_started)
+        if _LAST.get(os.getpid()) is not executor:
+            # A process that multiprocessing started waits at its end for those that it started itself: these end first.
+            Finalize(None, executor.shutdown, kwargs={"kill_workers": True}, exitpriority=100)
+            _LAST[os.getpid()] = executor
     except BaseException:  # what was told meanwhile is heard here
         if executor is not None:
             executor.shutdown(kill_workers=True)
@@ -63,7 +69,7 @@ class _Launched(LokyBackend):  # type: ignore[misc]
                 number: int = super().configure(n_jobs, parallel, **_beginning(), **options)
                 self._workers.submit(_started)
         except BaseException:
-            if self._workers is not None:
+            if getattr(self, "_workers", None) is not None:  # joblib falls back to no processes by an exception, too
                 self._workers.terminate(kill_workers=True)
             raise
         return number

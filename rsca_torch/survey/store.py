@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -163,10 +164,7 @@ class Store:
                     and digest(path / name) != manifest["files"][name]["sha256"]
                 ):
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
-            manifest = unsealed(manifest) if SEAL in manifest else manifest  # earlier stores of this schema have none
-            if checksum(manifest) != manifest["checksum"]:
-                raise InputError(f"store {path}: manifest.json changed since it was written; ingest again")
-            return cls(path, manifest)
+            return cls(path, _as_written(path, manifest))
         except InputError:
             raise
         except Exception as error:  # whatever readers make of what only looks like a store
@@ -286,6 +284,14 @@ def _no_store(path: Path) -> str:
             "run rsca ingest again with the same settings to finish it"
         )
     return f"{path} is not a store: it has no manifest.json; make one with rsca ingest {quote(f'store={path}')}"
+
+
+def _as_written(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    with suppress(ValueError):
+        manifest = unsealed(manifest) if SEAL in manifest else manifest  # earlier stores of this schema have none
+        if checksum(manifest) == manifest["checksum"]:
+            return manifest
+    raise InputError(f"store {path}: manifest.json changed since it was written; ingest again")
 
 
 def _check_size(file: Path, expected: int) -> None:

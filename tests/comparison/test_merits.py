@@ -140,7 +140,7 @@ def test_pictures_of_scores_have_all_siblings_in_them(make_clusters):
     table = Stars.of(Table({"NAME": ["a"]}), id="NAME")
     on = Representation("spectra", torch.zeros(1, 1), torch.zeros(1, 1), table, table)
     panel = draw_histograms([Result(on, "rsca by likelihood", loco, 0.0)], ["NGC 0"]).axes[0]
-    width = panel.patches[0].get_width()
-    siblings = panel.patches[len(panel.patches) // 2 :]
-    assert sum(bar.get_height() for bar in siblings) * width == pytest.approx(1)
-    assert panel.patches[0].get_x() == pytest.approx(float(loco.distances["NGC 0"][0].min()))
+    strangers, siblings = (outline.get_xy() for outline in panel.patches)
+    x, y = siblings.T
+    assert abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2 == pytest.approx(1)  # the area inside the outline
+    assert x.min() == strangers[:, 0].min() == pytest.approx(float(loco.distances["NGC 0"][0].min()))

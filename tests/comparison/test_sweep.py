@@ -449,7 +449,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path):
         "d": "results of schema 2, this program reads 1",
         "e": gathered.unused[3][1],
         "f": "results.json cannot be read (JSONDecodeError)",
-        "g": "results of schema None, this program reads 1",
+        "g": "results.json cannot be read (ValueError)",
         "h": "unfinished: did not come to its end",
     }
     assert "results.json is damaged (KeyError" in dict(gathered.unused)["e"]

@@ -46,7 +46,7 @@ from rsca_torch.survey.aspcapstar_folder import read_folder
 from rsca_torch.survey.described.description import Description
 from rsca_torch.survey.described.parts import Source, StarTable
 from rsca_torch.survey.described.star_file import forget, opened
-from rsca_torch.survey.described.star_tables import read_star_table
+from rsca_torch.survey.described.star_tables import StarColumns
 from rsca_torch.survey.download.manifest import MANIFEST, Manifest
 from rsca_torch.survey.element_windows import read_windows
 from rsca_torch.survey.line_list import read_lines
@@ -283,7 +283,7 @@ def _tables(folder: Path) -> dict[str, Kind]:
     }
     made |= {
         f"star table {end}": Kind(
-            None, str(folder / f"list.{end}"), how, lambda p: read_star_table(p, StarTable(str(p)))
+            None, str(folder / f"list.{end}"), how, lambda p: StarColumns(p, StarTable(str(p))).read()
         )
         for end, how in {
             "csv": change.of_text,

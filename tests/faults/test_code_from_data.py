@@ -26,7 +26,7 @@ from rsca_torch.ppca.lightning import LightningEM, restore
 from rsca_torch.survey.described.description import Description
 from rsca_torch.survey.described.parts import Source, StarTable
 from rsca_torch.survey.described.star_file import opened
-from rsca_torch.survey.described.star_tables import read_star_table
+from rsca_torch.survey.described.star_tables import StarColumns
 from rsca_torch.survey.element_windows import read_windows
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.list_formats import read_columns
@@ -140,12 +140,12 @@ def embedding_ecsv_of_yaml_objects():
 
 def description_of_a_pickle():
     Path("stars.pkl").write_bytes(pickle.dumps(Payload()))
-    read_star_table(Path("stars.pkl"), StarTable("stars.pkl", format="pandas.pickle"))
+    StarColumns(Path("stars.pkl"), StarTable("stars.pkl", format="pandas.pickle")).read()
 
 
 def description_of_hdf():
     Path("stars.h5").write_bytes(b"")
-    read_star_table(Path("stars.h5"), StarTable("stars.h5", format="pandas.hdf"))
+    StarColumns(Path("stars.h5"), StarTable("stars.h5", format="pandas.hdf")).read()
 
 
 def description_of_python():

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from astropy.table import Table
 from safetensors.torch import load, save
 
 from rsca_torch import RSCA, MaskedPPCA
@@ -330,8 +329,15 @@ def test_a_store_whose_flux_was_changed_is_refused(tmp_path, monkeypatch, comman
         from rsca_torch.siblings import embedded_stars
 
         monkeypatch.setattr(embedded_stars, "Store", SimpleNamespace)
-        store.select, store.groups = (lambda: Table({"a": [1]})), []
-        monkeypatch.setattr(embedded_stars, "_on", lambda _, part: part)
+
+        class Part(list):
+            wavelength = None
+
+            def on(self, _):
+                return self
+
+        store.select, store.groups = (lambda: Part([1])), []
+        monkeypatch.setattr(embedded_stars, "lacking", lambda *_: "")
         with pytest.raises(InputError, match="changed"):
             embedded_stars.embedded_stars(model(), store)
         return

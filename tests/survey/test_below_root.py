@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mini_archive import BASE, SPECTRUM, good_spectrum, mini_rows, survey, write_catalogue, write_spectrum
 
-from rsca_torch.comparison.comparison import _logger
+from rsca_torch.comparison.training_options import _logger
 from rsca_torch.survey.below_root import below_root
 from rsca_torch.survey.fits_files import UnusableFileError
 from rsca_torch.survey.ingest import ingest

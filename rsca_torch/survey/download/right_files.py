@@ -44,7 +44,7 @@ def require_right(path: Path, sha1: str = "") -> str:
         ...     require_right(page)
         Traceback (most recent call last):
         ...
-        rsca_torch.survey.fits_files.UnusableFileError: web page saved as FITS
+        rsca_torch.survey.unusable.UnusableFileError: web page saved as FITS
     """
     with path.open("rb") as file:
         start = file.read(512)
