@@ -29,7 +29,8 @@ from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.learner import Identity
 from rsca_torch.learners.registry import maker
-from rsca_torch.survey.store import Store, digest
+from rsca_torch.survey.store import Store
+from rsca_torch.survey.store_sums import digest
 
 __all__ = ["compare_embedding", "judged"]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from joblib import register_parallel_backend
 from joblib._parallel_backends import LokyBackend
-from joblib.externals.loky import get_reusable_executor, process_executor
+from joblib.executor import MemmappingExecutor
+from joblib.externals.loky import get_reusable_executor, process_executor, reusable_executor
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
 from rsca_torch.files.whole import named_disk, part_of
@@ -64,6 +65,8 @@ class _Launched(LokyBackend):  # type: ignore[misc]
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:  # noqa: ANN401
         """Start them."""
+        if (own := reusable_executor._executor) is not None and not isinstance(own, MemmappingExecutor):
+            own.shutdown(kill_workers=True)  # of `workers`, which joblib would take for its own
         try:
             with ends_told_here():
                 number: int = super().configure(n_jobs, parallel, **_beginning(), **options)

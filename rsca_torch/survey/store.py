@@ -11,10 +11,7 @@ rule says it of flux and error.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -25,16 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.checked import SEAL, read_json, rows_of, unsealed
+from rsca_torch.files.checked import read_json, rows_of
 from rsca_torch.files.whole import is_refused
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
 from rsca_torch.survey.repeats import REPEAT_OF
 from rsca_torch.survey.store_places import partial_path
+from rsca_torch.survey.store_sums import as_written, check_size, checksum, digest
 from rsca_torch.survey.stored_rows import StoredRows
 
-__all__ = ["FILES", "OF_GROUPS", "PARTS", "SCHEMA", "Store", "checksum", "digest"]
+__all__ = ["FILES", "OF_GROUPS", "PARTS", "SCHEMA", "Store"]
 
 SCHEMA = 4
 #: What is kept apart from field and members.
@@ -53,19 +51,6 @@ FILES = (
     "problems.csv",
     "errors.csv",
 )
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def checksum(manifest: Mapping[str, Any]) -> str:
-    """One SHA-256 for what a store gives: its files' checksums, the rule that makes bins valid, and the roles."""
-    files = {name: file["sha256"] for name, file in manifest["files"].items()}
-    content = {"files": files, **{name: manifest[name] for name in ("censoring", "roles", "segments")}}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Store:
@@ -158,13 +143,13 @@ class Store:
                 cure = "update rsca_torch" if manifest["schema"] > SCHEMA else "ingest the survey again"
                 raise InputError(f"store {path} has schema {manifest['schema']}, this program reads {SCHEMA}: {cure}")
             for name in (*FILES, *(OF_GROUPS if OF_GROUPS[0] in manifest["files"] else ())):
-                _check_size(path / name, manifest["files"][name]["bytes"])
+                check_size(path / name, manifest["files"][name]["bytes"])
                 if (
                     not name.endswith(("flux.npy", "error.npy"))
                     and digest(path / name) != manifest["files"][name]["sha256"]
                 ):
                     raise InputError(f"store {path}: {name} changed since it was written; ingest again")
-            return cls(path, _as_written(path, manifest))
+            return cls(path, as_written(path, manifest))
         except InputError:
             raise
         except Exception as error:  # whatever readers make of what only looks like a store
@@ -284,21 +269,3 @@ def _no_store(path: Path) -> str:
             "run rsca ingest again with the same settings to finish it"
         )
     return f"{path} is not a store: it has no manifest.json; make one with rsca ingest {quote(f'store={path}')}"
-
-
-def _as_written(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    with suppress(ValueError):
-        manifest = unsealed(manifest) if SEAL in manifest else manifest  # earlier stores of this schema have none
-        if checksum(manifest) == manifest["checksum"]:
-            return manifest
-    raise InputError(f"store {path}: manifest.json changed since it was written; ingest again")
-
-
-def _check_size(file: Path, expected: int) -> None:
-    if not file.is_file():
-        raise InputError(f"store {file.parent} is not complete: {file.name} is missing; remove it and ingest again")
-    if (size := file.stat().st_size) != expected:
-        raise InputError(
-            f"store {file.parent} is damaged: {file.name} has {size} bytes, expected {expected}; "
-            "remove it and ingest again"
-        )

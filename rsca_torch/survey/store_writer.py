@@ -24,8 +24,9 @@ from rsca_torch.survey.cuts import CutFlow
 from rsca_torch.survey.grouped_stars import counts_of
 from rsca_torch.survey.repeats import numbered
 from rsca_torch.survey.star_columns import write_stars
-from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA, checksum, digest
+from rsca_torch.survey.store import FILES, OF_GROUPS, SCHEMA
 from rsca_torch.survey.store_places import OURS, partial_path
+from rsca_torch.survey.store_sums import checksum, digest
 
 __all__ = ["NO_VALID_BIN", "Partial"]
 

@@ -649,7 +649,7 @@ def test_a_sweep_does_not_keep_its_jobs_configurations(work, monkeypatch):
 
     class See(Callback):
         def on_multirun_end(self, config, **_):  # noqa: ARG002  (Hydra's)
-            kept.extend(each for each in gc.get_objects() if isinstance(each, JobReturn))
+            kept.extend(each for each in gc.get_objects() if type(each) is JobReturn)
 
     monkeypatch.setitem(sys.modules, "seeing", SimpleNamespace(See=See))
     jobs = ["learner=raw", "seed=0,1", "out=forgotten", "+hydra.callbacks.see._target_=seeing.See"]

@@ -24,7 +24,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
+
+from joblib.externals.loky import reusable_executor
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
 from rsca_torch.cli.main import main
 
@@ -181,6 +185,12 @@ def start(
             logging.root.handlers.clear()  # pytest's
             warnings.resetwarnings()  # pytest's make errors of them
             warnings.simplefilter("ignore", DeprecationWarning)
+            for tracker in (
+                resource_tracker,
+                loky_tracker,
+            ):  # what they track of ours goes when pytest ends, not before
+                tracker._resource_tracker._fd = tracker._resource_tracker._pid = None
+            reusable_executor._executor = None
             temporary = temporary_of(folder)
             temporary.mkdir(exist_ok=True)
             os.environ["TMPDIR"] = str(temporary)

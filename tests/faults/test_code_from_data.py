@@ -410,7 +410,7 @@ def test_a_payload_would_be_heard(tmp_path):
         "lightning.pytorch.loggers.WandbLogger",
         "rsca_torch.cli.main.main",
         "rsca_torch.errors.InputError",
-        "rsca_torch.parallel.pickle.loads",
+        "rsca_torch.parallel.sent.pickle.loads",
         "rsca_torch.report.reproduction.runpy.run_path",
         "pytorch_metric_learning.utils.common_functions.os",
         "",
@@ -490,12 +490,12 @@ CALLS = {
 }
 #: Module -> files that may import it: pickles go between processes of one run, through pipes of their own.
 MODULES = {
-    "pickle": ("parallel.py",),
-    "cloudpickle": ("parallel.py",),
+    "pickle": ("parallel/sent.py",),
+    "cloudpickle": ("parallel/sent.py",),
     "marshal": (),
     "shelve": (),
     "dill": (),
-    "joblib": ("parallel.py",),
+    "joblib": ("parallel/parallel.py", "parallel/workers.py"),
     "subprocess": (),
     "ctypes": ("survey/ingest.py",),
 }
