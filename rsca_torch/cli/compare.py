@@ -53,7 +53,8 @@ def run(config: DictConfig) -> float:
             return rate
         for each in (config.learner, *config.baselines.values()):
             maker(each)()  # refuses before the hard work what it would refuse after
-        command, store = shlex.join(["rsca", "compare", *HydraConfig.get().overrides.task]), None
+        typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+        command, store = shlex.join(["rsca", "compare", *typed]), None
         new = atomic_folder(out) if job is None else updated_folder(out)
         with new as folder, progress() as told, run_said(command) as said:
             if config.stars is not None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import faulty
@@ -181,7 +182,9 @@ PYTHON = [sys.executable, "-m", "rsca_torch"]
 
 @BOTH
 def test_it_is_told_in_one_line_while_it_is_loaded(number):
-    with subprocess.Popen([*PYTHON, "learners"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs ignore it
+    with subprocess.Popen([*PYTHON, "learners"], **pipes, preexec_fn=heard) as process:
         maps = Path(f"/proc/{process.pid}/maps")
         while "libtorch" not in maps.read_text() and process.poll() is None:
             time.sleep(0.01)
