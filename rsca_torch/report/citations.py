@@ -196,6 +196,8 @@ def _add_survey(used: Used, survey: Mapping[str, Any], simulated: bool) -> None:
 
 
 def _listed(value: Any) -> list[str]:  # noqa: ANN401  (a text, a list of them or nothing)
+    if not isinstance(value, str | list | None):
+        raise InputError(f"release and lists of members are texts, got {value!r:.60}: what says so is damaged")
     return [value] if isinstance(value, str) else [str(one) for one in value or ()]
 
 

@@ -27,6 +27,7 @@ from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
 from rsca_torch.comparison.training_options import learner_name
+from rsca_torch.errors import InputError
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
@@ -95,7 +96,10 @@ def write_run_page(folder: Path, title: str, comparison: Comparison, store: Stor
     """
     ppca = comparison.results[0].representation.ppca
     write_record(folder / RECORD, said, store, () if ppca is None else ppca.history)
-    write_page(folder, title)
+    try:
+        write_page(folder, title)
+    except InputError as error:  # a page is no reason to lose the run
+        log.warning("warning: no report.html: %s", error)
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from rsca_torch import RSCA, Spectra
+from rsca_torch import RSCA, InputError, Spectra
 from rsca_torch.cli.main import main
 from rsca_torch.learners.registry import CONFIG, builtin
-from rsca_torch.report.citations import UNPUBLISHED, cited_in, entries, packages
+from rsca_torch.report import citations
+from rsca_torch.report.citations import UNPUBLISHED, cited_in, entries, of_installation, packages
 
 USED_FOR = {one for entry in entries() for one in entry.used_for}
 KINDS = "article inproceedings misc".split()
@@ -207,3 +208,10 @@ def test_what_cannot_be_cited(capsys):
     ):
         assert main(["cite", *given]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("value", [True, 3, {"a": 1}])
+def test_lists_that_are_none_are_refused(value):
+    used = of_installation()
+    with pytest.raises(InputError, match="lists of members are texts, got"):
+        citations._add_survey(used, {"name": "x", "members": value}, simulated=False)

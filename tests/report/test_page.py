@@ -8,12 +8,15 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.table import Table
 
+from rsca_torch import InputError
 from rsca_torch.cli.main import main
+from rsca_torch.report import comparison_folder
 from rsca_torch.report.page.page import write_page
 from rsca_torch.report.page.record import RECORD, STARS
 from rsca_torch.report.page.star_map import BINNED_ABOVE, colours_of, star_map
@@ -232,6 +235,39 @@ def test_what_is_no_run_is_refused(tmp_path, monkeypatch, capfd, content, told):
     assert main(["report", "run=."]) == 2
     assert told in capfd.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda results: results["results"][0].pop("clusters"),
+        lambda results: results["results"][0].update(interval=3),
+        lambda results: results.update(store=None),
+        lambda results: results.update(differences=[{}]),
+        lambda results: results["results"][0].update(doppelganger_rate="low"),
+    ],
+    ids=["clusters", "interval", "store", "differences", "rate"],
+)
+def test_what_is_damaged_is_refused(run, monkeypatch, capfd, damage):
+    (run / "report.html").unlink()
+    results = json.loads((run / "results.json").read_text())
+    damage(results)
+    (run / "results.json").write_text(json.dumps(results))
+    monkeypatch.chdir(run.parent)
+    assert main(["report", "run=run"]) == 2
+    assert re.search(r"error: run: results.json or report.json is damaged \(", capfd.readouterr().err)
+    assert not (run / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_made_loses_no_run(tmp_path, monkeypatch, caplog):
+    def refused(*_):
+        raise InputError("no page today")
+
+    monkeypatch.setattr(comparison_folder, "write_page", refused)
+    monkeypatch.setattr(comparison_folder, "write_record", lambda *_: None)
+    on = SimpleNamespace(representation=SimpleNamespace(ppca=None))
+    comparison_folder.write_run_page(tmp_path, "x", SimpleNamespace(results=[on]), None, None)
+    assert "no report.html: no page today" in caplog.text
 
 
 @pytest.mark.parametrize(

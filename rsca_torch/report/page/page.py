@@ -56,12 +56,17 @@ def write_page(folder: Path, title: str | None = None) -> Path:
         The page's path.
 
     Raises:
-        InputError: no finished run is there, or one of another schema.
+        InputError: no finished run is there, or one of another schema, or what it says of itself is damaged.
     """
     results, record = _results(folder), _read(folder / RECORD)
     path = folder / PAGE
+    try:
+        text = _rendered(folder, title or folder.resolve().name, results, record)
+    except (KeyError, TypeError, ValueError, AttributeError, LookupError, jinja2.TemplateError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(f"{folder}: {RESULTS} or {RECORD} is damaged ({said:.200}): run rsca compare again") from error
     with atomic_file(path) as part:
-        part.write_text(_rendered(folder, title or folder.resolve().name, results, record), encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
     return path
 
 
