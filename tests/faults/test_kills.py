@@ -121,8 +121,8 @@ def test_of_two_at_once_one_makes_the_result_and_the_other_is_refused(chain, tmp
     first.tell(signal.SIGSTOP)  # in the middle of its work
     second = faulty.run(folder, stage.command)
     first.tell(signal.SIGCONT)
-    assert first.end().code == 0, faulty.said(folder)
-    assert second.code == 2
+    # A lock's file is there a moment before it is held: stopped in that moment, the first is the one refused.
+    assert sorted((first.end().code, second.code)) == [0, 2], faulty.said(folder)
     assert "is in use: another run writes there; wait for its end, or choose another place" in faulty.said(folder)
     assert faulty.differing(chain.wanted[name], faulty.content(folder)) == []
 
