@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_store import small_store
 
 from rsca_torch import InputError
+from rsca_torch.files.archives import require_honest_sizes
 from rsca_torch.files.places import claimed, is_free, require_new_file, require_new_folder
 from rsca_torch.files.whole import (
     MACHINE,
@@ -430,3 +434,41 @@ def test_a_store_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeyp
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(OSError, match=os.strerror(code)):
         type(store).open(store.path)
+
+
+def announcing(path, shape, held):
+    """An npz whose array announces a shape and holds so many numbers."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("flux.npy", header.getvalue() + bytes(8 * held))
+
+
+def test_an_array_that_announces_more_than_it_holds_is_refused_before_room_is_made(tmp_path):
+    announcing(tmp_path / "right.npz", (3, 4), 12)
+    require_honest_sizes(tmp_path / "right.npz")
+    announcing(tmp_path / "huge.npz", (10**12,), 12)
+    with pytest.raises(ValueError, match="flux announces an array of 8000000000128 bytes and holds 224"):
+        require_honest_sizes(tmp_path / "huge.npz")
+
+
+def test_a_member_of_an_archive_that_claims_more_than_its_bytes_is_refused(tmp_path):
+    path = tmp_path / "claims.npz"
+    np.savez(path, flux=np.zeros(12))
+    content = path.read_bytes()
+    size = len(np.zeros(12).tobytes()) + 128
+    directory = content.rindex(b"PK\x01\x02")
+    at = content.index(size.to_bytes(4, "little") * 2, directory) + 4  # the size when it is unpacked
+    path.write_bytes(content[:at] + (2**31).to_bytes(4, "little") + content[at + 4 :])
+    with pytest.raises(ValueError, match=r"flux\.npy claims 2147483648 bytes, in a file of"):
+        require_honest_sizes(path)
+
+
+@pytest.mark.parametrize("version", [(3, 0)])
+def test_an_array_of_a_newer_format_is_refused(tmp_path, version):
+    held = io.BytesIO()
+    np.lib.format.write_array(held, np.zeros(3), version=version)
+    with zipfile.ZipFile(tmp_path / "new.npz", "w") as archive:
+        archive.writestr("flux.npy", held.getvalue())
+    with pytest.raises(ValueError, match=r"npy of version 3\.0: 1\.0 or 2\.0 expected"):
+        require_honest_sizes(tmp_path / "new.npz")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.archives import require_honest_sizes
 from rsca_torch.files.tables import read_table
 from rsca_torch.spectra.labels import as_text
 from rsca_torch.survey.described.row_files import found
@@ -112,6 +113,7 @@ def _of_file(path: Path, id: str | None, known: Sequence[str]) -> tuple[dict[str
         raise InputError(f"expected a file with an id and numbers of each star, got: there is no file {path}")
     try:
         if kind == "npz":
+            require_honest_sizes(path)
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays.items()), ""
         if kind == "parquet":

@@ -20,6 +20,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.archives import require_honest_sizes
 from rsca_torch.files.whole import named_disk, part_of
 from rsca_torch.ppca.e_step import Model, Parameters, Posterior
 from rsca_torch.ppca.extrapolation import ROUNDING, Ascent
@@ -291,8 +292,8 @@ def restore(path: Path, ascent: Ascent) -> None:
         InputError: it is no checkpoint of a fit, or was changed.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        ascent.load_state_dict(state["_extra_state"])
+        require_honest_sizes(path)
+        ascent.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"]["_extra_state"])
     except Exception as error:  # whatever reading a damaged file raises
         said = str(error) if type(error) is ValueError else type(error).__name__
         raise InputError(f"{path} is no checkpoint of a fit ({said}): remove it") from error

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsca_torch.files.archives import require_honest_sizes
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.siblings.embedded_stars import EmbeddedStars
@@ -39,6 +40,7 @@ def kept_by_chance(
     place = stars.file.with_name(f"chance-{name}.npz")
     if place.exists():
         try:
+            require_honest_sizes(place)
             with np.load(place, allow_pickle=False) as arrays:
                 kept: NDArray[np.float64] = arrays["ratios"]
                 if str(arrays["sha256"]) == _sum(kept):

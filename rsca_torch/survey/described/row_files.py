@@ -16,6 +16,7 @@ import pandas
 from numpy.typing import NDArray
 
 from rsca_torch.errors import InputError
+from rsca_torch.files.archives import array_header, require_honest_sizes
 from rsca_torch.files.tables import read_table
 
 __all__ = ["BLOCK", "Rows", "columns_of", "found", "is_row_file", "needed_package", "parsed"]
@@ -95,6 +96,7 @@ def _npy(path: Path) -> Mapping[str, Rows]:
 
 
 def _npz(path: Path) -> Mapping[str, Rows]:
+    require_honest_sizes(path)
     archive = zipfile.ZipFile(path)
     return {name.removesuffix(".npy"): ZippedRows(archive, name) for name in archive.namelist()}
 
@@ -106,9 +108,7 @@ class ZippedRows:
         self._file = archive.open(name)
         for handle in (self._file, archive):
             weakref.finalize(self, handle.close)
-        version = np.lib.format.read_magic(self._file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        self.shape, by_column, self.dtype = read_header[version](self._file)
+        self.shape, by_column, self.dtype = array_header(self._file)
         if by_column and len(self.shape) > 1:
             raise InputError(f"{name} is in Fortran's order: save numpy.ascontiguousarray of it")
         if self.dtype.hasobject:
