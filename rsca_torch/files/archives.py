@@ -1,4 +1,4 @@
-"""Zip archives (npz, checkpoints of torch) whose members claim more than they can hold are refused before room is made."""
+"""Zip archives (npz, checkpoints of torch) whose members claim more than they can hold: refused before room is made."""
 
 from __future__ import annotations
 
