@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import stat
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from small_store import small_store
 
 from rsca_torch import InputError
 from rsca_torch.files.archives import require_honest_sizes
 from rsca_torch.files.places import claimed, is_free, require_new_file, require_new_folder
+from rsca_torch.files.tables import read_table
 from rsca_torch.files.whole import (
     MACHINE,
     atomic_file,
@@ -472,3 +475,21 @@ def test_an_array_of_a_newer_format_is_refused(tmp_path, version):
         archive.writestr("flux.npy", held.getvalue())
     with pytest.raises(ValueError, match=r"npy of version 3\.0: 1\.0 or 2\.0 expected"):
         require_honest_sizes(tmp_path / "new.npz")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_that_announces_more_rows_than_its_file_holds_is_refused_before_room_is_made(tmp_path, packed):
+    path = tmp_path / "features.fits"
+    Table({"id": np.arange(500), "FEATURES": np.ones((500, 3))}).write(path)
+    content = path.read_bytes()
+    said = f"NAXIS2  = {500:20}".encode()
+    assert content.count(said) == 1
+    name = tmp_path / ("features.fits.gz" if packed else "features.fits")
+    for rows, refused in ((500, False), (2**31, True)):
+        changed = content.replace(said, f"NAXIS2  = {rows:20}".encode())
+        name.write_bytes(gzip.compress(changed) if packed else changed)
+        if not refused:
+            assert len(read_table(name)) == rows
+            continue
+        with pytest.raises(ValueError, match="truncated file: a header announces data up to byte 687"):
+            read_table(name)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import IO
 
 __all__ = ["GZIP", "require_headers"]
 
@@ -24,11 +25,16 @@ MOST = 999  # axes, or columns, by the standard
 COUNTS = (b"NAXIS", b"PCOUNT", b"GCOUNT", b"TFIELDS")
 
 
-def require_headers(path: Path) -> None:
+def require_headers(path: Path, *, whole: bool = False) -> None:
     """Walk along the headers of a FITS file, which may be compressed by gzip, as far as its data are there.
 
+    Args:
+        path: the file.
+        whole: all data that the headers announce have to be there, as a reader that makes room for them first needs.
+
     Raises:
-        ValueError: a header has no proper end, holds what is no text, or says numbers that none can have.
+        ValueError: a header has no proper end, holds what is no text, or says numbers that none can have; or the file
+            ends before the data do.
         OSError: it cannot be read.
     """
     with path.open("rb") as given:
@@ -42,7 +48,18 @@ def require_headers(path: Path) -> None:
                     return
                 file.seek(place)
                 numbers, length = _header(file.read)
-                place += length + -(-_data(numbers) // BLOCK) * BLOCK
+                announced = _data(numbers)
+                if whole and announced:
+                    _require_byte(file, place + length + announced - 1)
+                place += length + -(-announced // BLOCK) * BLOCK
+
+
+def _require_byte(file: IO[bytes], place: int) -> None:
+    if place < FARTHEST:
+        file.seek(place)
+        if file.read(1):
+            return
+    raise ValueError(f"truncated file: a header announces data up to byte {place + 1}")
 
 
 def _header(read: Callable[[int], bytes]) -> tuple[dict[bytes, int], int]:

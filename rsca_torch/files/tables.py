@@ -25,7 +25,8 @@ def read_table(path: Path, **options: Any) -> Table:
         options: as `Table.read` has them.
 
     Raises:
-        ValueError: it is no regular file, its format is no kind of file, or its data are to be fetched from elsewhere.
+        ValueError: it is no regular file, its format is no kind of file, it is shorter than it says, or its data are
+            to be fetched from elsewhere.
         Exception: whatever a reader of a format raises.
     """
     if not path.is_file():
@@ -36,7 +37,7 @@ def read_table(path: Path, **options: Any) -> Table:
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith((b"SIMPLE", GZIP)):
-        require_headers(path)
+        require_headers(path, whole=True)
     if kind == "votable" or (kind is None and is_votable(str(path))):
         require_own_data(path)
     return Table.read(path, **options)
