@@ -304,6 +304,7 @@ BY_NATURE = (
     (re.compile(rb'"seconds": [-\d.e]+'), b""),
     (re.compile(rb'"launch": "\w+"'), b""),
     (re.compile(rb"/CreationDate \([^)]*\)"), b""),
+    (re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), b""),
 )
 
 
