@@ -33,8 +33,8 @@ def require_headers(path: Path, *, whole: bool = False) -> None:
         whole: all data that the headers announce have to be there, as a reader that makes room for them first needs.
 
     Raises:
-        ValueError: a header has no proper end, holds what is no text, or says numbers that none can have; or the file
-            ends before the data do.
+        ValueError: a header has no proper end, holds what is no text, or says numbers that none can have; something
+            else stands where a header should begin; or the file ends before the data do.
         OSError: it cannot be read.
     """
     with path.open("rb") as given:
@@ -44,7 +44,8 @@ def require_headers(path: Path, *, whole: bool = False) -> None:
             place = 0
             while place < FARTHEST:
                 file.seek(place)
-                if file.read(8) not in STARTS:  # what stands behind the last HDU is nobody's
+                if file.read(8) not in STARTS:
+                    _require_nothing(file, place)
                     return
                 file.seek(place)
                 numbers, length = _header(file.read)
@@ -52,6 +53,14 @@ def require_headers(path: Path, *, whole: bool = False) -> None:
                 if whole and announced:
                     _require_byte(file, place + length + announced - 1)
                 place += length + -(-announced // BLOCK) * BLOCK
+
+
+def _require_nothing(file: IO[bytes], place: int) -> None:
+    """Behind the last HDU there may be padding: of anything else the FITS library would make headers, as it can."""
+    file.seek(place)
+    while block := file.read(2**20):
+        if block.strip(b"\0 "):
+            raise ValueError(f"what begins at byte {place} is no header of FITS")
 
 
 def _require_byte(file: IO[bytes], place: int) -> None:

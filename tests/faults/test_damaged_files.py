@@ -76,6 +76,15 @@ def test_headers_that_say_what_cannot_be(images, old, new):
         first_of(images)
 
 
+def test_padding_behind_the_last_hdu_is_nothing_and_anything_else_is_refused(images):
+    content = images.read_bytes()
+    images.write_bytes(content + b"\0" * 2880 + b" " * 2880)
+    assert first_of(images) == 1
+    images.write_bytes(content[:2880] + b"\0" * 8 + content[2888:])  # the library would read on, header after header
+    with pytest.raises(UnusableFileError, match="what begins at byte 2880 is no header of FITS"):
+        first_of(images)
+
+
 def test_an_error_of_the_library_is_told_and_one_of_ours_is_not_hidden(images):
     with pytest.raises(UnusableFileError, match="unreadable file"), open_fits(images):
         np.linalg.inv(np.zeros((2, 2)))  # an exception of another package that nobody thought of
