@@ -34,7 +34,8 @@ class ArchiveServer:
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
         self.agents: set[str] = set()
-        self.most = self._open = 0
+        self.most = 0
+        self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         archive = self
 
@@ -45,10 +46,14 @@ class ArchiveServer:
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def opened(self, by: int) -> None:
+    def opened(self, connection: socket.socket) -> None:
         with self._lock:
-            self._open += by
-            self.most = max(self.most, self._open)
+            self._open.add(connection)
+            self.most = max(self.most, sum(map(_is_held, self._open)))
+
+    def closed(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(connection)
 
     def fault(self, path: str) -> str:
         with self._lock:
@@ -58,6 +63,16 @@ class ArchiveServer:
                 return self.faults(path, number)
             waiting = self.faults.get(path, [])
             return waiting.pop(0) if waiting else ""
+
+
+def _is_held(connection: socket.socket) -> bool:
+    """Whether the other side holds it still: a thread of this server learns of its end as late as it is given time."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -77,12 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self):
         super().setup()
-        self.server_of.opened(1)
+        self.server_of.opened(self.connection)
 
     def finish(self):
         with suppress(OSError):
             super().finish()
-        self.server_of.opened(-1)
+        self.server_of.closed(self.connection)
 
     def handle(self):
         with suppress(OSError):
