@@ -10,8 +10,8 @@ import gzip
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 __all__ = ["GZIP", "require_headers"]
 
@@ -55,7 +55,7 @@ def require_headers(path: Path, *, whole: bool = False) -> None:
                 place += length + -(-announced // BLOCK) * BLOCK
 
 
-def _require_nothing(file: IO[bytes], place: int) -> None:
+def _require_nothing(file: BufferedIOBase, place: int) -> None:
     """Behind the last HDU there may be padding: of anything else the FITS library would make headers, as it can."""
     file.seek(place)
     while block := file.read(2**20):
@@ -63,7 +63,7 @@ def _require_nothing(file: IO[bytes], place: int) -> None:
             raise ValueError(f"what begins at byte {place} is no header of FITS")
 
 
-def _require_byte(file: IO[bytes], place: int) -> None:
+def _require_byte(file: BufferedIOBase, place: int) -> None:
     if place < FARTHEST:
         file.seek(place)
         if file.read(1):

@@ -13,6 +13,7 @@ from rsca_torch.spectra.blocks import Rows
 
 __all__ = ["graph_latents", "in_graph", "only_if"]
 
+LARGEST = 1e10  #: condition of a star's precision beyond which sums over its bins do not tell its latents to 1e-5
 IS_EXPORTING = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the former since torch 2.7
 
 
@@ -58,7 +59,8 @@ class Step1(Protocol):
 def graph_latents(ppca: Step1, rows: Rows) -> Tensor:
     """(N, K) float64, as `MaskedPPCA.latents`; all stars at once, as long as a bin of any of them is set aside anew.
 
-    A graph cannot refuse: a valid bin that is not finite, or has no positive error, makes its star NaN.
+    A graph cannot refuse: a valid bin that is not finite, or has no positive error, makes its star NaN. Nor can it
+    choose another way for a star whose errors are many decades apart, as `MaskedPPCA` does: that star is NaN too.
 
     Args:
         ppca: step 1.
@@ -122,4 +124,7 @@ def _mean(weight: Tensor, residual: Tensor, loadings: Tensor, outer: Tensor, pla
     eye = torch.eye(size, dtype=weight.dtype, device=weight.device)
     precision = (weight @ outer)[:, place].reshape(weight.shape[0], size, size) + eye
     projection = (weight * residual) @ loadings
-    return torch.cholesky_solve(projection[..., None], torch.linalg.cholesky_ex(precision)[0])[..., 0]
+    factor = torch.linalg.cholesky_ex(precision)[0]
+    diagonal = factor.detach().diagonal(dim1=1, dim2=2)
+    lost = ~(diagonal.amax(1, keepdim=True) < LARGEST**0.5 * diagonal.amin(1, keepdim=True))
+    return torch.cholesky_solve(projection[..., None], factor)[..., 0].masked_fill(lost, torch.nan)

@@ -24,6 +24,7 @@ from rsca_torch.learners.likelihood_ratio import (
     log_likelihood_ratio,
     log_likelihood_ratio_of_cluster,
 )
+from rsca_torch.ppca.graph import graph_latents
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.search import nearest
@@ -64,6 +65,21 @@ def test_errors_over_twelve_decades(seed, decades):
     np.testing.assert_allclose(model(flux, None, sigma), [mean for mean, _ in expected], rtol=1e-8, atol=1e-9)
     total = sum(value for _, value in expected)
     assert model.log_likelihood(flux, None, sigma) == pytest.approx(total, rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("exponent", range(-12, 1))
+def test_a_graph_gives_the_right_latents_or_none_of_a_star_with_one_error_far_below_the_others(exponent):
+    rng = np.random.default_rng(0)
+    sigma = np.full((3, BINS), 0.3)
+    sigma[0, 2] *= 10.0**exponent
+    flux = 1 + rng.normal(size=(3, 3)) @ AXES.T + sigma * rng.normal(size=sigma.shape)
+    model = model_of()
+    right = model(flux, None, sigma)
+    rows = (torch.as_tensor(flux), torch.ones(flux.shape, dtype=torch.bool), torch.as_tensor(sigma))
+    found = graph_latents(model, rows)
+    assert found[0].isnan().all() == found[0].isnan().any() == (exponent < -6)
+    known = found[:, 0].isfinite()
+    torch.testing.assert_close(found[known], right[known], rtol=1e-5, atol=1e-5)
 
 
 @examples(8)
