@@ -246,9 +246,13 @@ class MaskedPPCA(Frozen):
         >>> MaskedPPCA(torch.tensor([[3.0], [4.0]]), torch.ones(2), torch.ones(2), 1.0).linear_map()
         tensor([[0.1154, 0.1538]])
         """
-        scaled = self.loadings / self.bin_variance[:, None]
-        precision = torch.eye(self.n_components).to(scaled) + scaled.T @ self.loadings
-        return torch.cholesky_solve(scaled.T, torch.linalg.cholesky(precision))
+        order = self.bin_variance.argsort()  # QR keeps the digits of all rows if the heaviest come first
+        root = self.bin_variance[order].rsqrt()
+        prior = torch.eye(self.n_components).to(self.loadings)
+        whole, triangle = torch.linalg.qr(torch.cat([root[:, None] * self.loadings[order], prior]))
+        found = torch.empty_like(self.loadings.T)
+        found[:, order] = torch.linalg.solve_triangular(triangle, whole[: len(root)].T * root, upper=True)
+        return found
 
     def posteriors(self, source: Source) -> Iterator[Posterior]:
         """The stars' latents, block by block (eqs. 1.2 to 1.5); their own errors where this was fitted with errors.

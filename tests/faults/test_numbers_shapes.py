@@ -68,6 +68,17 @@ def test_errors_over_twelve_decades(seed, decades):
 
 
 @pytest.mark.parametrize("exponent", range(-12, 1))
+def test_the_map_of_complete_spectra_with_one_error_far_below_the_others(exponent):
+    rng = np.random.default_rng(0)
+    sigma = np.full(BINS, 0.3)
+    sigma[2] *= 10.0**exponent
+    flux = 1 + rng.normal(size=3) @ AXES.T + sigma * rng.normal(size=BINS)
+    model = MaskedPPCA(torch.tensor(AXES), torch.ones(BINS).double(), torch.as_tensor(sigma**2), None)
+    expected, _ = exactly(flux, model.bin_variance.sqrt().double().numpy(), AXES)
+    np.testing.assert_allclose(model.linear_map() @ torch.as_tensor(flux - 1), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("exponent", range(-12, 1))
 def test_a_graph_gives_the_right_latents_or_none_of_a_star_with_one_error_far_below_the_others(exponent):
     rng = np.random.default_rng(0)
     sigma = np.full((3, BINS), 0.3)
