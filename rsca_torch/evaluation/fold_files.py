@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rsca_torch.files.checked import json_of, sealed, unsealed
-from rsca_torch.files.whole import atomic_file, atomic_folder
+from rsca_torch.files.whole import atomic_file, atomic_folder, remove_abandoned
 from rsca_torch.learners.learner import Learner
 from rsca_torch.training.members import Trained
 
@@ -85,6 +85,7 @@ class FoldFiles:
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("warning: the fold kept in %s is damaged (%s) and is fitted anew", file, error)
             return None
+        remove_abandoned(file.parent, f".{file.name}.")  # by a run that was killed when it had just been kept
         if self.logs is not None:
             _copy_new(file.with_suffix(".log"), self.logs(left_out))
         return fold

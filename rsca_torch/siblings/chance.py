@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsca_torch.files.archives import require_honest_sizes
+from rsca_torch.files.places import remove_left
 from rsca_torch.files.whole import atomic_file
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio_of_cluster
 from rsca_torch.siblings.embedded_stars import EmbeddedStars
@@ -44,6 +45,7 @@ def kept_by_chance(
             with np.load(place, allow_pickle=False) as arrays:
                 kept: NDArray[np.float64] = arrays["ratios"]
                 if str(arrays["sha256"]) == _sum(kept):
+                    remove_left(place)  # by a run that was killed when it had just been made
                     return kept
             why = "its checksum is of something else"
         except Exception as error:  # whatever NumPy makes of a damaged file

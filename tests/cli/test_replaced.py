@@ -22,7 +22,7 @@ SNR = "{column: SNR, above: 100}"
 def archive(tmp_path_factory):
     """A small simulated survey."""
     root = tmp_path_factory.mktemp("cuts") / "archive"
-    assert main(["simulate", f"root={root}", "simulation.n_field=20"]) == 0
+    assert main(["simulate", f"root={root}", "simulation.n_field=20", "simulation.stars.clusters=4"]) == 0
     return root
 
 

@@ -47,13 +47,21 @@ class Stage:
         return given.get("out") or given.get("root") or given.get("store", "")
 
 
+FEW = "simulation.stars.clusters=4"
+
+
 def stages(archive_address: str = "") -> list[Stage]:
     """All of them, in an order in which each finds what it needs."""
     store = ("store",)
     model = ("store", "rsca.safetensors")
     found = [
-        Stage("simulate", ("simulate", "root=archive", "simulation.n_field=20", "simulation.repeats=5")),
-        Stage("simulate into", ("simulate", "root=disk", "simulation.n_field=6", "simulation.repeats=0"), (), "disk"),
+        Stage("simulate", ("simulate", "root=archive", "simulation.n_field=20", "simulation.repeats=5", FEW)),
+        Stage(
+            "simulate into",
+            ("simulate", "root=disk", "simulation.n_field=6", "simulation.repeats=0", FEW),
+            (),
+            "disk",
+        ),
         Stage("ingest", ("ingest", "survey.root=sas", "store=stars"), ("sas",)),
         Stage("ingest into", ("ingest", "survey.root=sas", "store=there"), ("sas",), "there"),
         Stage("fit", ("fit", "store=store", *SMALL, "out=rsca.safetensors"), store),
@@ -72,7 +80,7 @@ def stages(archive_address: str = "") -> list[Stage]:
         Stage(
             "compare simulated",
             (
-                "compare", "simulation.n_field=20", "simulation.repeats=0", *SMALL, "simulated=sim", "out=run3",
+                "compare", "simulation.n_field=20", "simulation.repeats=0", FEW, *SMALL, "simulated=sim", "out=run3",
                 *LESS, "calibration=null",
             ),
         ),

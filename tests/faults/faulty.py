@@ -290,7 +290,12 @@ def left_temporary(folder: Path) -> list[str]:
     """What they left there; torch has a cache there that all its programs share."""
     place = temporary_of(folder)
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    return sorted(name for name in names if not name.startswith("torchinductor_"))
+    return sorted(name for name in names if not name.startswith("torchinductor_") and not _is_a_trial(place / name))
+
+
+def _is_a_trial(file: Path) -> bool:
+    """Python's `tempfile` tries whether it can write there, and removes the file at once if it lives."""
+    return file.is_file() and file.read_bytes() == b"blat"
 
 
 def said(folder: Path) -> str:

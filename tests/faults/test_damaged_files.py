@@ -21,6 +21,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.evaluation.fold_files import Fold, FoldFiles
 from rsca_torch.files.checked import json_of, read_json, rows_of, sealed, unsealed
 from rsca_torch.files.tables import read_table
+from rsca_torch.files.whole import MACHINE
 from rsca_torch.ppca.e_step import Parameters
 from rsca_torch.ppca.extrapolation import Ascent
 from rsca_torch.report.figure_files import save_figure
@@ -143,6 +144,15 @@ def test_cells_may_be_long(tmp_path):
     assert [len(row[0]) for row in rows_of(tmp_path / "x.csv")] == [1, 200_000]
 
 
+def ended():
+    """The number of a process that has ended."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child
+
+
 @pytest.fixture
 def kept(tmp_path):
     folds, left_out = FoldFiles(tmp_path), ("A", "B")
@@ -164,6 +174,14 @@ def test_a_kept_fold_comes_back(kept, caplog):
     assert folds.get(left_out).rate == 0.25
     assert folds.get(("B", "A")) is None
     assert not caplog.records
+
+
+def test_what_a_run_left_that_was_killed_when_it_had_just_kept_a_fold_goes(kept):
+    folds, left_out, file = kept
+    left = file.with_name(f".{file.name}.{MACHINE}-{ended()}-0123abcd")
+    left.mkdir()
+    folds.get(left_out)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("rate", [-1, 7.5, float("inf"), "x"])

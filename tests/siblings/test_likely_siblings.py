@@ -13,11 +13,12 @@ from astropy.table import Table
 from rsca_torch import RSCA, InputError, ScaledComponents, Spectra, allowed_pairs, likely_siblings
 from rsca_torch.evaluation.calibration import Calibration
 from rsca_torch.evaluation.sibling_calibration import sibling_calibration
+from rsca_torch.files.whole import MACHINE
 from rsca_torch.learners.likelihood_ratio import joint_log_ratio, joint_log_ratio_of_cluster
 from rsca_torch.parallel import Parallel
 from rsca_torch.siblings import likely_siblings as module
 from rsca_torch.siblings.asked import ids_in, members_of, rows_of
-from rsca_torch.siblings.chance import by_chance, share_above
+from rsca_torch.siblings.chance import by_chance, kept_by_chance, share_above
 from rsca_torch.siblings.embedded_stars import embedded_stars
 from rsca_torch.siblings.measure import Measure
 from rsca_torch.siblings.pairs_within import PairsWithin
@@ -300,6 +301,18 @@ class TestIds:
             rows_of(stars.stars, ["\x1b[2Jx"])
         with pytest.raises(InputError, match=r"the group \\x07 has"):
             members_of(stars.stars, "\x07")
+
+
+def test_what_a_run_left_that_was_killed_when_chance_had_just_been_kept_goes(stars, tmp_path):
+    stars = replace(stars, file=tmp_path / "features.npy")
+    pairs, measure = PairsWithin.of(EVERYBODY, stars.stars), Measure.ratio(stars.sigma_r)
+    field = np.ones(150, dtype=bool)
+    first = kept_by_chance(stars, pairs, measure, field)
+    (kept,) = tmp_path.iterdir()
+    left = tmp_path / f".{kept.name}.{MACHINE}-{2**22 + 1}-0123abcd"  # more than any process has
+    left.mkdir()
+    assert np.array_equal(kept_by_chance(stars, pairs, measure, field), first)
+    assert [*tmp_path.iterdir()] == [kept]
 
 
 def test_chance_is_drawn_from_the_field_alone(stars):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rsca_torch.errors import InputError
-from rsca_torch.files.whole import atomic_file
+from rsca_torch.files.whole import atomic_file, remove_abandoned
 from rsca_torch.survey.download.archive import AbsentError, Archive, FetchError
 from rsca_torch.survey.download.known_sums import KnownSums
 from rsca_torch.survey.download.needed import Needed, first_needed, spectra_needed
@@ -255,6 +255,7 @@ class Download:
         place = self.root / PROBLEMS
         if not self.outcome.missing:
             place.unlink(missing_ok=True)
+            remove_abandoned(place.parent, f".{place.name}.")
             return None
         with (
             atomic_file(place) as part,
