@@ -65,6 +65,7 @@ def test_one_line_an_option_with_its_value_and_meaning(command, capfd, monkeypat
     monkeypatch.delenv("COLUMNS", raising=False)
     assert main([command, "--help"]) == 0
     said = capfd.readouterr().out
+    assert "?." not in said
     assert "Returns:" not in said
     assert "Raises:" not in said
     assert "_target_:" not in said.replace("{_target_: ", "")
@@ -90,7 +91,7 @@ def test_it_is_of_the_options_that_are_given(capfd, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["compare", "learner=nca", "seed=3", "compressor.remove=fibre", "pairs=all", "-h"]) == 0
     said = capfd.readouterr().out
-    assert "here with the values that they have with learner=nca seed=3" in " ".join(said.split())
+    assert "stands with the value that it has with learner=nca seed=3" in " ".join(said.split())
     for line in ("  seed=3", "  * nca", "    rsca", "  learner.objective=expected", "  learner.recipe.epochs=300"):
         assert re.search(rf"^{re.escape(line)} +\w", said, re.MULTILINE), line
     assert "learner.mad_factor" not in said
