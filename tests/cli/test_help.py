@@ -41,6 +41,8 @@ def test_every_key_of_conf_has_a_meaning(name):
     place = f"{folder}." if folder else ""
     lacking = [key for key in keys(root) if not meanings[f"{place}{key}"]]
     assert not lacking, "give each a comment in its line: what it means, and its unit in brackets"
+    torn = [key for key in keys(root) if re.match(r"(of|at|in|than) (?!which|\w+=)", meanings[f"{place}{key}"])]
+    assert not torn, "say what it is, not only of what: --help shows the line by itself"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "/" in name])
@@ -96,7 +98,7 @@ def test_it_is_of_the_options_that_are_given(capfd, monkeypatch):
         assert re.search(rf"^{re.escape(line)} +\w", said, re.MULTILINE), line
     assert "learner.mad_factor" not in said
     assert re.search(r"^  \* fibre +\w", said, re.MULTILINE)
-    assert re.search(r"^      width: 10.0 +of a group \[fibres, of 300\]$", said, re.MULTILINE)
+    assert re.search(r"^      width: 10.0 +width of a group \[fibres, of 300\]$", said, re.MULTILINE)
     assert re.search(r"^  pairs.max_velocity=null +.* \[km/s\]$", said, re.MULTILINE)
 
 
