@@ -16,13 +16,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"judge-your-own": 7, "scikit-learn": 5, "own-training": 6} | {
+PAGES = {"judge-your-own": 7, "scikit-learn": 5, "own-training": 6}  # blocks of Python and commands
+
+PAGES |= {
     "coming-from/apogee": 3,
     "coming-from/astroNN": 2,
     "coming-from/metric-learn": 2,
     "coming-from/pytorch-metric-learning": 5,
     "coming-from/the-cannon": 3,
-}  # blocks of Python and commands
+}
 
 
 @pytest.mark.parametrize("page", PAGES)
