@@ -80,8 +80,8 @@ def members_and_field(stars: Stars, cuts: dict[str, Any] | list[dict[str, Any]] 
     for step in flow.steps:
         log.info("%-28s %6d removed %8d left", step["cut"], step["removed"], step["kept"])
     if unable:
-        names = ", ".join(cut.name for cut in unable)
-        log.warning("warning: cuts that are not made, as the table lacks their columns: %s", names)
+        unmade = ", ".join(cut.name for cut in unable)
+        log.warning("warning: cuts that are not made, as the table lacks their columns: %s", unmade)
     names, counts = np.unique(kept.group[kept.group != ""], return_counts=True)
     is_member: NDArray[np.bool_] = np.isin(kept.group, names[counts > 1])
     field, members = kept[~is_member], kept[is_member]
