@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rsca_torch.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER = ROOT / "docs/joss/paper.md"
@@ -64,3 +66,9 @@ def test_pages_named_in_the_paper_and_the_checklists_are_there():
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"`((?:docs|tests)/[\w./-]+)`", text):
             assert (ROOT / name).exists(), name
+
+
+def test_no_command_is_forgotten():
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    table = text.partition("## All commands")[2].partition("\n## ")[0]
+    assert {command for command in COMMANDS if f"| `rsca {command}" not in table} == set()

@@ -73,9 +73,8 @@ def test_suspects_from_the_file_to_the_paper(stars, capsys):
         first["STAR"], first["HOST"], str(first["SUSPECTS"]), "of", str(first["LISTED"]),
         f"{first['DISTANCE']:.2f}", f"{first['LOG_RATIO']:.1f}", f"{first['P_WRONG']:.3f}",
     ]  # fmt: skip
-    assert "P(wrong): that it is no member, if 0.05 of the listed are none, calibrated on 7 clusters" in " ".join(
-        shown.split()
-    )
+    meaning = "P(wrong): that it is no member, if 0.05 of the listed are none, calibrated on 7 clusters"
+    assert meaning in " ".join(shown.split())
     assert (stars.parent / "out" / "reliability.png").stat().st_size > 10_000
     out = stars.parent / "out"
     assert main(["report", f"sweep={out}", "format=latex"]) == 0
