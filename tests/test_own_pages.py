@@ -18,6 +18,14 @@ pytestmark = [
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {"judge-your-own": 7, "scikit-learn": 5, "own-training": 6}  # blocks of Python and commands
 
+PAGES |= {
+    "coming-from/apogee": 3,
+    "coming-from/astroNN": 2,
+    "coming-from/metric-learn": 2,
+    "coming-from/pytorch-metric-learning": 5,
+    "coming-from/the-cannon": 3,
+}
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_runs(page, tmp_path, monkeypatch):

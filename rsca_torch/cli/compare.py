@@ -81,7 +81,7 @@ def _of_table(config: DictConfig, folder: Path, told: Progress) -> tuple[Compari
         if each.lstrip("+~").startswith(("store", "compressor", "simulat", "censoring", "learn_from"))
     ]
     if idle:
-        raise InputError(f"{', '.join(idle)}: no part in this, since stars={config.stars} is given; leave one out")
+        raise InputError(f"{', '.join(idle)}: no effect, since stars={config.stars} is given; leave one out")
     if not any(each.lstrip("+~").startswith("abundances") for each in given):
         config.abundances = OmegaConf.load(CONFIG / "abundances" / "table.yaml")
     comparison, source = compare_table(config, folder, told)

@@ -81,7 +81,7 @@ def one_thread() -> Iterator[None]:
 
 
 def run(config: DictConfig) -> None:
-    """Features of every star of a store, as a FITS table."""
+    """Write the features of every star of a store, as a FITS table."""
     out = output_path(config.out)
     require_new_file(out)
     with claimed(out):

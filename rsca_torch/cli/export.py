@@ -63,7 +63,7 @@ def _options(config: DictConfig) -> dict[str, Any]:
     known = {"hub": OF_HUB, "numpy": ()}.get(config.to, OF_PROGRAMS)
     idle = [name for name in (*OF_PROGRAMS, *OF_HUB) if name not in known and not is_default(name)]
     if idle:
-        raise InputError(f"{', '.join(idle)}: no part in to={config.to}; leave it out")
+        raise InputError(f"{', '.join(idle)}: no effect with to={config.to}; leave it out")
     if config.to == "hub":
         return {"licence": config.licence}
     if config.to == "numpy":

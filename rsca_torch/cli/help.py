@@ -53,23 +53,29 @@ def help_of(command: str, options: Sequence[str], width: int) -> str:
     overrides = _overrides(options)
     found = composed(command, overrides)
     if not found.values:
-        return "\n".join([*wrapped(f"{found.title}.", width), "", "It has no options."])
+        return "\n".join([*wrapped(_ended(found.title), width), "", "It has no options."])
     given = " ".join(override for override in overrides if not override.startswith("hydra."))
     for place, name in SHORT.items():
         given = given.replace(f"{name}@{place}=", f"{name}=")
-    values = f"the values that they have with {given}" if given else "their defaults"
+    values = f"the value that it has with {given}" if given else "its default"
     intro = [
-        f"{found.title}.",
+        _ended(found.title),
         "",
-        f"Options are key=value, here with {values}: ??? must be given, null is none, what ends in ... goes on. "
-        "GROUP=NAME chooses a group of options (* is chosen), GROUP._target_=my_package.MyClass a class of your own.",
+        f"Options are key=value. Below each stands with {values}, and what it means. ??? must be given; null means "
+        "none; a value that ends in ... is longer. GROUP=NAME chooses a group of options (* is what is chosen); "
+        "GROUP._target_=my_package.MyClass is a class of your own.",
     ]
     lines = [line for part in intro for line in wrapped(part, width) or [""]]
     for group in [None, *_ordered(found)]:
         section = _section(found, group, width)
         lines += ["", *section] if section else []
-    end = f"rsca {command} --cfg job shows every value whole, rsca {command} --hydra-help Hydra's own flags."
+    end = f"rsca {command} --cfg job shows every value in full; rsca {command} --hydra-help shows Hydra's own flags."
     return "\n".join([*lines, "", *wrapped(end, width)])
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, unless it asks."""
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _overrides(options: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """Survey files to a store."""
+    """Read survey files into a store."""
     survey = hydra.utils.instantiate(config.survey)
     with claimed(Path(config.store)), progress() as told:
         store = ingest(

@@ -72,7 +72,7 @@ def _open_store(config: DictConfig, progress: Progress) -> Store:
         given = HydraConfig.get().overrides.task
         idle = [option for option in given if option.lstrip("+~").startswith(("survey", "censoring", "simulat"))]
         if idle:
-            raise InputError(f"{', '.join(idle)}: no part in this, since store={config.store} is given; leave one out")
+            raise InputError(f"{', '.join(idle)}: no effect, since store={config.store} is given; leave one out")
         store = Store.open(config.store)
         log.info("checking %s", store.path)
         store.verify()

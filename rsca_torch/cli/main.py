@@ -92,7 +92,7 @@ def _ended(command: str, *options: str) -> int:
         if any("\0" in each for each in options):
             raise InputError("an option holds NUL, which no name of a file or a star has")
         if nameless := [each for each in options if "=" in each and each.lstrip("+~")[:1] in ("=", "@")]:
-            raise InputError(f"{nameless[0]}: an option has a name before its =")
+            raise InputError(f"{nameless[0]}: an option needs a name before its =")
         overrides = quoted_paths(hydra_overrides(command, options), bool({"-m", "--multirun"} & {*options}))
         require_trusted_places(overrides)
         if asks_for_help(options):
@@ -119,7 +119,7 @@ def _worker_ended(error: Exception) -> InputError | None:
     if not isinstance(error, BrokenProcessPool):
         return None
     return InputError(
-        "a process of hydra/launcher was ended from outside, for want of memory as a rule: give fewer "
+        "a process of hydra/launcher was ended from outside, usually for lack of memory: give fewer "
         "(hydra.launcher.n_jobs); the same command skips the jobs that are finished"
     )
 

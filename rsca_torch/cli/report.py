@@ -38,7 +38,7 @@ def run(config: DictConfig) -> None:
 def _page(config: DictConfig) -> None:
     idle = [name for name in ("baseline", "out") if config[name] is not None]
     if idle:
-        raise InputError(f"{idle[0]}={config[idle[0]]}: no part in this, since run={config.run} is given; leave it out")
+        raise InputError(f"{idle[0]}={config[idle[0]]}: no effect, since run={config.run} is given; leave it out")
     folder = Path(config.run)
     with claimed(folder / PAGE):
         log.info("%s: open it in a browser", write_page(folder))

@@ -68,7 +68,7 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
         key, usual = str(name), default._get_node(name)
         needed = isinstance(usual, DictConfig) and key not in ("logger", "alike", "calibration", *EMPTY)
         if needed and (key not in config or config[key] is None):
-            raise InputError(f"{key}=null: rsca {command} cannot do without; {_choices(key) or 'leave it as it is'}")
+            raise InputError(f"{key}=null: rsca {command} cannot do without it; {_choices(key) or 'leave it as it is'}")
         entries = (config.get(key) or {}) if key in OF_CLASSES else {}
         inside = {f"{key}.{each}": entry for each, entry in entries.items()}
         made = {key: config.get(key)} if isinstance(usual, DictConfig) and "_target_" in usual else inside
@@ -76,7 +76,7 @@ def require_groups(command: str, config: DictConfig, default: DictConfig) -> Non
             if isinstance(given, DictConfig) and "_target_" not in given:
                 group = _choices(option) or _choices(OF_CLASSES.get(key, ""))
                 choose = group or "leave them out too"
-                raise InputError(f"{option} has options and names nothing that takes them (_target_); {choose}")
+                raise InputError(f"{option} has options, but no class that takes them (_target_); {choose}")
 
 
 def require_names(command: str, overrides: Sequence[str]) -> None:

@@ -193,7 +193,7 @@ class Assembly:
             InputError: where the learner is not RSCA, the only one whose dimensions are ordered so.
         """
         if not isinstance(self.make_learner(), ScaledComponents):
-            raise InputError(f"RSCA's dimensions alone are ordered: learner=rsca expected, got {self.learner}")
+            raise InputError(f"only RSCA orders its dimensions: learner=rsca expected, got {self.learner}")
         return partial(self.make_learner, top=top)
 
     def features(self) -> tuple[Tensor, Tensor]:
@@ -294,5 +294,5 @@ class Assembly:
             try:
                 given.append(self.abundances(str(name)))
             except InputError as error:
-                log.warning("warning: %s are left out: %s", str(name).replace("_", " "), error)
+                log.warning("warning: %s left out: %s", str(name).replace("_", " "), error)
         return given

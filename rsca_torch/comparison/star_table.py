@@ -80,7 +80,8 @@ def members_and_field(stars: Stars, cuts: dict[str, Any] | list[dict[str, Any]] 
     for step in flow.steps:
         log.info("%-28s %6d removed %8d left", step["cut"], step["removed"], step["kept"])
     if unable:
-        log.warning("warning: cuts not made, for want of a column: %s", ", ".join(cut.name for cut in unable))
+        unmade = ", ".join(cut.name for cut in unable)
+        log.warning("warning: cuts that are not made, as the table lacks their columns: %s", unmade)
     names, counts = np.unique(kept.group[kept.group != ""], return_counts=True)
     is_member: NDArray[np.bool_] = np.isin(kept.group, names[counts > 1])
     field, members = kept[~is_member], kept[is_member]
@@ -110,7 +111,7 @@ def compare_table(config: DictConfig, folder: Path, progress: Progress) -> tuple
         try:
             given.append(abundances(str(name), field, members, elements, options.relative_to_iron))
         except InputError as error:
-            log.warning("warning: %s are left out: %s", str(name).replace("_", " "), error)
+            log.warning("warning: %s left out: %s", str(name).replace("_", " "), error)
     if not given:
         raise InputError(
             f"stars={path} has no abundances that can be judged: columns <ELEMENT>_H are expected, and two clusters "

@@ -95,7 +95,7 @@ class Question:
         if seeing.sum() < 2:
             raise InputError(
                 f"{seeing.sum()} of {len(sample)} field stars of the store {store.path} have a valid bin among the "
-                "model's: two are needed, what is told is told beside the field"
+                "model's: two are needed, as answers are told beside the field"
             )
         self.field = sample if seeing.all() else sample.take(seeing)
         self.features = model.from_latents(model.ppca.latents(self.field))

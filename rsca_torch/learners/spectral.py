@@ -66,7 +66,8 @@ class Step1(NamedTuple):
     def _explained(self, z: Tensor, model: Model) -> Explained:
         flux, valid, sigma = unpack(z)
         if flux.shape[1] != len(self.mean):
-            raise InputError(f"step 1 has {len(self.mean)} bins, the spectra {flux.shape[1]}: bring them there")
+            bins, given = len(self.mean), flux.shape[1]
+            raise InputError(f"step 1 has {bins} bins, the spectra {given}: bring the spectra to those of step 1")
         noise = (self.measured * sigma.square()).masked_fill_(~valid, inf)
         clip = float(self.clip)
         posterior = Posterior(Block(flux, ~valid, noise, int(valid.sum())), model, clip if isfinite(clip) else None)

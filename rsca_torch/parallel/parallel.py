@@ -103,7 +103,7 @@ class Parallel:
                     result = place.result(done)
                 except place.killed as error:
                     raise InputError(
-                        f"one of processes={wanted} was ended from outside, for want of memory as a rule: give fewer; "
+                        f"one of processes={wanted} was ended from outside, usually for lack of memory: give fewer; "
                         "finished work is not lost where it is kept"
                         if self.backend == "processes"
                         else f"workers of the cluster were ended from outside: {' '.join(str(error).split())}"

@@ -169,7 +169,7 @@ def compress(
             are fitted than kept.
     """
     if not torch.equal(field.wavelength, members.wavelength):
-        raise InputError("field and members must have the same bins: bring one there with Spectra.on(wavelength)")
+        raise InputError("field and members must have the same bins: Spectra.on(wavelength) brings one to the other's")
     if basis not in ("inductive", "transductive"):
         raise InputError(f"basis must be inductive or transductive, got {basis!r}")
     noise = noise or ("measured+scatter" if field.has_sigma or members.has_sigma else "isotropic")

@@ -263,7 +263,7 @@ class MaskedPPCA(Frozen):
         """
         if source.n_bins != len(self.mean):
             shape = (len(source), source.n_bins)
-            raise InputError(f"the model has {len(self.mean)} bins, flux has shape {shape}: bring it there")
+            raise InputError(f"the model has {len(self.mean)} bins, flux has shape {shape}: bring it to these bins")
         known = self.mean.isfinite()
         measured = self.noise_variance is None and source.has_sigma
         blocks = Blocks(source, "measured" if measured else "isotropic", used=known.cpu())

@@ -240,10 +240,10 @@ def merits_table(
         return None
     lines = [
         f"Further figures on {judged.representation.name}: shares, and bits (cllr); lower is better",
-        "in brackets 68 %",
+        "in brackets: 68 % interval",
     ]
     if len(shown) > 1:
-        lines[-1] += f"; * unlike {judged.learner}'s (68 %, paired)"
+        lines[-1] += f"; *: differs from {judged.learner}'s (68 %, paired)"
     if alike is not None and any(name.endswith(ALIKE) for name in names):
         lines += [f"alike: strangers whose {alike['column']} differs by less than {alike['within']}"]
     told = judged.loco.calibrated
@@ -277,9 +277,9 @@ def summary_table(comparison: Comparison) -> RichTable:
     judged = comparison.results[0]
     minus = f"minus {judged.learner} on {judged.representation.name}"
     title = "Doppelganger rate in %, lower is better; 68 %: bootstrap over clusters"
-    for rate, said in {0: "0 up", 1: "100 down"}.items():
+    for rate, said in {0: "0, up", 1: "100, down"}.items():
         if any(result.loco.rate == rate for result in comparison.results):
-            title += f"\nof a rate of {said} to what its pairs allow"
+            title += f"\nwhere the rate is {said} to what its pairs allow"
     table = plain_table(("representation", "learner"), ("pairs", "rate", "68 %", minus), title=title)
     for result in comparison.results:
         low, high = result.loco.interval()

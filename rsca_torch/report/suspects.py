@@ -92,6 +92,6 @@ def _said(rows: pd.DataFrame) -> str:
     prior, clusters = rows["PRIOR"].iloc[0], rows["CALIBRATED_ON"].iloc[0]
     how = f"calibrated on {clusters} clusters" if clusters else "not calibrated, too sure"
     return (
-        "distance: 1 at the limit; ln ratio: sibling of the others to field star, in nats; "
-        f"P(wrong): if {prior:g} of the listed are, {how}"
+        "distance: from the cluster, 1 is the limit; ln ratio: of being a sibling to being a field star, in nats; "
+        f"P(wrong): that it is no member, if {prior:g} of the listed are none, {how}"
     )

@@ -111,7 +111,8 @@ def ids_in(path: Path, stars: Stars) -> list[str]:
             alone = names if len(names) == 1 else ()
             column = next((one for one in (name, "ID", "STAR", *alone) if one in names), "")
             if not column:
-                raise InputError(f"no column {name}, ID or STAR, but {', '.join(map(printable, names))}: name one so")
+                there = ", ".join(map(printable, names))
+                raise InputError(f"no column {name}, ID or STAR; there are {there}: rename one")
             return (column,), ()
 
         table = read_columns(path, "ids", choose)

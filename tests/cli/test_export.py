@@ -54,8 +54,8 @@ def test_numpy(here, capsys, caplog):
     ("options", "said"),
     [
         (["to=tflite"], "to=tflite: onnx, torch, numpy, hub expected"),
-        (["to=numpy", "dtype=float32"], "dtype: no part in to=numpy; leave it out"),
-        (["to=onnx", "licence=mit", "run=x"], "run, licence: no part in to=onnx; leave it out"),
+        (["to=numpy", "dtype=float32"], "dtype: no effect with to=numpy; leave it out"),
+        (["to=onnx", "licence=mit", "run=x"], "run, licence: no effect with to=onnx; leave it out"),
         (["to=torch", "dtype=int8"], "dtype=int8: float64 or float32 expected"),
         (["to=torch", "inputs=[valid]"], "inputs: flux and maybe valid and sigma expected, got valid"),
         (["to=hub", "run=nowhere"], "no finished run in nowhere"),

@@ -41,6 +41,8 @@ def test_every_key_of_conf_has_a_meaning(name):
     place = f"{folder}." if folder else ""
     lacking = [key for key in keys(root) if not meanings[f"{place}{key}"]]
     assert not lacking, "give each a comment in its line: what it means, and its unit in brackets"
+    torn = [key for key in keys(root) if re.match(r"(of|at|in|than) (?!which|\w+=)", meanings[f"{place}{key}"])]
+    assert not torn, "say what it is, not only of what: --help shows the line by itself"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "/" in name])
@@ -65,6 +67,7 @@ def test_one_line_an_option_with_its_value_and_meaning(command, capfd, monkeypat
     monkeypatch.delenv("COLUMNS", raising=False)
     assert main([command, "--help"]) == 0
     said = capfd.readouterr().out
+    assert "?." not in said
     assert "Returns:" not in said
     assert "Raises:" not in said
     assert "_target_:" not in said.replace("{_target_: ", "")
@@ -90,12 +93,12 @@ def test_it_is_of_the_options_that_are_given(capfd, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["compare", "learner=nca", "seed=3", "compressor.remove=fibre", "pairs=all", "-h"]) == 0
     said = capfd.readouterr().out
-    assert "here with the values that they have with learner=nca seed=3" in " ".join(said.split())
+    assert "stands with the value that it has with learner=nca seed=3" in " ".join(said.split())
     for line in ("  seed=3", "  * nca", "    rsca", "  learner.objective=expected", "  learner.recipe.epochs=300"):
         assert re.search(rf"^{re.escape(line)} +\w", said, re.MULTILINE), line
     assert "learner.mad_factor" not in said
     assert re.search(r"^  \* fibre +\w", said, re.MULTILINE)
-    assert re.search(r"^      width: 10.0 +of a group \[fibres, of 300\]$", said, re.MULTILINE)
+    assert re.search(r"^      width: 10.0 +width of a group \[fibres, of 300\]$", said, re.MULTILINE)
     assert re.search(r"^  pairs.max_velocity=null +.* \[km/s\]$", said, re.MULTILINE)
 
 

@@ -203,7 +203,7 @@ def test_a_learner_of_ones_own(work, monkeypatch):
         (["fit", STORE, "out=first"], r"first is a folder: give the name of a file"),
         (["fit", STORE, "out=/proc/no/model"], r"error: .*/proc/no"),
         (["compare", STORE, "out=null"], r"out must name what to make, got None"),
-        (["compare", STORE, "out=x", "survey.root=y"], r"survey.root=y: no part in this"),
+        (["compare", STORE, "out=x", "survey.root=y"], r"survey.root=y: no effect, since store="),
         (
             ["compare", STORE, "out=x", "pairs.max_velocity=0"],
             r"max_velocity=0 and max_extinction=0.05 must be positive",

@@ -14,12 +14,12 @@ REFUSED = {
     "compare ++seeds=3": "did you mean seed?",
     "compare learner=RSCA": "Available options in 'learner'",
     "compare learner=nca ++learner.recipe.epoch=3": "did you mean learner.recipe.epochs?",
-    "compare logger=null +logger.save_dir=x": "logger has options and names nothing that takes them",
+    "compare logger=null +logger.save_dir=x": "logger has options, but no class that takes them",
     "compare +learner@baseline.rca=rca": "did you mean baselines.raw?",
     "compare ++figures_of_merit.overlap.clusters=3": "sibling_overlap has no option clusters",
-    "compare ~pairs +pairs.max_velocity=3": "pairs has options and names nothing that takes them (_target_); "
+    "compare ~pairs +pairs.max_velocity=3": "pairs has options, but no class that takes them (_target_); "
     "choose one of all, paper",
-    "compare baselines=null ++baselines.raw.top=3": "baselines.raw has options and names nothing that takes them",
+    "compare baselines=null ++baselines.raw.top=3": "baselines.raw has options, but no class that takes them",
     "compare ++abundances.abundances.element=[Fe]": "rsca compare has no option abundances.abundances.element; did you",
     "reproduce figure2 ++experiments.figure2.threshold=3": "rsca reproduce has no option experiments.figure2.threshold",
     "simulate root=x ++simulation.nfield=3": "did you mean simulation.n_field?",

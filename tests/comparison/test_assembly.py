@@ -195,5 +195,5 @@ def test_abundances_that_the_table_lacks_leave_the_rest(folder, tmp_path, caplog
     assembly.config.baselines = {}
     judged = {result.representation.name for result in assembly.compare(tmp_path).results}
     assert judged == {"spectra", "abundances"}
-    assert "abundance subset are left out: " in caplog.text
+    assert "abundance subset left out: " in caplog.text
     assert "Uue" in caplog.text

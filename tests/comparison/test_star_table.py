@@ -63,16 +63,16 @@ def test_rates_are_those_of_the_columns(stars, tmp_path, caplog, ending):
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         assert {row["representation"] for row in csv.DictReader(file)} == {"abundances"}  # the subset lacks Al and N
     said = " ".join(caplog.text.split())
-    assert "cuts not made, for want of a column: extinction, logg, star_bad" in said
+    assert "cuts that are not made, as the table lacks their columns: extinction, logg, star_bad" in said
     assert "4 of 8 dimensions are not spanned by 6 members of 2 clusters" in said
-    assert "abundance subset are left out: the star table has no abundances of Al, N" in said
+    assert "abundance subset left out: the star table has no abundances of Al, N" in said
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["group=CLUSTER"], "role group=CLUSTER: the star table has no such column"),
-        (["store=somewhere"], "store=somewhere: no part in this, since stars="),
+        (["store=somewhere"], "store=somewhere: no effect, since stars="),
         (["abundances.abundances.elements=[Eu]"], "has no abundances that can be judged"),
     ],
 )

@@ -73,7 +73,8 @@ def test_suspects_from_the_file_to_the_paper(stars, capsys):
         first["STAR"], first["HOST"], str(first["SUSPECTS"]), "of", str(first["LISTED"]),
         f"{first['DISTANCE']:.2f}", f"{first['LOG_RATIO']:.1f}", f"{first['P_WRONG']:.3f}",
     ]  # fmt: skip
-    assert "P(wrong): if 0.05 of the listed are, calibrated on 7 clusters" in " ".join(shown.split())
+    meaning = "P(wrong): that it is no member, if 0.05 of the listed are none, calibrated on 7 clusters"
+    assert meaning in " ".join(shown.split())
     assert (stars.parent / "out" / "reliability.png").stat().st_size > 10_000
     out = stars.parent / "out"
     assert main(["report", f"sweep={out}", "format=latex"]) == 0
@@ -82,7 +83,7 @@ def test_suspects_from_the_file_to_the_paper(stars, capsys):
     assert f"{star} & {first['SUSPECTS']} of {first['LISTED']} & {first['DISTANCE']:.2f}" in tex
     assert r"\label{tab:out-suspects}" in tex
     assert f"| {first['STAR']} | {first['HOST']} |" in told
-    assert "if 0.05 of the listed are, calibrated on 7 clusters" in told
+    assert "if 0.05 of the listed are none, calibrated on 7 clusters" in told
 
 
 def test_what_is_not_calibrated_says_so(stars, capsys):

@@ -71,7 +71,7 @@ def test_tables_files_and_pictures_of_a_rate_of_one(comparison, tmp_path):
     console = Console(width=200)
     with console.capture() as told:
         console.print(summary_table(Comparison([one])))
-    assert "of a rate of 100 down to what its pairs allow" in told.get()
+    assert "where the rate is 100, down to what its pairs allow" in told.get()
     assert " ".join(told.get().splitlines()[3].split()) == "spectra rsca 30 100.00 94.07-100.00"
     write_results(tmp_path / "r.json", Comparison([one]), {}, 0, {"compressor": {}})
     (content,) = json.loads((tmp_path / "r.json").read_text())["results"]
@@ -114,7 +114,7 @@ def test_the_table_shows_pairs_and_limits(comparison):
     with console.capture() as told:
         console.print(summary_table(comparison))
     text = told.get()
-    assert "of a rate of 0 up to what its pairs allow" in text
+    assert "where the rate is 0, up to what its pairs allow" in text
     assert " ".join(text.splitlines()[2].split()) == "representation learner pairs rate 68 % minus rsca on spectra"
     assert " ".join(text.splitlines()[3].split()) == "spectra rsca 30 0.00 0.00-5.93"
     assert "+10.00 (" in text

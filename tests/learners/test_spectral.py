@@ -325,7 +325,7 @@ def test_options_and_spectra_that_cannot_be(on):
     with pytest.raises(InputError, match="SpectralSiamese is not fitted"):
         SpectralSiamese()(torch.ones(1, 2, BINS))
     learner, seen = initialised(on)
-    with pytest.raises(InputError, match="step 1 has 40 bins, the spectra 39: bring them there"):
+    with pytest.raises(InputError, match="step 1 has 40 bins, the spectra 39: bring the spectra to those of step 1"):
         learner(seen.members[:, :, 1:])
     with pytest.raises(InputError, match=r"spectra \(N, 2, P\), .* expected, got \(36, 4\)"):
         learner(on.members)

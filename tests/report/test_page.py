@@ -275,7 +275,7 @@ def test_a_page_that_cannot_be_made_loses_no_run(tmp_path, monkeypatch, caplog):
     [
         ([], "one of run=DIR and sweep=DIR expected, got neither"),
         (["run=a", "sweep=b"], "got both"),
-        (["run=a", "out=b"], "out=b: no part in this, since run=a is given"),
+        (["run=a", "out=b"], "out=b: no effect, since run=a is given"),
     ],
     ids=["neither", "both", "out"],
 )

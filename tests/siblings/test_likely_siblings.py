@@ -270,7 +270,7 @@ class TestIds:
         [
             ("none.txt", None, "there is no such file"),
             ("empty.txt", "# nothing\n", "holds no id"),
-            ("ids.csv", "a,b\n1,2\n", "no column ID, ID or STAR, but A, B"),
+            ("ids.csv", "a,b\n1,2\n", "no column ID, ID or STAR; there are A, B"),
         ],
     )
     def test_that_are_none_are_refused(self, stars, tmp_path, name, content, said):

@@ -156,7 +156,7 @@ def test_lamost_like_stars_are_compared_fitted_and_embedded(lamost):
         (["survey.description.continuum=null"], "normalised=false: name a normaliser, as continuum: {method: running"),
         (
             ["survey.description.continuum=null", "survey.description.normalised=true"],
-            "about 1 where they are divided by",
+            "divided by their continua it would be about 1",
         ),
         (["+survey.description.colour=red"], "description has no key colour; there are layout, spectrum, arms"),
         (["survey.roles.id=rv"], "ids in rv are floating point or missing: whole numbers (int64) or text expected"),

@@ -174,8 +174,8 @@ class SpectrumReader(Reader):
         level = float(np.median(levels))
         if not LEVELS[0] < level < LEVELS[1]:
             raise InputError(
-                f"the median flux of {len(levels)} spectra that were looked at is {level:.4g}, and about 1 where they "
-                "are divided by their continua: say normalised: false and name a continuum, or normalised: "
+                f"the median flux of {len(levels)} spectra that were looked at is {level:.4g}; divided by their "
+                "continua it would be about 1: say normalised: false and name a continuum, or normalised: "
                 "{divide_by: COLUMN}"
             )
         if said := doubt(velocities, self.rule.wavelength.medium):

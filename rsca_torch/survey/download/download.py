@@ -88,7 +88,7 @@ class Download:
             await self._each([path])
             if told := dict(self.outcome.missing).get(path):
                 raise InputError(
-                    f"the {needed.what} {path} is not to be had: {told}; without it nobody knows which spectra are "
+                    f"the {needed.what} {path} cannot be fetched: {told}; without it nobody knows which spectra are "
                     "needed. The same command tries again"
                 )
 
@@ -101,7 +101,7 @@ class Download:
                 log.info("%s: %s", self.online.url(path), error)
                 if isinstance(error, AbsentError):
                     continue
-                raise InputError(f"the {needed.what} is not to be had: {path}: {error}; try again later") from error
+                raise InputError(f"the {needed.what} cannot be fetched: {path}: {error}; try again later") from error
             self._require_room(size or 0)
             self.agree(1, size)
             return path
