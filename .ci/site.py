@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS, CONF = ROOT / "docs", ROOT / "conf"
 WIDTH = 100  # columns of a command's help
 FONT = "fonts/STIXTwoMath-Regular.ttf"  # of the package ziamath
-NOTEBOOKS = ("my-arrays", "judge-my-embedding")  # tutorials that are notebooks too
+NOTEBOOKS = ("my-arrays",)  # tutorials that are notebooks too
 SHOWN = 60  # characters of a value in a table
 
 
@@ -162,16 +162,10 @@ def _cell(text: str, code: bool = False) -> str:
 
 
 def notebook(text: str) -> str:
-    """A tutorial as a notebook: its blocks of Python are cells, and each command is one that begins with `!`."""
+    """A tutorial as a notebook: its blocks of Python are cells."""
     import jupytext
 
-    commands_too = re.sub(
-        r"^```sh\n(.*?)^```",
-        lambda block: "```python\n" + "".join(f"!{line}\n" for line in block[1].splitlines()) + "```",
-        text,
-        flags=re.DOTALL | re.MULTILINE,
-    )
-    made = jupytext.reads(commands_too, fmt="md")
+    made = jupytext.reads(text, fmt="md")
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for number, cell in enumerate(made.cells):
         cell["id"] = f"cell-{number}"  # jupytext draws them at random
