@@ -122,7 +122,8 @@ def configuration() -> str:
 
     head = (
         "# Configuration\n\nThe groups of options, as the files of `conf/` have them. `GROUP=NAME` chooses one on the "
-        "command line, `GROUP.key=value` changes one of its options. [Commands](commands.md) says which command has which.\n"
+        "command line, `GROUP.key=value` changes one of its options. [Commands](commands.md) says which command has "
+        "which.\n"
     )
     parts = [head]
     for folder in sorted(each for each in CONF.iterdir() if each.is_dir()):
