@@ -142,13 +142,14 @@ def options(text: str) -> Iterator[tuple[str, str, str]]:
     from rsca_torch.cli.meanings import comments
 
     values: Any = yaml.safe_load(text) or {}
-    for key, said in comments(text).items():
+    meanings = comments(text)
+    for key, said in meanings.items():
         found: Any = values
         for part in key.split("."):
             found = found.get(part, KeyError) if isinstance(found, dict) else KeyError
         if found is KeyError:  # a place that the defaults list fills
             continue
-        if isinstance(found, dict) and any(f"{key}.{inner}" in comments(text) for inner in found):
+        if isinstance(found, dict) and any(f"{key}.{inner}" in meanings for inner in found):
             yield key, "", said
             continue
         written = yaml.safe_dump(found, default_flow_style=True, width=10_000, sort_keys=False).split("\n")[0]

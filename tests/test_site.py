@@ -44,7 +44,7 @@ def test_every_command_and_every_yaml_is_in_the_reference(site):
     text = site["commands"]()
     assert [name for name in COMMANDS if f"## rsca {name}\n\n```text\n" not in text] == []
     configuration = site["configuration"]()
-    files = [path for path in (ROOT / "conf").glob("*/*.yaml")]
+    files = list((ROOT / "conf").glob("*/*.yaml"))
     assert [path for path in files if f"### {path.parent.name}={path.stem}\n" not in configuration] == []
     assert "| `max_velocity` | `5.0` |" in configuration
 
