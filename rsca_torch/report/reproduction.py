@@ -29,7 +29,17 @@ from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.terminal import plain_table
 
-__all__ = ["EXPERIMENTS", "Reproduced", "Value", "items_of", "published", "reproduce", "summary_table", "write_summary"]
+__all__ = [
+    "EXPERIMENTS",
+    "Reproduced",
+    "Value",
+    "items_of",
+    "published",
+    "reproduce",
+    "summary_table",
+    "told",
+    "write_summary",
+]
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +228,24 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) ->
                 rows = [own.columns, ["---"] * len(own.columns), *own.to_numpy()]
                 lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
         (part / "summary.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def told(outcomes: Sequence[Outcome], simulated: bool) -> list[dict[str, Any]]:
+    """The same for report.json: of every experiment what it is, found or was skipped for, and its rows; NaN as None."""
+    summary = _summary(outcomes, simulated)
+    return [
+        {
+            "name": outcome.name,
+            "title": outcome.title,
+            "finding": outcome.finding,
+            "skipped": outcome.skipped,
+            "values": [
+                {name: None if pd.isna(cell) else cell for name, cell in row.items()}
+                for row in summary[summary["experiment"] == outcome.name].to_dict("records")
+            ],
+        }
+        for outcome in outcomes
+    ]
 
 
 def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:

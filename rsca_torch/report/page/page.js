@@ -7,10 +7,12 @@
   const view = [...await Bokeh.embed.embed_item(plots.map.item)][0];
   const page = view.model.document;
   const named = (name) => page.get_model_by_name(name);
-  const drawn = ["field", "members"].map(named).filter((each) => each !== null);
+  const stars = ["field", "members"].map(named).filter((each) => each !== null);
+  const drawn = [named("cells"), ...stars].filter((each) => each !== null);
   const plot = named("map"), mapper = named("colour"), bar = named("bar"), found = named("found");
   const chosen = (id) => document.getElementById(id);
   const axes = { x: chosen("map-x"), y: chosen("map-y") };
+  if (innerWidth < 640) plot.height = 460;
 
   const place = (columns, row, axis) => columns[axes[axis] ? axes[axis].value : plots.map.shown[axis]][row];
 
@@ -18,7 +20,7 @@
     const text = chosen("map-find").value.trim().toLowerCase();
     const at = { x: [], y: [] };
     const told = [];
-    for (const { data_source: { data } } of text ? drawn : []) {
+    for (const { data_source: { data } } of text ? stars : []) {
       data.star.forEach((star, row) => {
         if (star.toLowerCase() === text || data.group[row].toLowerCase() === text || (text.length > 5 && star.toLowerCase().includes(text))) {
           at.x.push(place(data, row, "x"));
@@ -34,7 +36,7 @@
 
   for (const [axis, choice] of Object.entries(axes)) {
     if (choice) choice.addEventListener("change", () => {
-      for (const each of drawn) each.glyph[axis] = { field: choice.value };
+      for (const each of stars) each.glyph[axis] = { field: choice.value };
       (axis === "x" ? plot.below : plot.left)[0].axis_label = choice.value.replaceAll("_", " ").toLowerCase();
       find();
     });
