@@ -55,7 +55,8 @@ def write_page(folder: Path, title: str | None = None) -> Path:
     else:
         commands = "rsca compare, rsca compare -m or rsca reproduce"
         raise InputError(f"no finished run, sweep or reproduction in {folder}: give the DIR that {commands} wrote")
-    return _written(folder, f"{name}.html.j2", title or folder.resolve().name, lambda: make(folder), command)
+    title = title or folder.resolve().name
+    return _written(folder, f"{name}.html.j2", title, lambda: make(folder, title), command)
 
 
 def write_sweep_page(folder: Path, sweep: Path, gathered: Gathered, baseline: str, title: str | None = None) -> Path:

@@ -20,10 +20,12 @@ from rsca_torch.report.figure_files import png_of
 from rsca_torch.report.terminal import percent
 from rsca_torch.spectra.labels import printable
 
-__all__ = ["percent_told", "picture_of", "pictures_within", "read_told", "rendered"]
+__all__ = ["percent_told", "picture_of", "pictures_beside", "read_told", "rendered"]
 
 HERE = Path(__file__).parent
-#: Colours and points across of a picture: as it is drawn, and what is tried where there is less room.
+LARGEST = 3_000_000  # bytes of a page
+OWN = 100_000  # bytes of its texts and styles, more or less
+#: Colours and points across of pictures, tried one after the other where there is no room for them as they are.
 SMALLER = ((128, 1800), (32, 1100), (16, 800), (8, 500))
 
 
@@ -65,44 +67,53 @@ def read_told(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def pictures_within(paths: Sequence[Path], room: int) -> list[str | None]:
-    """PNG files as a page can hold them, with fewer colours and points where they would take more than their room.
+def pictures_beside(paths: Sequence[Path], plots: Mapping[str, Any], numbers: Any) -> list[str | None]:  # noqa: ANN401
+    """PNG files as a page can hold them, with fewer colours and points where it would be too large with them.
 
     Args:
         paths: of the files.
-        room: bytes for all of them together.
+        plots: that are on the page too.
+        numbers: likewise.
 
     Returns:
         One text a file; None: it cannot be read.
     """
-    for tones, width in SMALLER:
-        pictures = [_picture(path, tones, width) for path in paths]
+    room = LARGEST - OWN - len(_json(numbers)) - (len(_json(plots)) + len(_library()) if plots else 0)
+    pictures = [_picture(path) for path in paths]
+    for smaller in SMALLER:
         if sum(len(each or "") for each in pictures) <= room:
             break
+        pictures = [_picture(path, *smaller) for path in paths]
     return pictures
 
 
 def picture_of(figure: Figure) -> str:
     """A figure as a page can hold it."""
-    return _as_text(io.BytesIO(png_of(figure)), *SMALLER[0])
+    return _as_text(png_of(figure))
 
 
-def _picture(path: Path, tones: int, width: int) -> str | None:
+def _picture(path: Path, tones: int = 0, width: int = 0) -> str | None:
+    """As it is where no tones and width are given."""
     try:
-        return _as_text(path, tones, width)
+        png = path.read_bytes()
+        with Image.open(io.BytesIO(png)) as image:
+            image.load()
+            return _as_text(_smaller(image, tones, width) if tones else png)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow makes of a damaged file
         return None
 
 
-def _as_text(png: Path | io.BytesIO, tones: int, width: int) -> str:
-    """With few colours, which make it small."""
-    with Image.open(png) as image:
-        small = image.convert("RGB")
+def _smaller(image: Image.Image, tones: int, width: int) -> bytes:
+    small = image.convert("RGB")
     if small.width > width:
         small = small.resize((width, round(small.height * width / small.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.quantize(tones).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _as_text(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401  (whatever a template prints)

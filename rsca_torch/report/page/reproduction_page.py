@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from rsca_torch.report.page.record import RECORD
-from rsca_torch.report.page.rendering import pictures_within, read_told
+from rsca_torch.report.page.rendering import pictures_beside, read_told
 from rsca_torch.report.page.run_page import versions_told
 
 __all__ = ["reproduction_page", "reproduction_verdict"]
 
-ROOM = 2_200_000  # bytes, for pictures
 NAMED = 5  # numbers that are not the published ones
 
 Entry = Mapping[str, Any]  # an experiment of report.json
 
 
-def reproduction_page(folder: Path) -> dict[str, Any]:
+def reproduction_page(folder: Path, title: str) -> dict[str, Any]:
     """For reproduction.html.j2.
 
     Args:
         folder: what `rsca reproduce` wrote, with report.json.
+        title: the folder's name.
     """
     record = read_told(folder / RECORD)
     there = [sorted((folder / each["name"]).glob("*.png")) for each in record["experiments"]]
-    shown = iter(pictures_within([path for paths in there for path in paths], ROOM))
+    shown = iter(pictures_beside([path for paths in there for path in paths], {}, record))
     command = record["command"]
     experiments = [
         {
@@ -56,7 +56,7 @@ def reproduction_page(folder: Path) -> dict[str, Any]:
         "missing": missing,
         "plots": {},
         "command": command,
-        "page_command": shlex.join(["rsca", "report", f"run={folder.resolve().name}"]),
+        "page_command": shlex.join(["rsca", "report", f"run={title}"]),
         "provenance": {
             "started": record["started"],
             "survey": record["survey"],

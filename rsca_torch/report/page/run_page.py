@@ -18,7 +18,7 @@ from rsca_torch.comparison.finished_run import RESULTS, SCHEMA, other_schema
 from rsca_torch.errors import InputError
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.report.page.record import RECORD, STARS
-from rsca_torch.report.page.rendering import picture_of, pictures_within, read_told
+from rsca_torch.report.page.rendering import picture_of, pictures_beside, read_told
 from rsca_torch.report.page.star_map import map_of
 from rsca_torch.report.page.verdict import verdict
 from rsca_torch.report.page.weights import weight_spectra
@@ -31,7 +31,6 @@ __all__ = ["is_simulated", "run_page", "versions_told"]
 log = logging.getLogger(__name__)
 
 MODEL = "rsca.safetensors"
-ROOM = 1_000_000  # bytes, for pictures
 SECTIONS = {
     "learners": "Learners",
     "map-section": "Map",
@@ -52,11 +51,12 @@ PICTURES = {
 }
 
 
-def run_page(folder: Path) -> dict[str, Any]:
+def run_page(folder: Path, title: str) -> dict[str, Any]:
     """For run.html.j2.
 
     Args:
         folder: of a finished run, which results.json says.
+        title: the name of the folder where it comes to lie.
 
     Raises:
         InputError: results.json is not whole, or of another schema.
@@ -65,7 +65,8 @@ def run_page(folder: Path) -> dict[str, Any]:
     judged = results["results"][0]
     plots, missing = _plots(folder)
     names = _names(folder, judged)
-    pictures = pictures_within([folder / f"{name}.png" for name in names], ROOM)
+    numbers = {"results": results, "record": record}
+    pictures = pictures_beside([folder / f"{name}.png" for name in names], plots, numbers)
     gone = [name for name, picture in zip(names, pictures, strict=True) if picture is None]
     missing += [f"{name}.png is not in the run's folder, or cannot be read" for name in gone]
     other = results.get("baseline") or {"results": [], "differences": []}  # of rsca evaluate baseline=RUN
@@ -88,7 +89,7 @@ def run_page(folder: Path) -> dict[str, Any]:
         "history": _history(record.get("history") or ()),
         "plots": plots,
         "command": record.get("command"),
-        "page_command": shlex.join(["rsca", "report", f"run={folder.resolve().name}"]),
+        "page_command": shlex.join(["rsca", "report", f"run={title}"]),
         "provenance": {
             "started": record.get("started"),
             "store": results["store"]["path"],
@@ -97,7 +98,7 @@ def run_page(folder: Path) -> dict[str, Any]:
             "versions": versions_told(results["versions"]),
         },
         "options": json.dumps(results["config"], indent=1, ensure_ascii=False),
-        "numbers": {"results": results, "record": record},
+        "numbers": numbers,
     }
 
 

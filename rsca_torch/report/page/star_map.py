@@ -19,7 +19,7 @@ from rsca_torch.errors import InputError
 
 __all__ = ["BINNED_ABOVE", "NUMBER", "colours_of", "features_of", "map_of"]
 
-BINNED_ABOVE = 10_000  # field stars: more are drawn as cells
+BINNED_ABOVE = 10_000  # stars: of more the field is drawn as cells
 HEIGHT = 560
 CELLS = 60  # along an axis, of 98 % of the stars
 NUMBER = "log10 of stars"  # in a cell
@@ -58,7 +58,7 @@ def map_of(stars: Table) -> dict[str, Any]:
     names = features_of(stars)
     if not names:
         raise InputError("the table of stars has no column FEATURE_1")
-    cells = _cells(stars, names[0], names[min(1, len(names) - 1)]) if _field(stars) > BINNED_ABOVE else None
+    cells = _cells(stars, names[0], names[min(1, len(names) - 1)]) if len(stars) > BINNED_ABOVE else None
     colours = colours_of(stars)
     if cells is not None:
         colours = {NUMBER: [0.0, float(cells[NUMBER].max())], **colours}
@@ -71,10 +71,6 @@ def map_of(stars: Table) -> dict[str, Any]:
         "first": first,
         "cells": cells is not None,
     }
-
-
-def _field(stars: Table) -> int:
-    return int((np.asarray(stars["GROUP"]) == "").sum())
 
 
 def _drawn(
