@@ -100,9 +100,10 @@ def _drawn(
         )  # fmt: skip
         plot.add_tools(_hover(drawn, columns))
     else:
+        source = ColumnDataSource({name: cells[name].to_numpy() for name in cells})
         tiles = plot.hex_tile(
             "q", "r", size=cells.attrs["size"], aspect_scale=cells.attrs["aspect"], line_color=None, name="cells",
-            source=ColumnDataSource(cells), fill_color=colour, legend_label="field, in cells",
+            source=source, fill_color=colour, legend_label="field, in cells",
         )  # fmt: skip
         means = [(f"mean {name}", f"@{{{name}}}{{0.000}}") for name in colours if name != NUMBER]
         plot.add_tools(HoverTool(renderers=[tiles], tooltips=[("stars", "@stars"), *means]))
