@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,6 +237,18 @@ def test_every_figure_says_what_makes_it(first):
     assert {*map(tuple, made)} == {("rsca", "compare"), ("rsca", "report")}
     assert str(escape(command)) in page
     assert str(escape("rsca report 'run=my run'")) in page  # and not the folder in which the run was made
+
+
+def test_the_block_of_the_docs_reads_the_numbers(first, tmp_path, monkeypatch):
+    shutil.copytree(first, tmp_path / "runs/first")
+    monkeypatch.chdir(tmp_path)
+    docs = Path(__file__).parents[2] / "docs" / "report.md"
+    (block,) = re.findall(r"```python\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    *before, last = block.strip().split("\n")
+    names = {}
+    exec("\n".join(before), names)
+    results = json.loads((first / "results.json").read_text())
+    assert eval(last, names) == results["results"][0]["doppelganger_rate"]
 
 
 def test_pictures_shrink_where_there_is_no_room(run, monkeypatch):

@@ -184,7 +184,7 @@ def test_the_page_of_a_reproduction_has_published_beside_obtained(reproduction, 
     assert "1 of 2 experiments were done; of their 3 numbers the paper prints 2, 2 of them with" in read.said
     assert "1 of these 2 are as published within both intervals; not top_n (2)." in read.said
     assert "skipped: leaks" in read.said
-    assert "top n 1 0.0962 ± 0.0212 0.1 0.095 to 0.12 yes simulated survey" in read.said
+    assert "top_n 1 0.0962 ± 0.0212 0.1 0.095 to 0.12 yes simulated survey" in read.said
     assert "ours x 0.5" in read.said
     assert "Skipped: no column VISITS" in read.said
     assert "made by rsca reproduce table1" in read.said

@@ -2,7 +2,21 @@
 "use strict";
 (async () => {
   const plots = JSON.parse(document.getElementById("plots").textContent);
-  if (plots.weights) await Bokeh.embed.embed_item(plots.weights.item);
+  const narrow = innerWidth < 640;
+  if (plots.weights) {
+    const [weights] = await Bokeh.embed.embed_item(plots.weights.item);
+    for (let number = 1; narrow; number++) { // names of lines that would stand on each other: the stronger stays
+      const lines = weights.model.document.get_model_by_name(`lines ${number}`);
+      if (lines === null) break;
+      const { x, y, name, away } = lines.data;
+      const kept = [];
+      for (const row of [...x.keys()].sort((one, other) => Math.abs(y[other]) - Math.abs(y[one]))) {
+        if (kept.every((other) => Math.abs(x[other] - x[row]) > 110 || y[other] * y[row] < 0)) kept.push(row);
+      }
+      const of = (values) => kept.map((row) => values[row]);
+      lines.data = { x: of(x), y: of(y), name: of(name), away: of(away) };
+    }
+  }
   if (!plots.map) return;
   const view = [...await Bokeh.embed.embed_item(plots.map.item)][0];
   const page = view.model.document;
@@ -12,7 +26,7 @@
   const plot = named("map"), mapper = named("colour"), bar = named("bar"), found = named("found");
   const chosen = (id) => document.getElementById(id);
   const axes = { x: chosen("map-x"), y: chosen("map-y") };
-  if (innerWidth < 640) plot.height = 460;
+  if (narrow) plot.height = 460;
 
   const place = (columns, row, axis) => columns[axes[axis] ? axes[axis].value : plots.map.shown[axis]][row];
 

@@ -67,7 +67,7 @@ def weight_spectra(model: RSCA, lines: LineList) -> Any:  # noqa: ANN401  (bokeh
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=told, mode="vline"))
         at, height, names = zip(*strongest_lines(wavelength, row, lines) or [(np.nan, np.nan, "")], strict=True)
         away = [2 if each > 0 else -14 for each in height]  # pixels, beyond the end of the line
-        labels = ColumnDataSource({"x": at, "y": height, "name": names, "away": away})
+        labels = ColumnDataSource({"x": at, "y": height, "name": names, "away": away}, name=f"lines {number}")
         plot.add_layout(
             LabelSet(
                 x="x", y="y", text="name", source=labels, text_font_size="11px", text_align="center", y_offset="away"
