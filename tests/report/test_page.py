@@ -271,6 +271,43 @@ def test_a_table_of_stars_that_lacks_something_is_no_map(run, column):
     assert "stars.fits is not in the run's folder, or cannot be read: no map" in Read(page_of(run)).said
 
 
+def test_a_run_without_spectra_has_no_map_and_misses_none(run):
+    results = json.loads((run / "results.json").read_text())
+    for each in results["results"]:
+        each["compressor"] = None
+    (run / "results.json").write_text(json.dumps(results))
+    for name in (STARS, "rsca.safetensors"):
+        (run / name).unlink()
+    write_page(run)
+    read = Read(page_of(run))
+    assert not {"#map-section", "#weights-section", "#step-1"} & set(read.sources)
+    assert "is not in" not in read.said
+    assert "plots" not in read.scripts
+
+
+def test_a_learner_that_is_no_layer_has_no_weights(run):
+    (run / "rsca.safetensors").rename(run / "learner.pt")
+    write_page(run)
+    said = Read(page_of(run)).said
+    assert "rsca is no linear map of spectra" in said
+    assert "is not in" not in said
+
+
+def test_the_judged_learner_is_told_minus_that_of_the_run_beside_it(run):
+    results = json.loads((run / "results.json").read_text())
+    other = results["results"][1] | {"learner": "theirs", "doppelganger_rate": 0.5, "interval": [0.4, 0.6]}
+    of = {name: results["results"][0][name] for name in ("representation", "learner")}
+    minus = of | {"difference": -0.3, "interval": [-0.4, -0.2]}
+    results["baseline"] = {"path": "other", "results": [other], "differences": [minus]}
+    (run / "results.json").write_text(json.dumps(results))
+    write_page(run)
+    said = Read(page_of(run)).said
+    assert (
+        "The run beside it has 50.00 % for theirs on spectra; minus that it is -30.00 (68 %: -40.00 to -20.00)" in said
+    )
+    assert "minus theirs on spectra, % spectra theirs" in said
+
+
 def test_the_stamp_stays_where_the_record_is_gone(run):
     (run / RECORD).unlink()
     write_page(run)

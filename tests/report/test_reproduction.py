@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 
 import hydra
 import pytest
 from omegaconf import OmegaConf
+from read_page import Read, page_of
 
 from rsca_torch import InputError
 from rsca_torch.cli.main import CONFIG, main
@@ -59,6 +61,18 @@ def test_an_experiment_has_a_table_a_picture_and_a_row_in_the_summary(work):
     text = (work / "first" / "summary.md").read_text()
     assert "## Figure 2" in text
     assert "![figure2](figure2/figure2.png)" in text
+
+
+def test_its_page_has_the_numbers_of_the_summary(work):
+    read = Read(page_of(work / "first"))
+    (experiment,) = json.loads(read.scripts["numbers"])["experiments"]
+    summary = rows(work / "first" / "summary.csv")
+    assert [value["obtained"] for value in experiment["values"]] == [float(row["obtained"]) for row in summary]
+    assert "1 of 1 experiments were done; of their 4 numbers" in read.said
+    assert "made by rsca reproduce figure2 simulation.n_field=120" in read.said
+    assert "SIMULATED SURVEY" in read.said
+    assert main(["reproduce", "figure2", *SMALL, "out=unpaged", "page=false"]) == 0
+    assert not (work / "unpaged" / "report.html").exists()
 
 
 def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):

@@ -30,7 +30,7 @@ __all__ = ["is_simulated", "run_page", "versions_told"]
 
 log = logging.getLogger(__name__)
 
-MODEL = "rsca.safetensors"
+MODEL, LEARNER = "rsca.safetensors", "learner.pt"  # the frozen layer; what a learner that is none leaves
 SECTIONS = {
     "learners": "Learners",
     "map-section": "Map",
@@ -42,6 +42,7 @@ SECTIONS = {
     "problems": "Problems",
     "provenance": "Provenance",
 }
+OF_SPECTRA = ("map-section", "weights-section", "step-1")
 #: What each picture shows, in words for those who do not see it; a name may go on, as distances_spectra does.
 PICTURES = {
     "rates": "Doppelganger rate of each learner on each representation, with 68 % intervals",
@@ -63,7 +64,8 @@ def run_page(folder: Path, title: str) -> dict[str, Any]:
     """
     results, record = _results(folder), read_told(folder / RECORD)
     judged = results["results"][0]
-    plots, missing = _plots(folder)
+    of_spectra = judged["compressor"] is not None  # and not of a table of abundances, or of an embedding
+    plots, missing = _plots(folder) if of_spectra else ({}, [])
     names = _names(folder, judged)
     numbers = {"results": results, "record": record}
     pictures = pictures_beside([folder / f"{name}.png" for name in names], plots, numbers)
@@ -75,7 +77,8 @@ def run_page(folder: Path, title: str) -> dict[str, Any]:
     return {
         "simulated": is_simulated(results, record),
         "verdict": verdict(results["results"], differences, record, beside),
-        "sections": SECTIONS,
+        "sections": {key: name for key, name in SECTIONS.items() if of_spectra or key not in OF_SPECTRA},
+        "layerless": (folder / LEARNER).exists(),
         "results": results,
         "judged": judged,
         "rows": [*other["results"], *results["results"]],
@@ -139,7 +142,8 @@ def _plots(folder: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         model = RSCA.load(folder / MODEL)
     except (InputError, OSError):
-        missing.append(f"{MODEL} is not in the run's folder, or cannot be read: no spectra of weights")
+        if not (folder / LEARNER).exists():
+            missing.append(f"{MODEL} is not in the run's folder, or cannot be read: no spectra of weights")
     else:
         plots["weights"] = {"item": json_item(weight_spectra(model, apogee_lines()), ID("weights"))}
     return plots, missing
