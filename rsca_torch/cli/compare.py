@@ -63,7 +63,8 @@ def run(config: DictConfig) -> float:
                 comparison, store = assembly.compare(folder), assembly.store
                 found = write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
-            write_run_record(folder, comparison, store, said)
+            if config.figures:
+                write_run_record(folder, comparison, store, said)
             page = config.page and config.figures and job is None and page_or_warning(folder, out.name)
     print_comparison(comparison, config, found)
     drawn = ", pictures and report.html" if page else " and pictures" if config.figures else ""

@@ -49,7 +49,8 @@ def run(config: DictConfig) -> float:
         with new as folder, progress() as told, run_said(command_typed("evaluate")) as said:
             comparison, source = compare_embedding(config, folder, told)
             found = write_embedding_comparison(folder, comparison, source, baseline, config)
-            write_run_record(folder, comparison, Store.open(config.store), said)
+            if config.figures:
+                write_run_record(folder, comparison, Store.open(config.store), said)
             page = config.page and config.figures and job is None and page_or_warning(folder, out.name)
     shown = comparison if baseline is None else baseline.with_results_of(comparison)
     print_comparison(shown, config, found, [comparison.results[0].representation.name])

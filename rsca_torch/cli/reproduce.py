@@ -32,6 +32,8 @@ def run(config: DictConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
         outcomes = reproduction.reproduce(assembly, names, out)
         reproduction.write_summary(out, outcomes, simulated)
+        earlier = (problem for outcome in outcomes for problem in outcome.problems)  # of those that were finished too
+        warned.problems = list(dict.fromkeys([*earlier, *warned.problems]))
         write_record(
             out / RECORD,
             warned,

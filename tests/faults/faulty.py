@@ -301,9 +301,10 @@ def said(folder: Path) -> str:
 
 #: What differs from run to run by its nature: how long it took, when it was.
 BY_NATURE = (
-    (re.compile(rb'"seconds": [-\d.e]+'), b""),
+    (re.compile(rb'"seconds": ?[-\d.e]+'), b""),
     (re.compile(rb'"launch": "\w+"'), b""),
     (re.compile(rb"/CreationDate \([^)]*\)"), b""),
+    (re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), b""),
 )
 
 

@@ -76,10 +76,14 @@ def test_its_page_has_the_numbers_of_the_summary(work):
 
 
 def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):
+    note = json.loads((work / "first/figure2/item.json").read_text())
+    assert note["problems"] == []
+    (work / "first/figure2/item.json").write_text(json.dumps(note | {"problems": ["two stars were left out"]}))
     with monkeypatch.context() as patch:
         patch.setattr("rsca_torch.report.reproduction._done", None)
         assert main(["reproduce", "figure2", *SMALL, "out=first"]) == 0
     assert "figure2: finished already" in caplog.text
+    assert "two stars were left out" in Read(page_of(work / "first")).said  # what was warned of then too
     assert main(["reproduce", "figure2", *SMALL, "out=first", "seed=0", "pairs.max_velocity=4"]) == 2
     assert rows(work / "first" / "summary.csv")
 
