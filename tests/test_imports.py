@@ -22,8 +22,8 @@ LAZY = {
     # Who interrupts it while it is loaded is told so in one line, and so is who gives it too little memory for that.
     "rsca_torch.__main__": {"rsca_torch.cli.main"},
     "rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"},
-    # joblib, where a sweep has processes of its own.
-    "rsca_torch.cli.sweep": {"rsca_torch.parallel.workers"},
+    # joblib, where a sweep has processes of its own; the page at its end.
+    "rsca_torch.cli.sweep": {"rsca_torch.parallel.workers", "rsca_torch.report.page.page"},
     # Packages of an extra, where they are asked for.
     "rsca_torch.cli.export": {
         f"rsca_torch.export.{name}" for name in ("onnx_file", "torch_file", "numpy_file", "hub_folder")

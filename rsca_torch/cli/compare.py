@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 
 from astropy.table import Table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rsca_torch.cli.inputs import is_default, open_assembly, output_path
+from rsca_torch.cli.inputs import command_typed, is_default, open_assembly, output_path
 from rsca_torch.comparison.comparison import Comparison
 from rsca_torch.comparison.finished_run import rate_of_finished_run
 from rsca_torch.comparison.groups_given import every_group
@@ -24,9 +23,10 @@ from rsca_torch.learners.registry import CONFIG, maker
 from rsca_torch.report.comparison_folder import (
     print_comparison,
     write_comparison,
-    write_run_page,
+    write_run_record,
     write_table_comparison,
 )
+from rsca_torch.report.page.page import page_or_warning
 from rsca_torch.report.page.record import run_said
 from rsca_torch.report.terminal import progress
 
@@ -53,10 +53,9 @@ def run(config: DictConfig) -> float:
             return rate
         for each in (config.learner, *config.baselines.values()):
             maker(each)()  # refuses before the hard work what it would refuse after
-        typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-        command, store = shlex.join(["rsca", "compare", *typed]), None
+        store = None
         new = atomic_folder(out) if job is None else updated_folder(out)
-        with new as folder, progress() as told, run_said(command) as said:
+        with new as folder, progress() as told, run_said(command_typed("compare")) as said:
             if config.stars is not None:
                 comparison, found = _of_table(config, folder, told)
             else:
@@ -64,8 +63,9 @@ def run(config: DictConfig) -> float:
                 comparison, store = assembly.compare(folder), assembly.store
                 found = write_comparison(folder, comparison, assembly)
                 assembly.training.forget()
-            if page := config.page and config.figures and job is None:
-                write_run_page(folder, out.name, comparison, store, said)
+            if config.figures:
+                write_run_record(folder, comparison, store, said)
+            page = config.page and config.figures and job is None and page_or_warning(folder, out.name)
     print_comparison(comparison, config, found)
     drawn = ", pictures and report.html" if page else " and pictures" if config.figures else ""
     log.info("results.json, results.csv, figures_of_merit.csv%s in %s", drawn, out)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.groups_given import every_group
@@ -18,7 +19,7 @@ from rsca_torch.report.ingest_summary import print_summary
 from rsca_torch.survey.simulated.store import simulated_store
 from rsca_torch.survey.store import Store
 
-__all__ = ["is_default", "open_assembly", "output_path"]
+__all__ = ["command_typed", "is_default", "open_assembly", "output_path"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,19 @@ def output_path(out: Any) -> Path:  # noqa: ANN401  (whatever was given)
     if not out:
         raise InputError(f"out must name what to make, got {out!r}")
     return Path(out)
+
+
+def command_typed(command: str, *names: str) -> str:
+    """The running command as one types it; of a job of a sweep, what makes the same numbers alone.
+
+    Args:
+        command: compare, or another.
+        names: that stand before the options, as those of experiments.
+    """
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    job = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
+    left_out = ("what=", "out=") if job else ("what=",)
+    return shlex.join(["rsca", command, *names, *(each for each in typed if not each.startswith(left_out))])
 
 
 def is_default(option: str) -> bool:

@@ -168,6 +168,7 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
     if failures:
         raise failures[0]
     if sweep is not None:
+        sweep.write_page()
         sweep.require_all()
 
 

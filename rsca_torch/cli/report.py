@@ -1,4 +1,4 @@
-"""`rsca report`: a run on one page, or all runs of a sweep in one table and one picture."""
+"""`rsca report`: a run, a sweep or a reproduction on one page, or all runs of a sweep in one table and one picture."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rsca_torch.cli.inputs import output_path
-from rsca_torch.comparison.sweep import Gathered, gather, groups_of
+from rsca_torch.comparison.sweep import default_baseline, gather, groups_of
 from rsca_torch.errors import InputError
 from rsca_torch.files.places import claimed
 from rsca_torch.files.whole import updated_folder
 from rsca_torch.report.figure_files import save_figure
 from rsca_torch.report.latex import label_of, latex
-from rsca_torch.report.page.page import PAGE, write_page
+from rsca_torch.report.page.page import PAGE, write_page, write_sweep_page
 from rsca_torch.report.suspects import latex_of, markdown_of, read_suspects
 from rsca_torch.report.sweep_report import draw_groups, markdown, print_groups, write_rows
 
@@ -26,7 +26,7 @@ FORMATS = ("table", "latex")
 
 
 def run(config: DictConfig) -> None:
-    """A run on one page; or one table and one picture of all runs of a sweep."""
+    """A run, a sweep or a reproduction on one page; or one table and one picture of all runs of a sweep."""
     if (config.run is None) == (config.sweep is None):
         raise InputError(f"one of run=DIR and sweep=DIR expected, got {'neither' if config.run is None else 'both'}")
     if config.run is not None:
@@ -50,7 +50,7 @@ def _sweep(config: DictConfig) -> None:
     sweep = Path(config.sweep)
     out = sweep / "report" if config.out is None else output_path(config.out)
     gathered = gather(sweep)
-    baseline = config.baseline or _baseline(gathered)
+    baseline = config.baseline or default_baseline(gathered)
     groups = groups_of(gathered, baseline)
     runs, name = gathered.results["run"].unique(), sweep.resolve().name
     suspects = read_suspects(sweep / runs[0]) if len(runs) == 1 else None
@@ -63,16 +63,13 @@ def _sweep(config: DictConfig) -> None:
         tex += "" if suspects is None else "\n" + latex_of(suspects, label_of(name))
         (part / "report.tex").write_text(tex, encoding="utf-8")
         save_figure(draw_groups(groups, gathered.varied), part, "rates")
+        if config.page:
+            write_sweep_page(part, sweep, gathered, baseline)
     if config.format == "latex":
         print(tex, end="")
     else:
         print_groups(groups, gathered, baseline)
     for folder, problem in gathered.unused:
         log.warning("not used: %s: %s", folder, problem)
-    log.info("%d runs; runs.csv, report.md, report.tex and pictures in %s", gathered.results["run"].nunique(), out)
-
-
-def _baseline(gathered: Gathered) -> str:
-    """Where none is named: RSCA, else what was judged first, as RSCA by another score is."""
-    learners = [str(learner) for learner in gathered.results["learner"].unique()]
-    return "rsca" if "rsca" in learners else learners[0]
+    files = "runs.csv, report.md, report.tex" + (f", {PAGE}" if config.page else "")
+    log.info("%d runs; %s and pictures in %s", gathered.results["run"].nunique(), files, out)

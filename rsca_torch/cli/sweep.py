@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shlex
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -57,10 +59,12 @@ class Sweep:
         out: the option that names it, where it was not given: it has to be the same for all jobs.
     """
 
-    def __init__(self, command: str, folder: Path, out: Sequence[str]) -> None:
+    def __init__(self, command: str, folder: Path, out: Sequence[str], given: Sequence[str]) -> None:
         self._command, self.folder, self.out = command, folder, out
         self._place = folder.absolute()  # also where jobs go to another folder
         self._launch, self._process = uuid.uuid4().hex, os.getpid()
+        self._asked, self._started = shlex.join(["rsca", command, *given]), time.time()
+        self._page = _is_on("page", given) and _is_on("figures", given)
 
     @classmethod
     def asked_for(cls, command: str, overrides: Sequence[str]) -> Sweep | None:
@@ -83,7 +87,7 @@ class Sweep:
             raise InputError(f"{out} holds a single run: choose another folder for the sweep with out=DIR")
         if any(override.startswith("hydra/launcher=joblib") for override in overrides):
             import_module("rsca_torch.parallel.workers").for_launchers()
-        return cls(command, Path(out), [] if given else [f"out={out}"])
+        return cls(command, Path(out), [] if given else [f"out={out}"], overrides)
 
     def job(self, run: Callable[[DictConfig], float | None], config: DictConfig) -> float | None:
         """One job: input that cannot be used, or a bug, ends this job alone, and is told again at the end.
@@ -115,6 +119,11 @@ class Sweep:
         job_note(folder, self._launch, overrides, None)
         return rate
 
+    def write_page(self) -> None:
+        """report.html of all jobs, those that failed too; not where an option says that there be no page."""
+        if self._page:
+            import_module("rsca_torch.report.page.page").page_of_sweep(self._place, self._asked, self._started)
+
     def require_all(self) -> None:
         """Raises JobsFailed where one did, with what its options have of their own."""
         jobs = jobs_of(self._place, self._launch)
@@ -127,6 +136,12 @@ class Sweep:
             own = " ".join(override for override in job.overrides if override not in same)
             lines.append(f"{own or 'the job'}: {job.problem}")
         raise JobsFailed("\n  ".join(lines), any(job.bug for job in failed))
+
+
+def _is_on(option: str, overrides: Sequence[str]) -> bool:
+    """Whether an option that is on by default was left on, of some jobs at least."""
+    given = [each for each in overrides if each.lstrip("+").startswith(f"{option}=")]
+    return not given or OverridesParser.create().parse_overrides(given)[-1].value() is not False
 
 
 def _out(overrides: Sequence[str]) -> str:

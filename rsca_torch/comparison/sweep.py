@@ -17,7 +17,7 @@ from rsca_torch.errors import InputError
 from rsca_torch.evaluation.result import LOCOResult, leeway, widened
 from rsca_torch.files.checked import read_json
 
-__all__ = ["Gathered", "gather", "groups_of"]
+__all__ = ["Gathered", "default_baseline", "gather", "groups_of"]
 
 JUDGED = ["representation", "learner", "held_out"]
 CLUSTER = ["cluster", "members", "doppelganger_rate", "pairs"]  # of results.json, as `Gathered.results` has it
@@ -147,6 +147,12 @@ def _without_contradictions(gathered: Gathered) -> Gathered:
         for row in results[~agree].itertuples()
     ]  # fmt: skip
     return Gathered(results[agree], gathered.settings[agree], gathered.unused + unused)
+
+
+def default_baseline(gathered: Gathered) -> str:
+    """Where none is named: RSCA, else what was judged first, as RSCA by another score is."""
+    learners = [str(learner) for learner in gathered.results["learner"].unique()]
+    return "rsca" if "rsca" in learners else learners[0]
 
 
 def groups_of(gathered: Gathered, baseline: str) -> pd.DataFrame:

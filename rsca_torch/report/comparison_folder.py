@@ -27,14 +27,12 @@ from rsca_torch.comparison.representation import AllowedPairs
 from rsca_torch.comparison.suspects import suspects
 from rsca_torch.comparison.teachers import MakeLearner, sees_spectra
 from rsca_torch.comparison.training_options import learner_name
-from rsca_torch.errors import InputError
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.learners import Learner
 from rsca_torch.learners.floor import Repeats
 from rsca_torch.learners.registry import maker
 from rsca_torch.report import pictures
 from rsca_torch.report.figure_files import save_figure
-from rsca_torch.report.page.page import write_page
 from rsca_torch.report.page.record import RECORD, STARS, Said, star_features, write_record
 from rsca_torch.report.reliability import draw_reliability
 from rsca_torch.report.results import (
@@ -55,7 +53,7 @@ __all__ = [
     "print_comparison",
     "write_comparison",
     "write_embedding_comparison",
-    "write_run_page",
+    "write_run_record",
     "write_table_comparison",
 ]
 
@@ -84,22 +82,17 @@ def write_comparison(folder: Path, comparison: Comparison, assembly: Assembly) -
     return found
 
 
-def write_run_page(folder: Path, title: str, comparison: Comparison, store: Store | None, said: Said) -> None:
-    """report.html, and report.json with what it says besides the results.
+def write_run_record(folder: Path, comparison: Comparison, store: Store | None, said: Said) -> None:
+    """report.json, with what report.html says besides the results.
 
     Args:
-        folder: where everything else is written already.
-        title: of the page.
+        folder: of the run.
         comparison: what was found.
         store: of the spectra. None: there is none.
         said: how the run was asked for, and what it warned of.
     """
     ppca = comparison.results[0].representation.ppca
-    write_record(folder / RECORD, said, store, () if ppca is None else ppca.history)
-    try:
-        write_page(folder, title)
-    except InputError as error:  # a page is no reason to lose the run
-        log.warning("warning: no report.html: %s", error)
+    write_record(folder / RECORD, said, store, history=[] if ppca is None else [float(each) for each in ppca.history])
 
 
 def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> None:

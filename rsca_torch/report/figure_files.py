@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
 
 from rsca_torch.spectra.labels import printable
 
-__all__ = ["save_figure", "write_figure"]
+__all__ = ["png_of", "save_figure", "write_figure"]
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
@@ -23,6 +23,14 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     write_figure(figure, folder / f"{name}.png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
     write_figure(figure, folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def png_of(figure: Figure) -> bytes:
+    """The same PNG, without a file."""
+    _make_readable(figure)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
+    return drawn.getvalue()
 
 
 def write_figure(figure: Figure, path: Path, **options: Any) -> None:

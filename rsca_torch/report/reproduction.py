@@ -27,9 +27,20 @@ from rsca_torch.files.checked import read_json
 from rsca_torch.files.whole import atomic_folder, updated_folder, write_json
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.report.figure_files import save_figure
+from rsca_torch.report.page.record import run_said
 from rsca_torch.report.terminal import plain_table
 
-__all__ = ["EXPERIMENTS", "Reproduced", "Value", "items_of", "published", "reproduce", "summary_table", "write_summary"]
+__all__ = [
+    "EXPERIMENTS",
+    "Reproduced",
+    "Value",
+    "items_of",
+    "published",
+    "reproduce",
+    "summary_table",
+    "told",
+    "write_summary",
+]
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +106,7 @@ class Outcome:
     values: list[Value]
     finding: str
     skipped: str = ""  # why
+    problems: Sequence[str] = ()  # what it warned of
 
 
 def items_of(config: DictConfig) -> list[str]:
@@ -138,18 +150,24 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
     log.info("%s: %s", name, title)
     try:
         script = runpy.run_path(str(_path(name)))  # it lies beside the package, or in it: no module of either
-        reproduced: Reproduced = script["reproduce"](assembly, **given)
+        with run_said(name) as said:
+            reproduced: Reproduced = script["reproduce"](assembly, **given)
     except InputError as error:
         log.warning("warning: %s is skipped: %s", name, error)
         return Outcome(name, title, [], "", str(error))
-    outcome = Outcome(name, title, list(reproduced.values), reproduced.finding)
+    outcome = Outcome(name, title, list(reproduced.values), reproduced.finding, problems=said.problems)
     with atomic_folder(out / name) as folder:
         for file, table in reproduced.tables.items():
             table.write(folder / f"{file}.csv", format="ascii.csv")
         for file, figure in reproduced.figures.items():
             save_figure(figure, folder, file)
         values = [asdict(value) for value in outcome.values]
-        note = {"settings": _settings(assembly, name), "finding": outcome.finding, "values": values}
+        note = {
+            "settings": _settings(assembly, name),
+            "finding": outcome.finding,
+            "values": values,
+            "problems": said.problems,
+        }
         write_json(folder / NOTE, note)
     log.info("%s: %s", name, outcome.finding)
     return outcome
@@ -159,11 +177,8 @@ def _finished(assembly: Assembly, name: str, out: Path) -> Outcome | None:
     """What an earlier run left."""
     try:
         note = read_json(out / name / NOTE)
-        values, finding, settings = (
-            [_with_nan(value) for value in note["values"]],
-            str(note["finding"]),
-            note["settings"],
-        )
+        values, finding = [_with_nan(value) for value in note["values"]], str(note["finding"])
+        settings, problems = note["settings"], [str(each) for each in note.get("problems", ())]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -176,7 +191,7 @@ def _finished(assembly: Assembly, name: str, out: Path) -> Outcome | None:
             "out=DIR, or remove it"
         )
     log.info("%s: finished already", name)
-    return Outcome(name, str(assembly.config.experiments[name].title), values, finding)
+    return Outcome(name, str(assembly.config.experiments[name].title), values, finding, problems=problems)
 
 
 def _settings(assembly: Assembly, name: str) -> dict[str, Any]:
@@ -218,6 +233,24 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome], simulated: bool) ->
                 rows = [own.columns, ["---"] * len(own.columns), *own.to_numpy()]
                 lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
         (part / "summary.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def told(outcomes: Sequence[Outcome], simulated: bool) -> list[dict[str, Any]]:
+    """The same for report.json: of every experiment what it is, found or was skipped for, and its rows; NaN as None."""
+    summary = _summary(outcomes, simulated)
+    return [
+        {
+            "name": outcome.name,
+            "title": outcome.title,
+            "finding": outcome.finding,
+            "skipped": outcome.skipped,
+            "values": [
+                {name: None if pd.isna(cell) else cell for name, cell in row.items()}
+                for row in summary[summary["experiment"] == outcome.name].to_dict("records")
+            ],
+        }
+        for outcome in outcomes
+    ]
 
 
 def summary_table(outcomes: Sequence[Outcome], simulated: bool) -> RichTable:

@@ -20,7 +20,7 @@ from rsca_torch.files.whole import write_json
 from rsca_torch.ppca.model import MaskedPPCA
 from rsca_torch.report.terminal import percent, plain_table
 
-__all__ = ["differences", "merits_table", "summary_table", "write_csv", "write_merits", "write_results"]
+__all__ = ["differences", "merits_table", "summary_table", "versions", "write_csv", "write_merits", "write_results"]
 
 CSV_COLUMNS = (
     "representation learner held_out cluster members pairs doppelganger_rate low high median_sibling_distance".split()
@@ -52,14 +52,19 @@ def write_results(
         "schema": SCHEMA,
         "store": dict(store),
         "seed": seed,
-        "versions": {name: version(name) for name in ("rsca_torch", "torch", "numpy", "astropy")}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "config": dict(config),
         "results": [_result(result, config["compressor"], _priors(config)) for result in comparison.results],
         "differences": differences(comparison),
         **(further or {}),
     }
     write_json(path, content)
+
+
+def versions() -> dict[str, str]:
+    """What made the numbers."""
+    packages = {name: version(name) for name in ("rsca_torch", "torch", "numpy", "astropy")}
+    return packages | {"python": platform.python_version()}
 
 
 def differences(comparison: Comparison) -> list[dict[str, Any]]:

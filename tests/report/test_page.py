@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from itertools import pairwise
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from markupsafe import escape
+from PIL import Image
+from read_page import Read, browsed, page_of
 
 from rsca_torch import InputError
 from rsca_torch.cli.main import main
-from rsca_torch.report import comparison_folder
-from rsca_torch.report.page.page import write_page
+from rsca_torch.report.page import page as pages
+from rsca_torch.report.page import rendering
+from rsca_torch.report.page.page import page_or_warning, write_page
 from rsca_torch.report.page.record import RECORD, STARS
-from rsca_torch.report.page.star_map import BINNED_ABOVE, colours_of, star_map
+from rsca_torch.report.page.star_map import BINNED_ABOVE, NUMBER, colours_of, map_of
 from rsca_torch.report.page.verdict import verdict
 from rsca_torch.report.page.weights import APART, strongest_lines
 from rsca_torch.survey.line_list import LineList
@@ -49,44 +53,10 @@ def run(first, tmp_path):
     return shutil.copytree(first, tmp_path / "run")
 
 
-class Read(HTMLParser):
-    """Texts, scripts by id, and everything that is fetched from somewhere."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.inside, self.text, self.scripts, self.sources, self.tags = [], [], {}, [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.sources += [value for name, value in attrs.items() if name in ("src", "href", "srcset", "data", "action")]
-        if tag in ("script", "style"):
-            self.inside.append(attrs.get("id") or tag)
-
-    def handle_endtag(self, tag):
-        if tag in ("script", "style"):
-            self.inside.pop()
-
-    def handle_data(self, data):
-        if self.inside:
-            self.scripts[self.inside[-1]] = self.scripts.get(self.inside[-1], "") + data
-        else:
-            self.text.append(data)
-
-    @property
-    def said(self):
-        return " ".join(" ".join(self.text).split())
-
-
 def stars_of(folder):
     stars = Table.read(folder / STARS, mask_invalid=False)
     stars.convert_bytestring_to_unicode()
     return stars
-
-
-def page_of(folder):
-    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_it_says_what_the_results_say(first):
@@ -155,10 +125,14 @@ HOSTILE = [
     "\u202egnp.exe",
     "\U0001f31f Pleiades",
     "a&b\"c'd",
+    "x" * 120,
 ]
+SHOWN = [name.replace("\u202e", "\\u202e") for name in HOSTILE]  # what turns the direction of reading, by its code
 
 
-def test_names_are_escaped(run):
+@pytest.fixture
+def hostile(run):
+    """A run whose names are commands elsewhere."""
     results = json.loads((run / "results.json").read_text())
     clusters = results["results"][0]["clusters"]
     for each, name in zip(clusters, HOSTILE, strict=False):
@@ -167,16 +141,23 @@ def test_names_are_escaped(run):
     (run / "results.json").write_text(json.dumps(results))
     stars = stars_of(run)
     stars["STAR"] = stars["STAR"].astype("U60")
-    stars["STAR"][0] = "</script><script>alert(2)</script>"
+    stars["STAR"][0] = "</script><img src=x onerror=alert(2)>"
     stars.write(run / STARS, overwrite=True)
-    before = Read(page_of(run)).tags
+    record = json.loads((run / RECORD).read_text())
+    record["problems"] += HOSTILE
+    (run / RECORD).write_text(json.dumps(record))
     write_page(run, HOSTILE[0])
-    page = page_of(run)
+    return run
+
+
+def test_names_are_escaped(hostile, first):
+    page = page_of(hostile)
     read = Read(page)
-    assert [*read.tags].count("script") == before.count("script")
+    assert read.tags.count("script") == Read(page_of(first)).tags.count("script")
     assert "b" not in read.tags
-    assert all(name in read.said for name in HOSTILE)
-    assert "</script><script>alert(2)" not in page
+    assert all(name in read.said for name in SHOWN)
+    assert "\u202e" not in page
+    assert "</script><img" not in page
     assert json.loads(read.scripts["numbers"])["results"]["results"][0]["clusters"][0]["cluster"] == HOSTILE[0]
 
 
@@ -185,8 +166,8 @@ def test_names_are_escaped(run):
     [
         ("distances_spectra.png", "distances_spectra.png is not in the run's folder"),
         ("rates.png", "rates.png is not in the run's folder"),
-        (STARS, "stars.fits is not in the run's folder: no map of the stars"),
-        ("rsca.safetensors", "rsca.safetensors is not in the run's folder: no weights to show"),
+        (STARS, "stars.fits is not in the run's folder, or cannot be read: no map of the stars"),
+        ("rsca.safetensors", "rsca.safetensors is not in the run's folder, or cannot be read: no weights to show"),
         (RECORD, "what was warned of is not known"),
     ],
 )
@@ -216,6 +197,126 @@ def test_numbers_that_are_none_are_told_in_words(run):
     (run / "results.json").write_text(json.dumps(results))
     write_page(run)
     assert "could not be judged" in Read(page_of(run)).said
+
+
+def test_numbers_that_json_does_not_have_are_none(run):
+    text = (run / "results.json").read_text()
+    results = json.loads(text)
+    results["results"][1]["doppelganger_rate"], results["results"][1]["interval"] = float("nan"), [float("nan")] * 2
+    (run / "results.json").write_text(json.dumps(results))
+    write_page(run)
+    read = Read(page_of(run))
+    assert json.loads(read.scripts["numbers"], parse_constant=pytest.fail)["results"]["results"][1]["interval"] == [
+        None,
+        None,
+    ]
+    assert " nothing to compare" in read.said
+    assert " nan" not in read.said
+
+
+def test_rates_of_none_are_words(run):
+    results = json.loads((run / "results.json").read_text())
+    judged = results["results"][0]
+    judged["doppelganger_rate"], judged["interval"] = 0.0, [0.0, 0.04]
+    judged["clusters"][0] |= {"pairs": 30, "doppelganger_rate": 0.0, "upper_limit": 0.0593}
+    judged["clusters"][1] |= {"pairs": 30, "doppelganger_rate": 1.0, "lower_limit": 0.94}
+    (run / "results.json").write_text(json.dumps(results))
+    write_page(run)
+    said = Read(page_of(run)).said
+    assert "none (below 4.00)" in said
+    assert f"{judged['clusters'][0]['cluster']} {judged['clusters'][0]['members']} 30 none (below 5.93)" in said
+    assert "all (above 94.00)" in said
+
+
+def test_every_figure_says_what_makes_it(first):
+    page, command = page_of(first), json.loads((first / RECORD).read_text())["command"]
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    made = [re.search(r"made by <code>(.*?)</code>", figure).group(1).split(" ")[:2] for figure in figures]
+    assert ["rsca", "compare"] in made
+    assert ["rsca", "report"] in made
+    assert {*map(tuple, made)} == {("rsca", "compare"), ("rsca", "report")}
+    assert str(escape(command)) in page
+    assert str(escape("rsca report 'run=my run'")) in page  # and not the folder in which the run was made
+
+
+def test_the_block_of_the_docs_reads_the_numbers(first, tmp_path, monkeypatch):
+    shutil.copytree(first, tmp_path / "runs/first")
+    monkeypatch.chdir(tmp_path)
+    docs = Path(__file__).parents[2] / "docs" / "report.md"
+    (block,) = re.findall(r"```python\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    *before, last = block.strip().split("\n")
+    names = {}
+    exec("\n".join(before), names)
+    results = json.loads((first / "results.json").read_text())
+    assert eval(last, names) == results["results"][0]["doppelganger_rate"]
+
+
+def test_pictures_shrink_where_there_is_no_room(run, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(run / "distances_spectra.png")
+    write_page(run)
+    assert len(page_of(run).encode()) > 2_500_000
+    monkeypatch.setattr(rendering, "LARGEST", 2_300_000)
+    write_page(run)
+    assert len(page_of(run).encode()) < 2_300_000
+    assert "distances_spectra.png is not" not in Read(page_of(run)).said
+
+
+@pytest.mark.parametrize("column", ["STAR", "GROUP", "FEATURE_"])
+def test_a_table_of_stars_that_lacks_something_is_no_map(run, column):
+    stars = stars_of(run)
+    stars.remove_columns([name for name in stars.colnames if name.startswith(column)])
+    stars.write(run / STARS, overwrite=True)
+    write_page(run)
+    assert "stars.fits is not in the run's folder, or cannot be read: no map" in Read(page_of(run)).said
+
+
+def test_a_run_without_spectra_has_no_map_and_misses_none(run):
+    results = json.loads((run / "results.json").read_text())
+    for each in results["results"]:
+        each["compressor"] = None
+    (run / "results.json").write_text(json.dumps(results))
+    for name in (STARS, "rsca.safetensors"):
+        (run / name).unlink()
+    write_page(run)
+    read = Read(page_of(run))
+    assert not {"#map-section", "#weights-section", "#step-1"} & set(read.sources)
+    assert "is not in" not in read.said
+    assert "plots" not in read.scripts
+
+
+def test_a_learner_that_is_no_layer_has_no_weights(run):
+    (run / "rsca.safetensors").rename(run / "learner.pt")
+    write_page(run)
+    said = Read(page_of(run)).said
+    assert "rsca is no linear map of spectra" in said
+    assert "is not in" not in said
+
+
+def test_the_judged_learner_is_told_minus_that_of_the_run_beside_it(run):
+    results = json.loads((run / "results.json").read_text())
+    other = results["results"][1] | {"learner": "theirs", "doppelganger_rate": 0.5, "interval": [0.4, 0.6]}
+    of = {name: results["results"][0][name] for name in ("representation", "learner")}
+    minus = of | {"difference": -0.3, "interval": [-0.4, -0.2]}
+    results["baseline"] = {"path": "other", "results": [other], "differences": [minus]}
+    (run / "results.json").write_text(json.dumps(results))
+    write_page(run)
+    said = Read(page_of(run)).said
+    assert (
+        "The run beside it has 50.00 % for theirs on spectra; minus that it is -30.00 (68 %: -40.00 to -20.00)" in said
+    )
+    assert "minus theirs on spectra, % spectra theirs" in said
+
+
+def test_the_stamp_stays_where_the_record_is_gone(run):
+    (run / RECORD).unlink()
+    write_page(run)
+    assert "SIMULATED SURVEY" in Read(page_of(run)).said
+    results = json.loads((run / "results.json").read_text())
+    del results["config"]["simulation"]  # as of a store that was given
+    (run / "results.json").write_text(json.dumps(results))
+    write_page(run)
+    assert "SIMULATED SURVEY" not in Read(page_of(run)).said
 
 
 @pytest.mark.parametrize(
@@ -263,10 +364,8 @@ def test_a_page_that_cannot_be_made_loses_no_run(tmp_path, monkeypatch, caplog):
     def refused(*_):
         raise InputError("no page today")
 
-    monkeypatch.setattr(comparison_folder, "write_page", refused)
-    monkeypatch.setattr(comparison_folder, "write_record", lambda *_: None)
-    on = SimpleNamespace(representation=SimpleNamespace(ppca=None))
-    comparison_folder.write_run_page(tmp_path, "x", SimpleNamespace(results=[on]), None, None)
+    monkeypatch.setattr(pages, "write_page", refused)
+    assert not page_or_warning(tmp_path)
     assert "no report.html: no page today" in caplog.text
 
 
@@ -305,23 +404,47 @@ def test_the_verdict_is_made_of_the_numbers():
         "The best of the others is scaled on spectra with 10.00 %; the difference is +10.00 (68 %: "
     )
     assert compared.endswith("-1.00 to +20.00), an interval that includes zero.")
-    assert "1 of 2 clusters have no pair" in beware
+    assert "of 2 clusters 1 has no pair" in beware
     assert "1 warning was given" in beware
     assert "simulated" not in beware
     assert verdict(results[:1], [], {})[1] == "Nothing else was judged beside it."
 
 
-def test_many_field_stars_are_drawn_as_a_density():
+def models(told):
+    """Every model of Bokeh in a document, as its JSON has it."""
+    for each in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        yield from models(each)
+    if isinstance(told, dict) and told.get("type") == "object":
+        yield told
+
+
+def columns_of(source):
+    """The columns of a source, arrays as numbers."""
+    told = source["attributes"]["data"]["entries"]
+    return {name: array_of(values) if isinstance(values, dict) else values for name, values in told}
+
+
+def array_of(told):
+    if "dtype" not in told:
+        return []
+    return np.frombuffer(gzip.decompress(base64.b64decode(told["array"]["data"])), told["dtype"])
+
+
+def test_many_field_stars_are_drawn_as_cells_with_means():
     rng = np.random.default_rng(0)
     n = BINNED_ABOVE + 1
     stars = Table({"STAR": np.arange(n + 3).astype(str), "GROUP": [""] * n + ["A"] * 3, "SNR": rng.random(n + 3)})
     for name in ("FEATURE_1", "FEATURE_2"):
         stars[name] = rng.normal(size=n + 3)
-    plot = star_map(stars)
-    names = [each.name for each in plot.renderers]
-    assert "field" not in names
-    assert "members" in names
-    assert sum(len(each.data_source.data.get("star", ())) for each in plot.renderers) == 3
+    plot = map_of(stars)
+    assert (plot["axes"], plot["first"], plot["cells"]) == ([], NUMBER, True)
+    assert list(plot["colours"]) == [NUMBER, "SNR", "FEATURE_1", "FEATURE_2"]
+    sources = [each for each in models(plot["item"]["doc"]) if each["name"] == "ColumnDataSource"]
+    (cells,) = (data for data in map(columns_of, sources) if "stars" in data)
+    assert cells["stars"].sum() == n
+    assert np.average(cells["SNR"], weights=cells["stars"]) == pytest.approx(np.mean(stars["SNR"][:n]), rel=1e-5)
+    (members,) = (data for data in map(columns_of, sources) if len(data.get("star", ())))
+    assert members["group"] == ["A"] * 3
 
 
 def test_colours_run_over_what_is_there():
@@ -344,15 +467,7 @@ def test_the_strongest_lines_are_named_apart_from_each_other():
 
 
 TRIED = """
-<script>
-addEventListener("error", (event) => { document.title = "ERROR " + event.message; });
-const wait = (time) => new Promise((go) => setTimeout(go, time));
-const until = async (ready) => { for (let n = 0; n < 200 && !ready(); n++) await wait(50); };
-const texts = (part) => part.textContent + (part.shadowRoot ? deep(part.shadowRoot) : "");
-const deep = (root) => [...root.querySelectorAll("*")].map(texts).join(" ");
-(async () => {
   await until(() => window.Bokeh && Bokeh.documents.length >= 2 && document.querySelector("#map > *"));
-  const told = {};
   const page = Bokeh.documents.find((each) => each.get_model_by_name("map"));
   const plot = page.get_model_by_name("map"), field = page.get_model_by_name("field");
   const find = document.getElementById("map-find");
@@ -383,43 +498,12 @@ const deep = (root) => [...root.querySelectorAll("*")].map(texts).join(" ");
   canvas.dispatchEvent(new WheelEvent("wheel", { ...at, deltaY: -200 }));
   await wait(300);
   told.zoom = (plot.x_range.end - plot.x_range.start) / before;
-  told.wide = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
-  const text = document.createElement("pre");
-  text.id = "told";
-  text.textContent = JSON.stringify(told);
-  document.body.append(text);
-})();
-</script>
-</body>
 """
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_works_in_a_browser(first, tmp_path, width):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    page = tmp_path / "page.html"
-    page.write_text(page_of(first).replace("</body>", TRIED), encoding="utf-8")
-    options = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--window-size={width},900",
-        "--virtual-time-budget=20000",
-    ]
-    options += [
-        f"--user-data-dir={tmp_path}/profile",
-        "--enable-logging=stderr",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ]
-    done = subprocess.run(
-        [chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "<title>ERROR" not in done.stdout
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "[bokeh" not in line]
-    assert not console
-    told = json.loads(re.search(r'<pre id="told">(.*?)</pre>', done.stdout).group(1))
+    told = browsed(page_of(first), tmp_path, width, TRIED)
     assert told["found"].split(" ")[0] in [str(star) for star in stars_of(first)["STAR"]]
     assert "--" not in told["found"]
     assert told["ringed"] == 1
@@ -427,3 +511,10 @@ def test_it_works_in_a_browser(first, tmp_path, width):
     assert told["hover"]
     assert told["zoom"] < 0.9
     assert told["wide"]  # nothing sticks out, on a phone neither
+
+
+def test_hostile_names_are_texts_in_a_browser(hostile, tmp_path):
+    told = browsed(page_of(hostile), tmp_path, 390, TRIED + "told.texts = deep(document.body);")
+    assert told["found"] == "</script><img src=x onerror=alert(2)>"
+    assert "</script><img src=x onerror=alert(2)>" in told["texts"]
+    assert told["wide"]

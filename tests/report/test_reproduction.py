@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 
 import hydra
 import pytest
 from omegaconf import OmegaConf
+from read_page import Read, page_of
 
 from rsca_torch import InputError
 from rsca_torch.cli.main import CONFIG, main
@@ -61,11 +63,27 @@ def test_an_experiment_has_a_table_a_picture_and_a_row_in_the_summary(work):
     assert "![figure2](figure2/figure2.png)" in text
 
 
+def test_its_page_has_the_numbers_of_the_summary(work):
+    read = Read(page_of(work / "first"))
+    (experiment,) = json.loads(read.scripts["numbers"])["experiments"]
+    summary = rows(work / "first" / "summary.csv")
+    assert [value["obtained"] for value in experiment["values"]] == [float(row["obtained"]) for row in summary]
+    assert "1 of 1 experiments were done; of their 4 numbers" in read.said
+    assert "made by rsca reproduce figure2 simulation.n_field=120" in read.said
+    assert "SIMULATED SURVEY" in read.said
+    assert main(["reproduce", "figure2", *SMALL, "out=unpaged", "page=false"]) == 0
+    assert not (work / "unpaged" / "report.html").exists()
+
+
 def test_what_is_finished_is_not_done_again(work, caplog, monkeypatch):
+    note = json.loads((work / "first/figure2/item.json").read_text())
+    assert note["problems"] == []
+    (work / "first/figure2/item.json").write_text(json.dumps(note | {"problems": ["two stars were left out"]}))
     with monkeypatch.context() as patch:
         patch.setattr("rsca_torch.report.reproduction._done", None)
         assert main(["reproduce", "figure2", *SMALL, "out=first"]) == 0
     assert "figure2: finished already" in caplog.text
+    assert "two stars were left out" in Read(page_of(work / "first")).said  # what was warned of then too
     assert main(["reproduce", "figure2", *SMALL, "out=first", "seed=0", "pairs.max_velocity=4"]) == 2
     assert rows(work / "first" / "summary.csv")
 

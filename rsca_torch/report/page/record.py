@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from rsca_torch.report.ingest_summary import surprises
 from rsca_torch.spectra.stars import Stars
 from rsca_torch.survey.store import Store
 
-__all__ = ["RECORD", "STARS", "Said", "run_said", "star_features", "write_record"]
+__all__ = ["RECORD", "STARS", "Said", "moment", "run_said", "star_features", "write_record"]
 
 RECORD, STARS = "report.json", "stars.fits"
 SCHEMA = 1
@@ -30,12 +31,21 @@ LABELS = ("FE_H", "ALPHA_M", "TEFF", "LOGG")
 ROLES = ("snr", "velocity", "extinction")
 
 
+def moment(seconds: float) -> str:
+    """A moment as the page tells it, of seconds since 1970.
+
+    >>> moment(0)
+    '1970-01-01 00:00 UTC'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 @dataclass
 class Said:
     """What is known of a run besides its results: how it was asked for, when, and what it warned of."""
 
     command: str
-    started: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    started: str = field(default_factory=lambda: moment(time.time()))
     problems: list[str] = field(default_factory=list)
 
 
@@ -58,17 +68,16 @@ def run_said(command: str) -> Iterator[Said]:
         package.removeHandler(handler)
 
 
-def write_record(path: Path, said: Said, store: Store | None, history: Sequence[float]) -> None:
+def write_record(path: Path, said: Said, store: Store | None, **further: Any) -> None:
     """report.json.
 
     Args:
         path: of the file.
-        said: how the run was asked for, and what it warned of.
-        store: of the spectra. None: there is none.
-        history: of step 1, nats a bin after each iteration; there may be none.
+        said: how it was asked for, and what it warned of.
+        store: of the spectra. None: there is none, or there are several.
+        further: what else the page says: of a run the `history` of step 1, nats a bin after each iteration.
     """
-    told: dict[str, Any] = {"schema": SCHEMA, **asdict(said)}
-    told["history"] = [float(value) for value in history]
+    told: dict[str, Any] = {"schema": SCHEMA, **asdict(said), **further}
     if store is not None:
         published = store.manifest["survey"].get("published") or {}
         told |= {

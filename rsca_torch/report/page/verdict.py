@@ -12,13 +12,16 @@ __all__ = ["verdict"]
 Entry = Mapping[str, Any]  # of results.json, or of its differences
 
 
-def verdict(results: Sequence[Entry], differences: Sequence[Entry], record: Mapping[str, Any]) -> list[str]:
+def verdict(
+    results: Sequence[Entry], differences: Sequence[Entry], record: Mapping[str, Any], beside: Entry | None = None
+) -> list[str]:
     """Three sentences: how good, compared with what, and what to beware of.
 
     Args:
         results: of results.json; the first is the judged learner's.
         differences: likewise, of rates minus the first one's.
         record: of report.json; may be empty.
+        beside: the judged learner of another run, that `differences` are minus. None: they are minus the first one's.
 
     Example:
         >>> results = [
@@ -32,7 +35,8 @@ def verdict(results: Sequence[Entry], differences: Sequence[Entry], record: Mapp
  interval that leaves out zero.
     """  # fmt: skip
     judged = results[0]
-    return [_how_good(judged), _compared(results, differences), _beware(judged, record)]
+    compared = _compared(results, differences) if beside is None else _beside(judged, beside, differences)
+    return [_how_good(judged), compared, _beware(judged, record)]
 
 
 def _name(result: Entry) -> str:
@@ -67,11 +71,29 @@ def _compared(results: Sequence[Entry], differences: Sequence[Entry]) -> str:
         return "Nothing else was judged beside it."
     best = min(others, key=lambda each: each["doppelganger_rate"])
     minus = names[best["representation"], best["learner"]]
-    difference, (low, high) = minus["difference"], minus["interval"]
-    told = f"The best of the others is {_name(best)} with {percent(best['doppelganger_rate'])} %"
-    minus_told = f"{percent(difference, '+')} (68 %: {percent(low, '+')} to {percent(high, '+')})"
+    told = f"The best of the others is {_name(best)} with {_rate(best)}"
+    return f"{told}; the difference is {_minus(minus)}."
+
+
+def _beside(judged: Entry, beside: Entry, differences: Sequence[Entry]) -> str:
+    of = (judged["representation"], judged["learner"])
+    minus = next((each for each in differences if (each["representation"], each["learner"]) == of), None)
+    if minus is None or beside["doppelganger_rate"] is None:
+        return "Nothing else was judged beside it."
+    return f"The run beside it has {_rate(beside)} for {_name(beside)}; minus that it is {_minus(minus)}."
+
+
+def _rate(result: Entry) -> str:
+    if result["doppelganger_rate"]:
+        return f"{percent(result['doppelganger_rate'])} %"
+    return f"no stranger as alike as siblings (its pairs allow up to {percent(result['interval'][1])} %)"
+
+
+def _minus(minus: Entry) -> str:
+    low, high = minus["interval"]
     zero = "leaves out zero" if low * high > 0 else "includes zero"
-    return f"{told}; the difference is {minus_told}, an interval that {zero}."
+    ends = f"{percent(low, '+')} to {percent(high, '+')}"
+    return f"{percent(minus['difference'], '+')} (68 %: {ends}), an interval that {zero}"
 
 
 def _beware(judged: Entry, record: Mapping[str, Any]) -> str:
@@ -80,7 +102,8 @@ def _beware(judged: Entry, record: Mapping[str, Any]) -> str:
     if record.get("simulated"):
         told.append("the stars are simulated, so that the numbers say nothing about the sky")
     if without:
-        told.append(f"{without} of {len(judged['clusters'])} clusters have no pair that may be compared")
+        have = "have" if without > 1 else "has"
+        told.append(f"of {len(judged['clusters'])} clusters {without} {have} no pair that may be compared")
     if number := len(record.get("problems", ())):
         told.append(f"{number} warning{'s were' if number > 1 else ' was'} given, listed below")
     if not told:
