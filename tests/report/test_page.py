@@ -16,12 +16,12 @@ from astropy.table import Table
 
 from rsca_torch import InputError
 from rsca_torch.cli.main import main
+from rsca_torch.drawing.named_lines import APART, strongest_lines
 from rsca_torch.report import comparison_folder
 from rsca_torch.report.page.page import write_page
 from rsca_torch.report.page.record import RECORD, STARS
 from rsca_torch.report.page.star_map import BINNED_ABOVE, colours_of, star_map
 from rsca_torch.report.page.verdict import verdict
-from rsca_torch.report.page.weights import APART, strongest_lines
 from rsca_torch.survey.line_list import LineList
 
 pytestmark = [
