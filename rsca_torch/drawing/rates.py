@@ -53,6 +53,9 @@ def draw_rates_on(axes: Axes, rates: Sequence[Rate]) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.18, y=0.06)
+    if any(not each[2] for each in rates):  # room for what is said of it
+        left, right = axes.get_xlim()
+        axes.set_xlim(right=right * (right / left) ** 0.3)
     axes.set_yticks(range(len(groups)), groups, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="x", which="major")

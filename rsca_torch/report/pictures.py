@@ -206,7 +206,8 @@ def _density(panel: Axes, on: Representation, field: np.ndarray, members: np.nda
     density = panel.hexbin(
         x[known], field[known], gridsize=45, mincnt=1, cmap="Blues", linewidths=0.2, extent=(*limits[0], *limits[1])
     )
-    panel.plot(x_members, members, ".", ms=5, color=COLOURS[0], mew=0, label="cluster members (cells: field stars)")
+    look: dict[str, Any] = {"color": COLOURS[0], "ms": 3.2, "mec": "white", "mew": 0.3}  # seen on dark cells too
+    panel.plot(x_members, members, "o", label="cluster members (cells: field stars)", **look)
     panel.set(xlabel=LABELS[label], xlim=limits[0], ylim=limits[1])
     return density
 

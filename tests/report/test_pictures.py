@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -48,11 +49,16 @@ def test_every_picture_of_a_simulated_survey_is_stamped_and_no_other(tmp_path, m
     model, store = "model=run/rsca.safetensors", "store=rsca_simulated/seed-0/store"
     assert main(["explain", model, store, "feature=1", "out=a"]) == 0
     assert stamped["explanation"]
+    monkeypatch.setattr(explanation, "stamp", lambda _: stamped.update({"one file": True}))
+    assert main(["explain", model, store, "feature=1", "out=a.png"]) == 0
+    assert stamped["one file"]
+    assert json.loads(Path("run/results.json").read_text())["store"]["simulated"] is True
     stamped.clear()
     Path("rsca_simulated/seed-0/store").rename("elsewhere")  # there nothing says that it is simulated
     assert main(["compare", *small, "store=elsewhere", "out=other"]) == 0
     assert {"rates", "features", "weights", "reliability", "distances_spectra"} <= set(stamped)
     assert not any(stamped.values()), stamped
+    assert json.loads(Path("other/results.json").read_text())["store"]["simulated"] is False
 
 
 @pytest.mark.parametrize("heading", [True, False])
@@ -62,7 +68,8 @@ def test_the_stamp_can_be_read_and_hides_nothing(heading, tmp_path):
         axes = body.subplots()
         axes.plot([0, 1], [0, 1], label="one")
         axes.set_title("a panel")
-        body.legend(loc="outside upper left")
+        if heading:
+            body.legend(loc="outside upper left")
     save_figure(figure, tmp_path, "plain")
     assert STAMP not in texts(figure)
     stamp(figure)
