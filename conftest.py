@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # The problems are tiny: threads that wait for each other made them ten times slower. Set before numpy and torch read
 # it, and for all processes that tests start.
@@ -21,3 +22,11 @@ def _seeded(request):
     if isinstance(request.node, pytest.DoctestItem):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_outlives_its_test():
+    """Pyplot keeps what `.plot()` makes, and warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

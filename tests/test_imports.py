@@ -14,14 +14,16 @@ import rsca_torch
 
 PACKAGE = Path(rsca_torch.__file__).parent
 ORDER = (
-    "errors files parallel spectra ppca survey learners removal layers training evaluation export siblings testing "
-    "explanation comparison report cli __main__"
+    "errors drawing files parallel spectra ppca survey learners removal layers training evaluation export siblings "
+    "testing explanation comparison report cli __main__"
 ).split()
 #: Imported by name, when it is needed: Lightning takes seconds to import, which a closed form does not need.
 LAZY = {
     # Who interrupts it while it is loaded is told so in one line, and so is who gives it too little memory for that.
     "rsca_torch.__main__": {"rsca_torch.cli.main"},
     "rsca_torch.training.fitting": {"rsca_torch.training.gradient_descent"},
+    # matplotlib, where something is plotted.
+    "rsca_torch.spectra.shown": {"rsca_torch.drawing.plots"},
     # joblib, where a sweep has processes of its own; the page at its end.
     "rsca_torch.cli.sweep": {"rsca_torch.parallel.workers", "rsca_torch.report.page.page"},
     # Packages of an extra, where they are asked for.
@@ -96,7 +98,7 @@ def edges():
 def test_every_module_has_a_place_in_the_order():
     top = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
     assert top == set(ORDER)
-    assert len([path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", ".DS_Store")]) <= 22
+    assert len([path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", ".DS_Store")]) <= 23
 
 
 @PARSED
@@ -229,9 +231,13 @@ def test_the_public_names_come_from_below_what_reads_stores_and_configurations()
     [
         ("import rsca_torch", {"torch", "numpy", "astropy", "scipy"}),
         ("from rsca_torch import RSCA", {"lightning", "torchmetrics", "sklearn", "pandas", "matplotlib", "hydra"}),
+        (
+            "from rsca_torch import Spectra; Spectra([[1.0, 2.0]])._repr_html_()",
+            {"lightning", "torchmetrics", "sklearn", "pandas", "matplotlib", "hydra", "IPython"},
+        ),
         ("import rsca_torch.cli.main", {"lightning", "torchmetrics", "sklearn", "pandas", "matplotlib", "joblib"}),
     ],
-    ids=["package", "layer", "command"],
+    ids=["package", "layer", "notebook", "command"],
 )
 def test_an_import_loads_nothing_unasked(code, unasked):
     assert {name.split(".")[0] for name in loaded_by(code)} & (unasked | {"pytorch_metric_learning"}) == set()

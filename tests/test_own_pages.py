@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:hydra"),
 ]
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"judge-your-own": 7, "scikit-learn": 5, "own-training": 6}  # blocks of Python and commands
+PAGES = {"judge-your-own": 7, "scikit-learn": 5, "own-training": 6, "notebooks": 4}  # blocks of Python and commands
 
 PAGES |= {
     "coming-from/apogee": 3,

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from rsca_torch import NumericalWarning
+from rsca_torch.drawing.style import in_style
 from rsca_torch.ppca.fit import Products, fit_ppca
 from rsca_torch.spectra.blocks import Noise
 from rsca_torch.survey.store import Store
@@ -77,6 +78,7 @@ def tabulate(costs: list[Cost]) -> Grid:
     return grid
 
 
+@in_style()
 def draw(path: Path, costs: list[Cost]) -> None:
     """Seconds an iteration and memory against stars, one line for each K and noise."""
     figure, (seconds, memory) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -86,9 +88,9 @@ def draw(path: Path, costs: list[Cost]) -> None:
         seconds.loglog(stars, [c.iteration for c in line], "o-", label=f"K = {k}, {noise}")
         memory.semilogx(stars, [c.memory for c in line], "o-")
     seconds.set(xlabel="stars", ylabel="seconds an iteration")
-    seconds.legend(frameon=False)
+    seconds.legend()
     memory.set(xlabel="stars", ylabel="peak memory, GB", ylim=(0, None))
-    figure.savefig(path, dpi=90)
+    figure.savefig(path)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import psutil
 
+from rsca_torch.drawing.style import in_style
+
 __all__ = ["Held", "Watch", "draw", "held_by", "write"]
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -101,6 +103,7 @@ def write(samples: Sequence[Held], path: Path) -> None:
         writer.writerows(samples)
 
 
+@in_style()
 def draw(samples: Sequence[Held], path: Path, title: str, by: str = "seconds", unit: str = "time [s]") -> None:
     """Memory against time, or against what was done; every label a colour."""
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -109,6 +112,6 @@ def draw(samples: Sequence[Held], path: Path, title: str, by: str = "seconds", u
         axes.plot([getattr(sample, by) for sample in some], [sample.memory for sample in some], label=label)
     axes.set(xlabel=unit, ylabel="anonymous memory of all processes [GB]", title=title)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    axes.legend()
+    figure.savefig(path)
     plt.close(figure)

@@ -25,10 +25,12 @@ from matplotlib.figure import Figure
 
 from rsca_torch.cli.main import CONFIG
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import COLOURS, in_style, stamp, titled
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.fold_files import FoldFiles, code_of
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
 from rsca_torch.learners import Learner
+from rsca_torch.report.figure_files import write_figure
 from rsca_torch.survey.simulated.store import simulated_store
 
 RANDOM, HIDDEN = ["learner.init=random"], ["learner.hidden=[64]"]
@@ -102,21 +104,24 @@ def pooled(results: Sequence[LOCOResult]) -> LOCOResult:
     return LOCOResult(rates, members, pairs, dict.fromkeys(rates, np.nan), stars=stars)
 
 
+@in_style()
 def drawing(rates: Mapping[str, np.ndarray]) -> Figure:
     """A row a learner, a point a survey, a bar at their mean."""
-    figure = Figure(figsize=(7, 0.5 + 0.32 * len(rates)), layout="constrained")
-    axes = figure.subplots()
+    figure, body = titled("All learners", 7.5, 0.7 + 0.34 * len(rates))
+    axes = body.subplots()
     for place, values in enumerate(reversed(rates.values())):
-        axes.plot(values, np.full(len(values), place), "o", color="#2c6fbb", alpha=0.5, markersize=5)
-        axes.plot([values.mean()], [place], "|", color="#c0392b", markersize=16, markeredgewidth=2.5)
+        axes.plot(values, np.full(len(values), place), "o", color=COLOURS[1], alpha=0.6, markersize=5)
+        axes.plot([values.mean()], [place], "|", color=COLOURS[0], markersize=16, markeredgewidth=2.5)
         axes.annotate(
-            f"{values.mean():.2f}", (values.max(), place), xytext=(8, -3), textcoords="offset points", fontsize=8
+            f"{values.mean():.2f}", (values.max(), place), xytext=(8, -3), textcoords="offset points", fontsize=9
         )
     axes.set_yticks(range(len(rates)), list(reversed(rates)))
     axes.set_xscale("log")
     axes.margins(x=0.1)  # room for the numbers
     axes.set_xlabel("doppelganger rate, % (points: simulated surveys; bar: their mean)")
-    axes.grid(axis="x", alpha=0.3)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="x")
+    stamp(figure)
     return figure
 
 
@@ -153,7 +158,7 @@ def main() -> None:
             f"| {won} of {len(surveys)} |"
         )
     picture = given.folder / "learners.png"
-    drawing(rates).savefig(picture, dpi=150, metadata={"Software": None})
+    write_figure(drawing(rates), picture, metadata={"Software": None})
     print(f"\n{picture}")
 
 

@@ -20,11 +20,11 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.abundances import abundances
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation, represent
+from rsca_torch.drawing.style import COLOURS, MARKS, titled
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.learners import Scaled, ScaledComponents
 from rsca_torch.learners.registry import CONFIG
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 
 TEXT = "as in the text"
@@ -167,8 +167,8 @@ def _points(row: Table.Row) -> str:
 
 def drawing(table: Table) -> Figure:
     """Each choice's rate, and how much it differs from the rate in the way of the text."""
-    figure = Figure(figsize=(9, 0.32 * len(table) + 1.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, body = titled("The authors' choices, one at a time", 9, 0.32 * len(table) + 1.5)
+    panels = body.subplots(1, 2, sharey=True)
     groups = list(dict.fromkeys(table["representation"]))
     place = np.arange(len(table))[::-1]
     numbers = (("doppelganger_rate", "low", "high"), ("difference", "difference_low", "difference_high"))
@@ -177,11 +177,11 @@ def drawing(table: Table) -> Figure:
             own = table["representation"] == group
             value, low, high = (100 * np.asarray(table[name][own]) for name in names)
             errors = np.clip([value - low, high - value], 0, None)
-            axes.errorbar(value, place[own], xerr=errors, fmt="o", color=COLOURS[number], capsize=3, label=group)
+            axes.errorbar(value, place[own], xerr=errors, fmt=MARKS[number], color=COLOURS[number], label=group)
     panels[0].set_yticks(place, table["choice"])
     panels[0].set_xlim(left=0)
-    panels[0].set_xlabel("global doppelganger rate, %")
+    panels[0].set_xlabel("global doppelganger rate, % (68 %)")
     panels[1].axvline(0, color="0.4", lw=0.8)
-    panels[1].set_xlabel("difference from the text's, percentage points")
-    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    panels[1].set_xlabel("minus the text's, percentage points")
+    body.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure

@@ -12,7 +12,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from rsca_torch.comparison.assembly import Assembly
-from rsca_torch.report.pictures import COLOURS
+from rsca_torch.drawing.style import COLOURS, rate_axis, titled
 from rsca_torch.report.reproduction import Reproduced, Value
 
 KINDS = {True: "cross-validated", False: "no cross-validation"}
@@ -42,15 +42,16 @@ def reproduce(assembly: Assembly, n_components: Sequence[int]) -> Reproduced:
 
 def drawing(table: Table) -> Figure:
     """Both curves with their 68 % intervals."""
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, body = titled("Rate and number of components", 6, 4)
+    axes = body.subplots()
     for kind, colour, marker in zip(KINDS.values(), (COLOURS[1], COLOURS[4]), "os", strict=True):
         own = table[table["kind"] == kind]
         x, y = np.asarray(own["n_components"]), np.asarray(own["doppelganger_rate"])
         errors = np.clip([y - own["low"], own["high"] - y], 0, None)
-        axes.errorbar(x, y, errors, fmt=f"{marker}-", color=colour, capsize=3, label=kind)
+        axes.errorbar(x, y, errors, fmt=f"{marker}-", color=colour, label=f"{kind} (68 %)")
     axes.set_xlabel("number of PPCA components")
-    axes.set_ylabel("global doppelganger rate")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.set_yscale("log")
+    rate_axis(axes.yaxis)
+    axes.grid(axis="y")
+    axes.legend()
     return figure

@@ -16,6 +16,7 @@ from scipy.stats import norm, rankdata, spearmanr
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import titled
 from rsca_torch.evaluation.explained_variance import explained_by_groups
 from rsca_torch.evaluation.result import LEVEL
 from rsca_torch.report.pictures import draw_features
@@ -202,8 +203,8 @@ def finding(parts: Sequence[Sequences], high: NDArray[np.bool_], members_high: N
 def drawing(table: Table) -> Figure:
     """Every correlation and every share of variance, as a number and a colour."""
     labels, numbers = list(dict.fromkeys(table["label"])), np.unique(table["feature"])
-    figure = Figure(figsize=(1.5 * len(labels) + 2, 0.5 * len(numbers) + 1.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, body = titled("What the features follow", 1.4 * len(labels) + 2, 0.5 * len(numbers) + 1.6)
+    panels = body.subplots(1, 2, sharey=True)
     shown = (
         ("correlation", "Spearman's rank correlation", "RdBu_r", -1, "+"),
         ("explained", "share of variance explained", "Blues", 0, ""),
@@ -213,9 +214,9 @@ def drawing(table: Table) -> Figure:
         image = axes.imshow(cells, cmap=colours, vmin=least, vmax=1, aspect="auto")
         for (row, column), cell in np.ndenumerate(cells):
             colour = "white" if abs(cell) > 0.6 else "black"
-            axes.text(column, row, f"{cell:{sign}.2f}", ha="center", va="center", fontsize=9, color=colour)
+            axes.text(column, row, f"{cell:{sign}.2f}", ha="center", va="center", fontsize=10, color=colour)
         axes.set_xticks(range(len(labels)), [SHOWN.get(label, label) for label in labels], rotation=35, ha="right")
-        axes.set_title(title, fontsize=10)
-        figure.colorbar(image, ax=axes)
+        axes.set_title(title)
+        body.colorbar(image, ax=axes)
     panels[0].set_yticks(range(len(numbers)), [f"feature {number}" for number in numbers])
     return figure

@@ -15,8 +15,8 @@ from scipy.stats import sem
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
+from rsca_torch.drawing.style import COLOURS, MARKS, rate_axis, titled
 from rsca_torch.evaluation.folds import Task
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.training.members import Members
 
@@ -162,8 +162,8 @@ def _percent(row: Table.Row) -> str:
 
 def drawing(table: Table) -> Figure:
     """A curve for each number of components: standard errors as bars, the spread of draws as bands."""
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, body = titled("More clusters to learn from", 6, 4)
+    axes = body.subplots()
     for place, number in enumerate(np.unique(table["n_components"])[::-1]):
         own = table[table["n_components"] == number]
         own = own[np.argsort(own["training_clusters"])]
@@ -171,11 +171,11 @@ def drawing(table: Table) -> Figure:
             np.asarray(own[name]) for name in ("training_clusters", "doppelganger_rate", "standard_error", "spread")
         )
         colour = COLOURS[place % len(COLOURS)]
-        axes.errorbar(x, y, error, fmt=f"{'os^'[place % 3]}-", color=colour, capsize=3, label=f"{number} components")
+        axes.errorbar(x, y, error, fmt=f"{MARKS[place % len(MARKS)]}-", color=colour, label=f"{number} components")
         axes.fill_between(x, np.maximum(0, y - spread), y + spread, color=colour, alpha=0.15, lw=0)
     axes.set_xticks(np.unique(table["training_clusters"]))
-    axes.set_xlabel("number of training clusters")
-    axes.set_ylabel("global doppelganger rate")
+    axes.set_xlabel("number of training clusters (bands: spread of the draws)")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    rate_axis(axes.yaxis)
+    axes.legend()
     return figure

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.variants import read_uncensored
+from rsca_torch.drawing.style import COLOURS, titled
 from rsca_torch.learners.registry import CONFIG
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.apogee import CHIPS, wavelength
 from rsca_torch.survey.interstellar import Feature, InterstellarFinder, Residuals, residuals
@@ -103,8 +103,8 @@ def drawing(
     finding: InterstellarFinder,
 ) -> Figure:
     """The mean residual, chip by chip, with the known bands, the intervals proposed and the authors' ranges."""
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    panels = figure.subplots(len(CHIPS), 1, sharey=True)
+    figure, body = titled("What interstellar gas leaves in spectra", 10, 6.5)
+    panels = body.subplots(len(CHIPS), 1, sharey=True)
     grid, x, y = wavelength(), angstrom.numpy(), found.mean.numpy()
     low = np.nanmin(y)
     for axes, (chip, (first, end)) in zip(panels, CHIPS.items(), strict=True):
@@ -117,11 +117,11 @@ def drawing(
             axes.axvspan(one.first, one.end, ymax=0.06, color=COLOURS[0], lw=0, label="proposed intervals")
         for band in finding.bands:
             axes.axvline(band, color="0.35", lw=0.8, ls=":", label="known diffuse bands")
-        axes.set_ylabel(f"{chip} chip")
+        axes.set_title(f"{chip} chip")
     panels[0].set_ylim(1.15 * low, max(0.25 * -low, np.nanmax(y)))
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=4, frameon=False)
-    figure.supxlabel("wavelength in the star's rest frame, vacuum, Angstrom", fontsize=10)
-    figure.supylabel("mean residual of stars of high extinction, share of the continuum", fontsize=10)
+    body.legend(unique.values(), unique.keys(), loc="outside upper left", ncols=4)
+    body.supxlabel("wavelength in the star's rest frame, vacuum, Angstrom", fontsize=11)
+    body.supylabel("mean residual at high extinction, share of the continuum", fontsize=11)
     return figure

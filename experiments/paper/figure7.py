@@ -17,8 +17,8 @@ from torch import Tensor
 
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.variants import read_uncensored
+from rsca_torch.drawing.style import COLOURS, titled
 from rsca_torch.ppca.model import MaskedPPCA
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.spectra.view import AnySpectra
 from rsca_torch.survey.apogee import CHIPS, wavelength
@@ -150,29 +150,29 @@ def drawing(
     bands: Sequence[float],
 ) -> Figure:
     """Both mean absolute residuals, chip by chip, with what is known to move with velocity."""
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    panels = figure.subplots(len(CHIPS), 1, sharey=True)
+    figure, body = titled("Where spectra depend on radial velocity", 10, 6.8)
+    panels = body.subplots(len(CHIPS), 1, sharey=True)
     grid = wavelength()
     enough = torch.stack([found.stars for found in told.values()]).amin(0) >= fewest_stars
     sizes = {name: torch.where(enough, found.absolute, torch.nan).numpy() for name, found in told.items()}
     for axes, (chip, (first, end)) in zip(panels, CHIPS.items(), strict=True):
         there = (angstrom >= grid[first]) & (angstrom < grid[end])
         for (name, size), colour in zip(sizes.items(), ("0.6", COLOURS[1]), strict=True):
-            label = f"mean absolute residual of {name} stars"
+            label = f"{name} stars"
             axes.plot(angstrom[there], size[there], lw=0.6, color=colour, label=label)
         axes.set_xlim(grid[first], grid[end])
         for name, begin, stop in air:
             axes.axvspan(begin, stop, color="#f4d35e", alpha=0.3, lw=0, label="bands of the air")
             if grid[first] <= begin < grid[end]:
                 formula = re.sub(r"(\d)", r"$_\1$", name)
-                axes.text(begin, 0.96, f" {formula}", va="top", fontsize=8, transform=axes.get_xaxis_transform())
+                axes.text(begin, 0.96, f" {formula}", va="top", fontsize=10, transform=axes.get_xaxis_transform())
         for band in bands:
             axes.axvline(band, color="0.35", lw=0.8, ls=":", label="diffuse interstellar bands")
-        axes.set_ylabel(f"{chip} chip")
+        axes.set_title(f"{chip} chip")
     panels[0].set_ylim(0, 1.1 * np.nanmax(sizes["fast"]))
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
-    figure.supxlabel("wavelength in the star's rest frame, vacuum, Angstrom", fontsize=10)
-    figure.supylabel("mean absolute residual, share of the continuum", fontsize=10)
+    body.legend(unique.values(), unique.keys(), loc="outside upper left", ncols=4)
+    body.supxlabel("wavelength in the star's rest frame, vacuum, Angstrom", fontsize=11)
+    body.supylabel("mean absolute residual, share of the continuum", fontsize=11)
     return figure

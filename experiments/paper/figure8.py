@@ -19,7 +19,7 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.variants import simulated_with
-from rsca_torch.report.pictures import COLOURS
+from rsca_torch.drawing.style import COLOURS, titled
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
@@ -244,8 +244,8 @@ def finding(table: Table, counted: str) -> str:
 
 def drawing(table: Table, pairs: Table) -> Figure:
     """Both kinds' distributions in clusters that have both, and their means."""
-    figure = Figure(figsize=(3.7 * len(table) + 0.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    figure, body = titled("Siblings observed together and apart", 4.2 * len(table) + 0.5, 3.9)
+    panels = body.subplots(1, len(table), sharey=True, squeeze=False)[0]
     own = _telling(pairs)
     edges = np.linspace(0, np.quantile(own["distance"], 0.995), 25)
     for axes, row in zip(panels, table, strict=True):
@@ -258,8 +258,9 @@ def drawing(table: Table, pairs: Table) -> Figure:
             axes.axvline(distances.mean(), color=colour, ls="--" if kind == KINDS[APART] else "-", lw=1)
         axes.set_title(f"{row['representation'].replace('_', ' ')}, p = {row['p']:.2g}")
         axes.set_xlabel("distance / median of the cluster's siblings")
-        axes.legend(frameon=False, fontsize=8)
-    panels[0].set_ylabel("share of pairs per unit")
+        axes.legend()
+    panels[0].set_ylim(top=1.3 * panels[0].get_ylim()[1])  # room for the legend
+    panels[0].set_ylabel("share of the pairs per unit of distance")
     return figure
 
 

@@ -16,9 +16,9 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.training_options import learner_name
+from rsca_torch.drawing.style import COLOURS, MARKS, rate_axis, titled
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Identity, Scaled
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 
 PAIRS = ("all", "like [Fe/H]")
@@ -98,19 +98,21 @@ def finding(table: Table, max_metallicity: float, unknown: int) -> str:
 def drawing(table: Table) -> Figure:
     """Rates of every learner among all pairs and among those of like metallicity, with 68 % intervals."""
     representations = list(dict.fromkeys(table["representation"]))
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    panels = figure.subplots(1, len(representations), sharey=True, squeeze=False)[0]
+    figure, body = titled("Strangers of like metallicity", 7.5, 4)
+    panels = body.subplots(1, len(representations), sharey=True, squeeze=False)[0]
     for axes, representation in zip(panels, representations, strict=True):
         for side, pairs in enumerate(PAIRS):
             own = table[(table["representation"] == representation) & (table["pairs"] == pairs)]
-            place = np.arange(len(own)) + 0.4 * (side - 0.5)
+            place = np.arange(len(own)) + 0.2 * (side - 0.5)
             rates, low, high = (np.asarray(own[name]) for name in ("doppelganger_rate", "low", "high"))
             colour = COLOURS[1 - side]
-            axes.bar(place, rates, 0.38, color=colour, alpha=0.35)
             errors = np.clip([rates - low, high - rates], 0, None)
-            axes.errorbar(place, rates, errors, fmt="os"[side], color=colour, capsize=3, label=f"pairs: {pairs}")
+            axes.errorbar(place, rates, errors, fmt=MARKS[side], color=colour, label=f"pairs: {pairs} (68 %)")
         axes.set_xticks(range(len(own)), own["learner"])
+        axes.set_xlim(-0.5, len(own) - 0.5)
+        axes.grid(axis="y")
         axes.set_title(representation)
-    panels[0].set_ylabel("global doppelganger rate")
-    panels[0].legend(frameon=False)
+    panels[0].set_yscale("log")
+    rate_axis(panels[0].yaxis)
+    panels[0].legend(loc="lower left")
     return figure

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import COLOURS, rate_axis, titled
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value, published
 
 ALL, SUBSET = "all dimensions", "abundance subset"
@@ -98,19 +98,19 @@ def _percent(result: LOCOResult) -> str:
 
 def drawing(tried: Mapping[int, LOCOResult], others: Mapping[str, LOCOResult]) -> Figure:
     """The rate of the most important dimensions beside those of all of them and of the abundances, 68 % intervals."""
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, body = titled("How many dimensions suffice", 6.5, 4.2)
+    axes = body.subplots()
     place = range(len(tried))
     rates = np.array([result.rate for result in tried.values()])
     low, high = np.array([result.interval() for result in tried.values()]).T
     errors, spectra = np.clip([rates - low, high - rates], 0, None), "spectra, the most important dimensions"
-    axes.errorbar(place, rates, errors, fmt="o", color=COLOURS[1], capsize=3, label=spectra)
-    for (than, other), colour in zip(others.items(), (COLOURS[1], COLOURS[4]), strict=True):
+    axes.errorbar(place, rates, errors, fmt="o", color=COLOURS[1], label=spectra)
+    for (than, other), colour in zip(others.items(), (COLOURS[1], COLOURS[0]), strict=True):
         axes.axhline(other.rate, color=colour, lw=1, ls="--", label=than if than == SUBSET else f"spectra, {than}")
         axes.axhspan(*other.interval(), color=colour, alpha=0.12, lw=0)
     axes.set_yscale("log")
     axes.set_xticks(place, [str(number) for number in tried])
-    axes.set_xlabel("most important dimensions kept")
-    axes.set_ylabel("global doppelganger rate")
-    axes.legend(frameon=False)
+    axes.set_xlabel("most important dimensions kept (bars and bands: 68 %)")
+    rate_axis(axes.yaxis)
+    axes.legend()
     return figure

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import COLOURS, titled
 from rsca_torch.evaluation.explained_variance import RESAMPLES, Explained, explained, predicted
 from rsca_torch.learners.groups import Groups
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.survey.visits import visits_of
 
@@ -282,9 +282,9 @@ def finding(table: Table, verdict: Table, tolerated: float, lacking: Sequence[st
 
 def drawing(table: Table) -> Figure:
     """What each source tells of every label, with 68 % intervals."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure, body = titled("What the embedding tells that it should not", 10, 4.4)
     numbers = [max(1, len(set(table["label"][table["kind"] == kind]))) for kind in KINDS]
-    panels = figure.subplots(1, 2, sharey=True, width_ratios=numbers)
+    panels = body.subplots(1, 2, sharey=True, width_ratios=numbers)
     for axes, kind in zip(panels, KINDS, strict=True):
         labels = list(dict.fromkeys(table["label"][table["kind"] == kind]))
         shown = [source for source in SOURCES if source in table["source"][table["kind"] == kind]]
@@ -293,13 +293,13 @@ def drawing(table: Table) -> Figure:
             x = np.array([labels.index(label) for label in own["label"]]) + 0.2 * (place - (len(shown) - 1) / 2)
             r2, low, high = (np.asarray(own[name]) for name in ("r2", "low", "high"))
             errors = np.clip([r2 - low, high - r2], 0, None)
-            axes.bar(x, r2, 0.19, color=COLOURS[place], alpha=0.6, label=source)
+            axes.bar(x, r2, 0.19, color=COLOURS[place], alpha=0.8, label=source)
             axes.errorbar(x, r2, errors, fmt="none", ecolor="0.2", elinewidth=1)
         axes.axhline(0, color="0.3", lw=0.8)
         axes.set_xticks(range(len(labels)), [_shown(label) for label in labels], rotation=35, ha="right")
         axes.set_title(kind)
-    panels[0].set_ylabel("$R^2$ on held-out stars")
-    panels[1].legend(frameon=False, title="told by")
+    panels[0].set_ylabel("$R^2$ on held-out stars (68 %)")
+    panels[1].legend(title="told by")
     return figure
 
 

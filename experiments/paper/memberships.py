@@ -19,10 +19,10 @@ from rsca_torch import InputError, NumericalWarning
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.representation import Representation
 from rsca_torch.comparison.teachers import MakeLearner
+from rsca_torch.drawing.style import COLOURS, MARKS, rate_axis, titled
 from rsca_torch.evaluation.folds import Task
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners import Learner, ScaledComponents
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.training.members import Members
 
@@ -162,16 +162,16 @@ def finding(table: Table, of_draws: Table) -> str:
 def drawing(table: Table) -> Figure:
     """A curve for each kind of spread, with standard errors of the mean over draws."""
     mistakes = list(dict.fromkeys(table["mistake"]))
-    figure = Figure(figsize=(3.7 * len(mistakes) + 0.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(mistakes), sharey=True, squeeze=False)[0]
+    figure, body = titled("When listed members are none", 3.9 * len(mistakes) + 0.5, 3.9)
+    panels = body.subplots(1, len(mistakes), sharey=True, squeeze=False)[0]
     for axes, mistake in zip(panels, mistakes, strict=True):
         for place, spread in enumerate(SPREADS):
             own = table[(table["mistake"] == mistake) & (table["spread"] == spread)]
             x, y, error = (np.asarray(own[name]) for name in ("share", "doppelganger_rate", "standard_error"))
-            axes.errorbar(100 * x, y, error, fmt=f"{'os'[place]}-", color=COLOURS[place], capsize=3, label=spread)
+            axes.errorbar(100 * x, y, error, fmt=f"{MARKS[place]}-", color=COLOURS[place], label=spread)
         axes.set_xlabel("wrong members, %")
         axes.set_title(TITLES[mistake])
         axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("global doppelganger rate of the true clusters")
-    panels[0].legend(frameon=False)
+    rate_axis(panels[0].yaxis, "rate of the true clusters")
+    panels[0].legend(title="spread by (bars: standard error)")
     return figure

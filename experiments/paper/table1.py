@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from rsca_torch import InputError
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import COLOURS, rate_axis, titled
 from rsca_torch.evaluation.result import paired_difference
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 
 HEAD = "dimensions doppelganger_rate low high spread difference difference_low difference_high".split()
@@ -66,15 +66,15 @@ def finding(table: Table, left_out: Sequence[int], assembly: Assembly) -> str:
 
 def drawing(table: Table) -> Figure:
     """The rate against the number of dimensions, both in logarithms, with 68 % intervals."""
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, body = titled("Rate and number of dimensions", 6, 4)
+    axes = body.subplots()
     place = np.arange(len(table))
     rate, low, high = (np.asarray(table[name]) for name in ("doppelganger_rate", "low", "high"))
     errors = np.clip([rate - low, high - rate], 0, None)
-    axes.errorbar(place, rate, errors, fmt="o", color=COLOURS[1], capsize=3)
+    axes.errorbar(place, rate, errors, fmt="o", color=COLOURS[1])
     axes.set_yscale("log")
     axes.set_xticks(place, [str(number) for number in table["dimensions"]])
-    axes.set_xlabel("most important dimensions kept")
-    axes.set_ylabel("global doppelganger rate")
-    axes.grid(axis="y", which="both", lw=0.3, color="0.85")
+    axes.set_xlabel("most important dimensions kept (bars: 68 %)")
+    rate_axis(axes.yaxis)
+    axes.grid(axis="y")
     return figure

@@ -17,10 +17,10 @@ from rsca_torch import InputError, Removal
 from rsca_torch.comparison.assembly import Assembly
 from rsca_torch.comparison.compression import grouping_of
 from rsca_torch.comparison.representation import Representation, represent
+from rsca_torch.drawing.style import COLOURS, MARKS, titled
 from rsca_torch.evaluation.explained_variance import Explained, explained, explained_by_groups
 from rsca_torch.evaluation.result import LOCOResult, paired_difference
 from rsca_torch.removal import without
-from rsca_torch.report.pictures import COLOURS
 from rsca_torch.report.reproduction import Reproduced, Value
 from rsca_torch.spectra.blocks import Rows
 from rsca_torch.spectra.view import AnySpectra
@@ -154,24 +154,25 @@ def finding(table: Table) -> str:
 
 def drawing(table: Table, features: Table) -> Figure:
     """What stars of equal velocity have in common along each feature, and the rates."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    left, right, rates = figure.subplots(1, 3, width_ratios=[3, 3, 2])
+    figure, body = titled("Velocity, before and after it is projected out", 10, 4)
+    left, right, rates = body.subplots(1, 3, width_ratios=[3, 3, 2])
     for axes, survey in ((left, OBSERVED), (right, PLANTED)):
         for place, spectra in enumerate((BEFORE, AFTER)):
             own = features[(features["survey"] == survey) & (features["spectra"] == spectra)]
-            axes.plot(own["feature"], own["share"], f"{'os'[place]}-", color=COLOURS[place], ms=4, lw=1, label=spectra)
+            axes.plot(own["feature"], own["share"], f"{MARKS[place]}-", color=COLOURS[place], ms=4, lw=1, label=spectra)
         axes.set_xlabel("feature, the most telling first")
         axes.set_title(survey)
         axes.axhline(0, color="0.3", lw=0.8)
         axes.set_ylim(-0.05, max(0.2, 1.1 * features["share"].max()))
     left.set_ylabel("share of variance in common\nof stars of equal velocity")
-    left.legend(frameon=False, title="projection")
+    left.legend(title="projection")
     for place, spectra in enumerate((BEFORE, AFTER)):
         own = table[table["spectra"] == spectra]
         rate, low, high = (100 * np.asarray(own[name]) for name in COLUMNS[7:])
         x = np.arange(len(own)) + 0.16 * (2 * place - 1)
-        rates.bar(x, rate, 0.3, color=COLOURS[place], alpha=0.6)
+        rates.bar(x, rate, 0.3, color=COLOURS[place], alpha=0.8)
         rates.errorbar(x, rate, [rate - low, high - rate], fmt="none", ecolor="0.2", elinewidth=1)
     rates.set_xticks(range(2), ["as observed", "planted"])
+    rates.set_title("rates (68 %)")
     rates.set_ylabel("doppelganger rate, %")
     return figure

@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from rsca_torch.drawing.style import in_style, stamp, titled
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.result import LOCOResult
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.report.figure_files import write_figure
 from rsca_torch.report.reliability import plot_reliability
 
 Survey = runpy.run_path(str(Path(__file__).with_name("rates.py")))["Survey"]
@@ -74,19 +75,19 @@ def table(kind: str, surveys: list[dict[str, LOCOResult]]) -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+@in_style()
 def picture(file: Path, kinds: dict[str, list[dict[str, LOCOResult]]]) -> None:
     """Reliability at even odds, a panel for each kind of survey."""
-    figure = Figure(figsize=(5.0 * len(kinds), 5.4), layout="constrained")
-    for panel, (kind, surveys) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True):
+    figure, body = titled("Do probabilities come true? Held-out clusters, prior 1/2", 5.0 * len(kinds), 5.4)
+    panels = body.subplots(1, len(kinds), squeeze=False)[0]
+    for panel, (kind, surveys) in zip(panels, kinds.items(), strict=True):
         told = {f"by {score}": [survey[score].calibrated for survey in surveys] for score in SCORES}
         plot_reliability(panel, told, 0.5)
-        panel.set_title(f"{kind}: {len(surveys)} simulated surveys", fontsize=14)
-        panel.set_xlabel("P(siblings) as told", fontsize=13)
-        panel.set_ylabel("siblings among them (68 %)", fontsize=13)
-        panel.tick_params(labelsize=12)
-        panel.legend(frameon=False, loc="upper left", fontsize=12)
-    figure.suptitle("Held-out clusters, prior 1/2", fontsize=15)
-    figure.savefig(file, dpi=110, metadata={"Software": None})
+        panel.set_title(f"{kind}: {len(surveys)} simulated surveys")
+        panel.set_ylabel("share that are siblings (bars: 68 %)")
+        panel.legend(loc="upper left")
+    stamp(figure)
+    write_figure(figure, file, metadata={"Software": None})
 
 
 def main() -> None:

@@ -18,15 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
+from rsca_torch.drawing.style import COLOURS, in_style, stamp, titled
 from rsca_torch.errors import NumericalWarning
 from rsca_torch.learners.scaled_components import ScaledComponents
+from rsca_torch.report.figure_files import write_figure
 
 Survey = runpy.run_path(str(Path(__file__).with_name("rates.py")))["Survey"]
 Pairs = NDArray[np.float64]
 STYLES = (
     ("strangers", "2 T", "#999999", "o"),
-    ("siblings", "2 W", "#0072b2", "s"),
-    ("one star, twice", "2 R", "#d55e00", "^"),
+    ("siblings", "2 W", COLOURS[1], "s"),
+    ("one star, twice", "2 R", COLOURS[0], "^"),
 )
 
 
@@ -61,10 +63,11 @@ def differences(survey: Survey, number: int, features: list[int], shown: int) ->
     return [each.numpy()[rng.permutation(len(each))[:shown]] for each in points], [2 * bound for bound in bounds]
 
 
+@in_style()
 def drawing(points: list[Pairs], covariances: list[Pairs], features: list[int], said: str) -> Figure:
     """The whole, and its middle."""
-    figure = Figure(figsize=(11, 5.6), layout="constrained")
-    for axes, reach in zip(figure.subplots(1, 2), (4.6, 1.53), strict=True):
+    figure, body = titled(said, 11, 5.6)
+    for axes, reach in zip(body.subplots(1, 2), (4.6, 1.53), strict=True):
         for order, ((name, matrix, colour, mark), pairs, covariance) in enumerate(
             zip(STYLES, points, covariances, strict=True)
         ):
@@ -87,12 +90,11 @@ def drawing(points: list[Pairs], covariances: list[Pairs], features: list[int], 
                 )
             )
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-        axes.set_xlabel(f"difference along feature {features[0]} [spread of the field]", fontsize=13)
-        axes.tick_params(labelsize=12)
-    figure.axes[0].set_ylabel(f"difference along feature {features[1]}", fontsize=13)
-    figure.axes[0].legend(loc="upper left", fontsize=12, framealpha=0.95)
-    figure.axes[1].set_title("the middle, three times as large", fontsize=13)
-    figure.suptitle(said, fontsize=14)
+        axes.set_xlabel(f"difference along feature {features[0]} [spread of the field]")
+    figure.axes[0].set_ylabel(f"difference along feature {features[1]}")
+    figure.axes[0].legend(loc="upper left", frameon=True, framealpha=0.95)
+    figure.axes[1].set_title("the middle, three times as large")
+    stamp(figure)
     return figure
 
 
@@ -108,9 +110,9 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     warnings.simplefilter("ignore", NumericalWarning)  # dimensions that tell nothing
     survey = Survey(0, given.folder, [given.components], given.overrides or ["simulation.repeats=600"])
-    said = "SIMULATED SURVEY: how pairs of stars differ; ellipses hold 68 % of the pairs"
+    said = "How pairs of stars differ; ellipses hold 68 % of the pairs"
     figure = drawing(*differences(survey, given.components, given.features, given.pairs), given.features, said)
-    figure.savefig(given.file, dpi=110, metadata={"Software": None})
+    write_figure(figure, given.file, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from sklearn.metrics import r2_score
 
+from rsca_torch.drawing.style import COLOURS, in_style
 from rsca_torch.survey.apogee import CHIPS, N_PIXELS, wavelength
 from rsca_torch.survey.simulated import Population, SimulatedSurvey
 
@@ -96,28 +97,29 @@ def censored(sn: Array, share: Array, real_sn: Array, real_share: Array) -> list
     return rows
 
 
+@in_style()
 def draw(path: Path, flux: Array, real: Array, sn: tuple[Array, Array, Array, Array]) -> None:
     """Mean spectrum, spread of every bin, share of untrusted bins."""
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
     axes = figure.subplot_mosaic([["mean", "mean"], ["spread", "censored"]])
     angstrom = wavelength()[DR12]
     part = (angstrom > 16180) & (angstrom < 16300)
-    for values, label, colour in ((real, "real giants (empirical model)", "black"), (flux, "simulated", "tab:orange")):
+    for values, label, colour in ((real, "real giants (empirical model)", "black"), (flux, "simulated", COLOURS[0])):
         axes["mean"].plot(angstrom[part], values.mean(axis=0)[part], color=colour, lw=1.2, label=label)
     axes["mean"].set(xlabel="vacuum wavelength (Å)", ylabel="mean flux", title="Mean spectrum of the field")
-    axes["mean"].legend(frameon=False, loc="lower right")
+    axes["mean"].legend(loc="lower right")
     _draw_spread(axes["spread"], real.std(axis=0), flux.std(axis=0))
-    axes["censored"].semilogx(sn[0], sn[1], ".", ms=2, color="tab:orange", label="simulated", rasterized=True)
+    axes["censored"].semilogx(sn[0], sn[1], ".", ms=2, color=COLOURS[0], label="simulated", rasterized=True)
     axes["censored"].semilogx(sn[2], sn[3], "ko", ms=4, label="25 real spectra (DR13)")
     axes["censored"].set(xlabel="S/N per pixel", ylabel="share of bins with error > 0.05", ylim=(0, 1), xlim=(8, 1600))
     axes["censored"].set_title("Censored bins")
-    axes["censored"].legend(frameon=False)
+    axes["censored"].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path)
 
 
 def _draw_spread(axes: Axes, real: Array, flux: Array) -> None:
-    axes.loglog(real, flux, ".", ms=1.5, alpha=0.4, color="tab:orange", rasterized=True)
+    axes.loglog(real, flux, ".", ms=1.5, alpha=0.4, color=COLOURS[0], rasterized=True)
     axes.plot([0.002, 0.15], [0.002, 0.15], "k-", lw=0.8)
     axes.set(xlim=(0.001, 0.2), ylim=(0.001, 0.2))
     axes.set(xlabel="real", ylabel="simulated", title="Standard deviation of each bin over stars")

@@ -62,7 +62,7 @@ def _sweep(config: DictConfig) -> None:
         tex = latex(groups, gathered, baseline, name)
         tex += "" if suspects is None else "\n" + latex_of(suspects, label_of(name))
         (part / "report.tex").write_text(tex, encoding="utf-8")
-        save_figure(draw_groups(groups, gathered.varied), part, "rates")
+        save_figure(draw_groups(groups, gathered.varied), part, "rates", gathered.simulated)
         if config.page:
             write_sweep_page(part, sweep, gathered, baseline)
     if config.format == "latex":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,19 @@ from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.evaluation.leave_one_out import leave_one_cluster_out
 from rsca_torch.evaluation.nested_choice import Candidate, NestedResult, nested_leave_one_cluster_out
 from rsca_torch.evaluation.result import Difference, LOCOResult, paired_difference
+from rsca_torch.evaluation.shown_result import in_percent
+from rsca_torch.spectra.labels import printable
+from rsca_torch.spectra.shown import card, plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Comparison", "Result", "compare"]
 
+SHOWN = 9  # results in a notebook
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """The rates of one learner on one representation, and the wall time of its folds.
 
@@ -38,12 +47,50 @@ class Result:
     seconds: float
     nested: NestedResult | None = None
 
+    def __repr__(self) -> str:
+        return f"Result({self.learner} on {self.representation.name}, {self.loco!r})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        return card(f"{self.learner} on {self.representation.name}", {}) + self.loco._repr_html_()
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All results; the first of a representation is the judged learner's, the others are its baselines."""
 
     results: list[Result]
+
+    def __repr__(self) -> str:
+        judged = self.results[0]
+        return f"Comparison({len(self.results)} results, first: {judged.learner} on {judged.representation.name})"
+
+    def _repr_html_(self) -> str:
+        told = {
+            f"{learner} on {name}": f"{in_percent(rate)} ({in_percent(low)} to {in_percent(high)})"
+            for name, learner, rate, low, high in self.rates()[:SHOWN]
+        }
+        more = len(self.rates()) - SHOWN
+        return card("Doppelganger rate (68 %)", told | ({"and": f"{more} more"} if more > 0 else {}))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the rates of all learners that did not see the judged cluster, with 68 % intervals.
+
+        Args:
+            ax: to draw on. None: new ones of `matplotlib.pyplot`.
+
+        Returns:
+            The axes.
+        """
+        axes: Axes = plots().plot_rates(ax, self.rates())
+        return axes
+
+    def rates(self) -> list[tuple[str, str, float, float, float]]:
+        """Representation, learner, rate of clusters that were held out, and ends of its 68 % interval; none is NaN."""
+        return [
+            (each.representation.name.replace("_", " "), printable(each.learner), each.loco.rate, *each.loco.interval())
+            for each in self.results
+            if each.loco.held_out and math.isfinite(each.loco.rate)
+        ]
 
     def difference(self, result: Result, merit: str | None = None) -> Difference | None:
         """Its rate, or merit, minus the first result's over the clusters with the same members; None: none."""

@@ -29,8 +29,9 @@ class Gathered:
 
     Attributes:
         results: one row for each learner on each representation in a run: `run` (its folder), `representation`,
-            `learner`, `held_out`, `seed`, `checksum` (of the store), `rate`, `low` and `high` (68 %), `seconds`, and
-            `clusters`, a tuple of (name, members, rate; None without one, pairs, the members' ids).
+            `learner`, `held_out`, `seed`, `checksum` (of the store), `simulated` (whether its stars are), `rate`, `low`
+            and `high` (68 %), `seconds`, and `clusters`, a tuple of (name, members, rate; None without one, pairs, the
+            members' ids).
         settings: the options that had a part in each result, by their dotted names, as texts; "" where it has none.
         unused: (run, why it, or a part of it, cannot be used).
     """
@@ -44,6 +45,11 @@ class Gathered:
         """The options of which one learner on one representation has several values, by name."""
         kinds = self.settings.groupby([self.results[name] for name in JUDGED[:2]]).nunique()
         return sorted(kinds.columns[(kinds > 1).any()])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a run is of a simulated survey."""
+        return bool(self.results["simulated"].any())
 
 
 def gather(sweep: Path) -> Gathered:
@@ -98,6 +104,7 @@ def _record(content: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, 
         "held_out": bool(result["held_out"]),
         "seed": int(content["seed"]),
         "checksum": str(content["store"]["checksum"]),
+        "simulated": content["store"].get("simulated") is True,
         "rate": rate,
         "low": low,
         "high": high,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.calibration import Calibrated
+from rsca_torch.evaluation.shown_result import ShownResult
 from rsca_torch.training.members import Trained
 
 __all__ = ["Difference", "LOCOResult", "exact_limits", "leeway", "paired_difference", "upper_limit", "widened"]
@@ -48,7 +49,7 @@ def exact_limits(rate: float, pairs: float, level: float = LEVEL) -> tuple[float
 
 
 @dataclass(frozen=True, repr=False)
-class LOCOResult:
+class LOCOResult(ShownResult):
     """Doppelganger rates, one a cluster; every dict has the same labels in the same order.
 
     Attributes:
@@ -153,6 +154,11 @@ class LOCOResult:
         if len({*known.values()}) != 1:
             return None
         return exact_limits(next(iter(known.values())), sum(self.pairs.get(cluster, 0) for cluster in known), level)
+
+    def limits_of(self, cluster: str) -> tuple[float, float]:
+        """The `exact_limits` of one cluster; of a rate between 0 and 1, the rate itself twice."""
+        rate = self.cluster_rates[cluster]
+        return exact_limits(rate, self.pairs.get(cluster, 0)) or (rate, rate)
 
     def values_of(self, merit: str | None) -> Mapping[str, float]:
         """Of each cluster the figure of merit, None: the rate.

@@ -40,6 +40,7 @@ class Explained:
         windows: a row an element: ELEMENT, SHARE, BINS.
         further: of a feature its correlations, of a pair or a star the features.
         notes: what else a reader must know, a sentence each.
+        simulated: whether the stars are.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Explained:
     windows: Table
     further: Table
     notes: list[str] = field(default_factory=list)
+    simulated: bool = False
 
 
 class Question:
@@ -217,7 +219,8 @@ class Question:
         self, title: str, carried: str, share: NDArray[np.float64], bins: Table, further: Table, notes: Sequence[str]
     ) -> Explained:
         lines, windows = self.names.by_line(share), self.names.by_window(share)
-        return Explained(title, carried, bins, lines, windows, further, list(notes))
+        simulated = bool(self.store.origin["simulated"])
+        return Explained(title, carried, bins, lines, windows, further, list(notes), simulated)
 
     def _column(self, number: int) -> int:
         there = len(self.model.sigma_r)

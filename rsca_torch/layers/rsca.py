@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,13 @@ from rsca_torch.removal import Removal, without
 from rsca_torch.spectra.arrays import Array, as_floats, as_tensor
 from rsca_torch.spectra.blocks import Arrays, Noise
 from rsca_torch.spectra.labelled import labelled
+from rsca_torch.spectra.shown import card, plots
 from rsca_torch.spectra.view import AnySpectra, sources_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from rsca_torch.drawing.named_lines import Lines
 
 __all__ = ["RSCA"]
 
@@ -274,6 +280,48 @@ class RSCA(Layer):
             f"apart; trained on {len(self.clusters) or 'unknown'} clusters\n  step 1: {self.ppca!r}\n"
             f"  fitted by rsca_torch {self.version} on {' and '.join(stores) or 'unknown spectra'}"
         )
+
+    def _repr_html_(self) -> str:
+        telling = int(self.sigma_r.isfinite().sum())
+        names = ", ".join(self.clusters[:6]) + (", ..." if len(self.clusters) > 6 else "")
+        stores = [f"store {of['store'][:16]} ({of['survey']})" if of else "spectra in memory" for of in self.sources]
+        simulated = any(of.get("simulated") for of in self.sources)
+        rows = {
+            "features": f"{len(self.sigma_r)}, {telling} of which tell siblings apart",
+            "bins": f"{self.weight.shape[1]:,}",
+            "wavelength": f"{self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom",
+            "trained on": f"{len(self.clusters)} clusters: {names}" if names else "unknown clusters",
+            "of": (" and ".join(stores) or "unknown spectra") + (", SIMULATED" if simulated else ""),
+            "step 1": repr(self.ppca),
+            "removed": None if self.removal is None else f"{self.removal.directions.shape[1]} directions",
+            "rsca_torch": self.version,
+        }
+        return card("RSCA", rows)
+
+    def plot(self, ax: Axes | None = None, feature: int = 1, lines: Lines | None = None) -> Axes:
+        """Draw the weights by which a feature is read off the flux.
+
+        Args:
+            ax: to draw on. None: new ones of `matplotlib.pyplot`.
+            feature: its number, from 1, the most important.
+            lines: whose strongest are named, as `rsca_torch.survey.line_list.apogee_lines()`. None: none are.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: there is no such feature.
+
+        Example:
+            >>> RSCA.blank().plot().get_ylabel()
+            'weight in feature 1'
+        """
+        if not 1 <= feature <= len(self.weight):
+            raise InputError(f"feature {feature}: the model has 1 to {len(self.weight)}")
+        curves = {f"feature {feature}": self.weight[feature - 1].cpu().numpy()}
+        said = "rest wavelength in vacuum, Angstrom", f"weight in feature {feature}"
+        axes: Axes = plots().plot_curves(ax, self.wavelength.cpu().numpy(), curves, said, lines)
+        return axes
 
     def from_latents(self, latents: Tensor) -> Tensor:
         """(N, K) features of the latents of step 1 (N, K)."""

@@ -13,15 +13,15 @@ from torch import Tensor
 from rsca_torch.errors import InputError, NumericalWarning
 from rsca_torch.ppca.answers import Embedding, Misfit
 from rsca_torch.ppca.e_step import ROUNDS, Model, Parameters, Posterior
-from rsca_torch.ppca.frozen import Frozen
 from rsca_torch.ppca.graph import graph_latents, in_graph
+from rsca_torch.ppca.shown_model import ShownModel
 from rsca_torch.spectra.arrays import Array
-from rsca_torch.spectra.blocks import Arrays, Blocks, Noise, Source
+from rsca_torch.spectra.blocks import Arrays, Blocks, Source
 
 __all__ = ["MaskedPPCA"]
 
 
-class MaskedPPCA(Frozen):
+class MaskedPPCA(ShownModel):
     """x_n = mean + loadings z_n + noise, z_n ~ N(0, I): spectra in, posterior means of the latents out.
 
     Made by `fit_ppca`. The columns of the loadings are orthogonal, ordered by the variance that they explain, the
@@ -86,21 +86,6 @@ class MaskedPPCA(Frozen):
         end = ("" if self.converged else "not ") + "converged"
         end += f" in {len(self.history)} iterations" if self.history else ""
         return f"K={self.n_components}, P={len(self.mean)}, noise={self.noise}{clip}, {end}"
-
-    @property
-    def noise(self) -> Noise:
-        """The noise that it was fitted with.
-
-        >>> MaskedPPCA(torch.ones(2, 1), torch.ones(2), torch.ones(2), noise_variance=None).noise
-        'measured'
-        """
-        measured: Noise = "measured+scatter" if self.scatter.any() else "measured"
-        return measured if self.noise_variance is None else "isotropic"
-
-    @property
-    def n_components(self) -> int:
-        """K."""
-        return self.loadings.shape[1]
 
     @property
     def scales(self) -> Tensor:

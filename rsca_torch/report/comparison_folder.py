@@ -47,6 +47,7 @@ from rsca_torch.report.suspects import NAME, suspects_table
 from rsca_torch.report.terminal import print_table
 from rsca_torch.survey.fits_files import utf8
 from rsca_torch.survey.grouped_stars import counts_of
+from rsca_torch.survey.line_list import apogee_lines
 from rsca_torch.survey.store import Store
 
 __all__ = [
@@ -100,10 +101,15 @@ def _write_numbers(folder: Path, comparison: Comparison, assembly: Assembly) -> 
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
     counts |= counts_of(assembly.groups.stars)
     settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
-    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
+    source = _source(store) | counts
     write_results(folder / "results.json", comparison, source, config.seed, settings)
     write_csv(folder / "results.csv", comparison)
     write_merits(folder / "figures_of_merit.csv", comparison)
+
+
+def _source(store: Store) -> dict[str, Any]:
+    """What results.json says of a store besides its counts."""
+    return {"path": str(store.path.resolve()), "checksum": store.checksum, "simulated": store.origin["simulated"]}
 
 
 def write_table_comparison(
@@ -147,16 +153,17 @@ def write_embedding_comparison(
         path = str(baseline.path.resolve())
         further["baseline"] = {"path": path, "results": baseline.entries, "differences": beside}
     counts = {name: store.manifest["counts"][name] for name in ("field", "members", "clusters")}
-    source = {"path": str(store.path.resolve()), "checksum": store.checksum, **counts}
+    source = _source(store) | counts
     settings = settings_of(config) | {"survey": store.manifest["survey"]}  # as the store was made
     write_results(folder / "results.json", comparison, source, config.seed, settings, further)
     write_csv(folder / "results.csv", both)
     write_merits(folder / "figures_of_merit.csv", both)
     if config.figures:
         log.info("drawing")
-        _draw_rates(folder, comparison, store.origin["simulated"])
-        save_figure(pictures.draw_rates(both, store.origin["simulated"]), folder, "rates")
-        _draw_reliability(folder, comparison, config)
+        simulated = store.origin["simulated"]
+        _draw_rates(folder, comparison, simulated)
+        save_figure(pictures.draw_rates(both), folder, "rates", simulated)
+        _draw_reliability(folder, comparison, config, simulated)
     if LEFT_OUT in config.embedding:  # no one embedding is that of all clusters
         return None
     pairs = possible_pairs(hydra.utils.instantiate(config.pairs), store.stars, said=True)
@@ -236,33 +243,33 @@ def _write_learner(folder: Path, learner: Learner, model: RSCA | None) -> None:
 def _draw(folder: Path, comparison: Comparison, learner: Learner, model: RSCA | None, assembly: Assembly) -> None:
     """Pictures of the comparison and of the judged learner, fitted on all clusters."""
     judged = comparison.results[0]
-    on = judged.representation
-    _draw_rates(folder, comparison, assembly.store.origin["simulated"])
-    _draw_reliability(folder, comparison, assembly.config)
+    on, simulated = judged.representation, assembly.store.origin["simulated"]
+    _draw_rates(folder, comparison, simulated)
+    _draw_reliability(folder, comparison, assembly.config, simulated)
     if judged.nested is not None:
-        save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components")
+        save_figure(pictures.draw_components(judged.nested, judged.learner), folder, "components", simulated)
     if model is not None:
-        weights = pictures.draw_weights(model.weight, model.wavelength, assembly.store.segments)
-        save_figure(weights, folder, "weights")
+        weights = pictures.draw_weights(model.weight, model.wavelength, assembly.store.segments, apogee_lines())
+        save_figure(weights, folder, "weights", simulated)
         field, members = model.from_latents(on.field), model.from_latents(on.members)
     else:
         field, members = on.embedded(learner)
-    save_figure(pictures.draw_features(on, field, members), folder, "features")
+    save_figure(pictures.draw_features(on, field, members), folder, "features", simulated)
     utf8(star_features(on, field, members)).write(folder / STARS, format="fits")
 
 
 def _draw_rates(folder: Path, comparison: Comparison, simulated: bool = False) -> None:
     """The rates, and the distances that those of the judged learner were counted from."""
-    save_figure(pictures.draw_rates(comparison, simulated), folder, "rates")
+    save_figure(pictures.draw_rates(comparison), folder, "rates", simulated)
     for result in comparison.results:
         if result.loco.held_out and result.learner == comparison.results[0].learner:
             figure = pictures.draw_histograms([result], list(result.loco.cluster_rates))
-            save_figure(figure, folder, f"distances_{result.representation.name}")
+            save_figure(figure, folder, f"distances_{result.representation.name}", simulated)
 
 
-def _draw_reliability(folder: Path, comparison: Comparison, config: DictConfig) -> None:
+def _draw_reliability(folder: Path, comparison: Comparison, config: DictConfig, simulated: bool = False) -> None:
     """Of the judged learner, where its scores are calibrated."""
     judged, priors = comparison.results[0], () if config.calibration is None else tuple(config.calibration.priors)
     if judged.loco.calibrated is not None and priors:
         figure = draw_reliability({judged.learner: judged.loco.calibrated}, priors)
-        save_figure(figure, folder, "reliability")
+        save_figure(figure, folder, "reliability", simulated)

@@ -10,6 +10,7 @@ from astropy.table import Table
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from rsca_torch.drawing.style import stamp
 from rsca_torch.errors import InputError
 from rsca_torch.explanation.explain import Explained
 from rsca_torch.files.whole import atomic_file
@@ -74,7 +75,7 @@ def write_explanation(folder: Path, told: Explained, command: str) -> None:
             _write(folder / f"{name_of(name, told)}.{kind}", getattr(told, name), command)
     lines = [told.title, f"shares: of the {told.carried}; they add up to one", *told.notes, command]
     (folder / "notes.txt").write_text("\n".join(map(printable, lines)) + "\n", encoding="utf-8")
-    save_figure(draw_explanation(told), folder, "explanation")
+    save_figure(draw_explanation(told), folder, "explanation", told.simulated)
 
 
 def name_of(table: str, told: Explained) -> str:
@@ -98,7 +99,10 @@ def write_one(file: Path, told: Explained, command: str) -> None:
     with atomic_file(file) as part:
         if file.suffix in (".png", ".pdf"):
             of = {"Software": None} if file.suffix == ".png" else {"CreationDate": None}
-            write_figure(draw_explanation(told), part, dpi=150, metadata=of)
+            figure = draw_explanation(told)
+            if told.simulated:
+                stamp(figure)
+            write_figure(figure, part, metadata=of)
         else:
             _write(part, told.bins, command, file.suffix[1:])
 

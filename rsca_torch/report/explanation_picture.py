@@ -9,12 +9,13 @@ from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsca_torch.drawing.style import COLOURS, in_style, titled
 from rsca_torch.explanation.explain import Explained
 
 __all__ = ["draw_explanation", "plain"]
 
-#: Okabe and Ito's colours, told apart by all eyes; more of something is blue, less is vermilion.
-MORE, LESS, GREY = "#0072b2", "#d55e00", "0.55"
+#: More of something is blue, less is vermilion.
+MORE, LESS, GREY = COLOURS[1], COLOURS[0], "0.55"
 BARS = 8  # of each kind
 MARKED = 6  # lines in the spectrum
 LONGEST = 160  # letters of a text
@@ -31,11 +32,13 @@ def plain(text: str, width: int = 10_000) -> str:
     return "\n".join(textwrap.wrap(short, width)).replace("$", r"\$")
 
 
+@in_style()
 def draw_explanation(told: Explained) -> Figure:
     """The spectrum of shares above; below the strongest lines, the windows, and correlations or features."""
-    figure = Figure(figsize=(16, 9), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
-    figure.suptitle(plain(told.title, 90), fontsize=22)
+    figure, body = titled(plain(told.title, 75), 16, 9)
+    figure.set_size_inches(16, 9)  # a slide
+    figure.suptitle(figure.get_suptitle(), fontsize=22, x=0.003, ha="left")
+    top, bottom = body.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
     _spectrum(top.subplots(), told)
     lines, windows, further = bottom.subplots(1, 3)
     names = [

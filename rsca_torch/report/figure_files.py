@@ -12,27 +12,39 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
 
+from rsca_torch.drawing.style import in_style, stamp
 from rsca_torch.spectra.labels import printable
 
 __all__ = ["png_of", "save_figure", "write_figure"]
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """PNG to look at and PDF to publish, without the date of the day in either."""
+def save_figure(figure: Figure, folder: Path, name: str, simulated: bool = False) -> None:
+    """PNG to look at and PDF to publish, without the date of the day in either.
+
+    Args:
+        figure: to write.
+        folder: where to.
+        name: of the files.
+        simulated: whether the stars on it are drawn by a program, which is stamped on it.
+    """
+    if simulated:
+        stamp(figure)
     _make_readable(figure)
-    write_figure(figure, folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    write_figure(figure, folder / f"{name}.png", metadata={"Software": None})
     figure.set_layout_engine("none")  # laid out already
     write_figure(figure, folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
+@in_style()
 def png_of(figure: Figure) -> bytes:
     """The same PNG, without a file."""
     _make_readable(figure)
     drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(drawn, format="png", metadata={"Software": None})
     return drawn.getvalue()
 
 
+@in_style()  # ticks are made when they are drawn
 def write_figure(figure: Figure, path: Path, **options: Any) -> None:
     """A picture in a file, drawn in memory first: a backend says other things of a disk that is full."""
     drawn = BytesIO()

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from rsca_torch.drawing.style import COLOURS, in_style, titled
 from rsca_torch.evaluation.calibration import BINS, Calibrated
 from rsca_torch.report.pictures import draw_intervals
 
 __all__ = ["draw_reliability", "plot_reliability", "reliability_of"]
 
 DRAWS = 2000
-STYLES = (("#0072b2", "o", -1), ("#d55e00", "s", 1))  # told apart without colour too
+STYLES = ((COLOURS[1], "o", -1), (COLOURS[0], "s", 1))  # told apart without colour too
 
 
 def reliability_of(surveys: Sequence[Calibrated], prior: float, seed: int = 0) -> NDArray[np.float64]:
@@ -49,16 +50,17 @@ def plot_reliability(axes: Axes, told: Mapping[str, Sequence[Calibrated]], prior
         x, *values = reliability_of(surveys, prior).T
         draw_intervals(axes, x + side * 0.004, np.stack(values, axis=1), f"{mark}-", color=colour, ms=6, label=name)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=np.linspace(0, 1, 6))
-    axes.set(yticks=np.linspace(0, 1, 6), xlabel="P(siblings) as told")
+    axes.set(yticks=np.linspace(0, 1, 6), xlabel="probability of being siblings, as told")
 
 
+@in_style()
 def draw_reliability(told: Mapping[str, Calibrated], priors: Sequence[float]) -> Figure:
     """Of one survey, at most two learners, a panel for each prior."""
-    figure = Figure(figsize=(4.2 * len(priors), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(priors), squeeze=False)[0]
+    figure, body = titled("Do probabilities come true? Held-out clusters", 4.2 * len(priors), 4.6)
+    panels = body.subplots(1, len(priors), squeeze=False, sharey=True)[0]
     for panel, prior in zip(panels, priors, strict=True):
         plot_reliability(panel, {name: [each] for name, each in told.items()}, prior)
-        panel.set_title(f"held-out clusters, prior {prior:g}", fontsize=10)
-    panels[0].set_ylabel("siblings among them (68 %)")
-    panels[0].legend(frameon=False, loc="upper left")
+        panel.set_title(f"prior {prior:g}")
+    panels[0].set_ylabel("share that are siblings (bars: 68 %)")
+    panels[0].legend(loc="upper left")
     return figure

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table as RichTable
 
 from rsca_torch.comparison.assembly import Assembly
+from rsca_torch.drawing.style import in_style
 from rsca_torch.errors import InputError
 from rsca_torch.evaluation.fold_files import code_of
 from rsca_torch.files.checked import read_json
@@ -150,7 +151,7 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
     log.info("%s: %s", name, title)
     try:
         script = runpy.run_path(str(_path(name)))  # it lies beside the package, or in it: no module of either
-        with run_said(name) as said:
+        with run_said(name) as said, in_style():
             reproduced: Reproduced = script["reproduce"](assembly, **given)
     except InputError as error:
         log.warning("warning: %s is skipped: %s", name, error)
@@ -160,7 +161,7 @@ def _done(assembly: Assembly, name: str, out: Path) -> Outcome:
         for file, table in reproduced.tables.items():
             table.write(folder / f"{file}.csv", format="ascii.csv")
         for file, figure in reproduced.figures.items():
-            save_figure(figure, folder, file)
+            save_figure(figure, folder, file, assembly.store.origin["simulated"])
         values = [asdict(value) for value in outcome.values]
         note = {
             "settings": _settings(assembly, name),

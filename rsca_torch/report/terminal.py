@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -25,7 +28,11 @@ from rich.text import Text
 
 from rsca_torch.spectra.labels import printable
 
-__all__ = ["Bars", "PlainTable", "percent", "plain_table", "print_table", "progress"]
+__all__ = ["Bars", "BarsBelow", "PlainTable", "percent", "plain_table", "print_table", "progress"]
+
+
+PATIENCE = 0.25  # seconds between two pictures of progress in a notebook
+WIDE = 110  # letters there
 
 
 class Bars:
@@ -52,6 +59,32 @@ class Bars:
         self._bars.update(self._tasks[bar], description=text, completed=done, total=total)
 
 
+class BarsBelow(Bars):
+    """The same below the cell of a notebook: rich itself shows nothing there unless ipywidgets are installed."""
+
+    def __init__(self, bars: Progress) -> None:
+        super().__init__(bars)
+        self._place: Any = None
+        self._shown = -math.inf
+
+    def _show(self, bar: str, text: str, done: int, total: int | None = None) -> None:
+        super()._show(bar, text, done, total)
+        if time.monotonic() - self._shown > PATIENCE:
+            self.show()
+
+    def show(self) -> None:
+        """As they are now, in place of what was shown before."""
+        self._shown = time.monotonic()
+        console = Console(file=io.StringIO(), record=True, width=WIDE, force_jupyter=False, force_terminal=True)
+        console.print(self._bars.get_renderable())
+        html = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>", clear=False)
+        told = {"text/html": html, "text/plain": console.export_text()}
+        if self._place is None:
+            self._place = import_module("IPython.display").display(told, raw=True, display_id=True)
+        else:
+            self._place.update(told, raw=True)
+
+
 class Rate(ProgressColumn):
     """How many a second, and once that is known."""
 
@@ -63,11 +96,23 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress() -> Iterator[Bars]:
-    """Bars on the terminal; nothing where there is none."""
+    """Bars on the terminal, or below the cell of a notebook; nothing where there is neither.
+
+    Example:
+        >>> with progress() as bars:  # RSCA.fit(..., progress=bars.iteration)
+        ...     bars.step("folds", 1, 22)
+    """
     console = Console(stderr=True)
     what, done = TextColumn("{task.description}"), MofNCompleteColumn()
     left = TextColumn("left"), TimeRemainingColumn()
     columns = (SpinnerColumn(), what, BarColumn(), done, Rate(), TimeElapsedColumn(), *left)
+    if console.is_jupyter:
+        below = BarsBelow(Progress(*columns, auto_refresh=False, disable=True))
+        try:
+            yield below
+        finally:
+            below.show()
+        return
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield Bars(bars)
 

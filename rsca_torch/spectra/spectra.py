@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,12 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.spectra.arrays import Array, as_tensor, in_step, in_unit
 from rsca_torch.spectra.bins import same_bins
+from rsca_torch.spectra.labels import printable
+from rsca_torch.spectra.shown import card, plots
 from rsca_torch.spectra.stars import Stars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Spectra", "as_angstrom", "row_numbers"]
 
@@ -133,6 +138,44 @@ class Spectra:
         valid = float(self.valid.double().mean()) if self.valid.numel() else 0.0
         ends = f" from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom" if self.n_bins else ""
         return f"Spectra: {len(self)} stars, {self.n_bins} bins{ends}, {100 * valid:.1f} % valid, errors {errors}"
+
+    def _repr_html_(self) -> str:
+        ends = f"{self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom" if self.n_bins else None
+        groups = len({*self.stars.group.tolist()} - {""}) if self.stars.has("group") else None
+        rows = {
+            "stars": f"{len(self):,}",
+            "groups": groups,
+            "bins": f"{self.n_bins:,}",
+            "wavelength": ends,
+            "valid": f"{100 * float(self.valid.double().mean()):.1f} %" if self.valid.numel() else None,
+            "errors": "known" if self.has_sigma else "not known",
+            "first": ", ".join(self.stars.id[:3].tolist()) or None,
+        }
+        return card("Spectra", rows)
+
+    def plot(self, ax: Axes | None = None, rows: Any = slice(3), apart: float = 0.5) -> Axes:  # noqa: ANN401
+        """Draw flux against wavelength, with gaps where bins are invalid.
+
+        Args:
+            ax: to draw on. None: new ones of `matplotlib.pyplot`.
+            rows: which stars, as in `take`; the first three.
+            apart: how much flux each is above the one before.
+
+        Returns:
+            The axes.
+
+        Example:
+            >>> spectra = Spectra([[1.0, 0.9, 1.0], [1.0, 0.8, 1.1]], wavelength=[15100, 15101, 15102])
+            >>> spectra.plot().get_ylabel()
+            'flux, each 0.5 above the one before'
+        """
+        some = self.take(rows)
+        flux = some.flux.double().cpu().numpy() + apart * np.arange(len(some))[:, None]
+        curves = {printable(star): one for star, one in zip(some.stars.id.tolist(), flux, strict=True)}
+        above = f", each {apart:g} above the one before" if len(some) > 1 and apart else ""
+        said = "wavelength in vacuum, Angstrom", f"flux{above}"
+        axes: Axes = plots().plot_curves(ax, self.wavelength.numpy(), curves, said)
+        return axes
 
     @property
     def n_bins(self) -> int:

@@ -24,6 +24,7 @@ from torch import Tensor
 from rsca_torch.errors import InputError
 from rsca_torch.files.checked import read_json, rows_of
 from rsca_torch.files.whole import is_refused
+from rsca_torch.spectra.shown import card
 from rsca_torch.spectra.spectra import Spectra
 from rsca_torch.spectra.view import View
 from rsca_torch.survey.censoring import Censoring
@@ -174,6 +175,23 @@ class Store:
             f"{repeats}{len(self.wavelength):,} bins from {self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} "
             f"Angstrom, {100 * told['valid_share']:.1f} % valid, in {self.path}"
         )
+
+    def _repr_html_(self) -> str:
+        told, origin = self.manifest["counts"], self.origin
+        groups = {kind.replace("_", " "): of for kind, of in told.get("groups", {}).items()}
+        rows = {
+            "survey": origin["survey"] + (", SIMULATED" if origin["simulated"] else ""),
+            "field stars": f"{told['field']:,}",
+            "members": f"{told['members']:,} of {told['clusters']} clusters",
+            "groups": ", ".join(f"{of['stars']:,} stars in {of['groups']:,} {kind}" for kind, of in groups.items())
+            or None,
+            "repeats": f"{told['repeats']:,}" if told["repeats"] else None,
+            "bins": f"{len(self.wavelength):,}",
+            "wavelength": f"{self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} Angstrom",
+            "valid": f"{100 * told['valid_share']:.1f} %",
+            "folder": self.path,
+        }
+        return card("Store", rows)
 
     @property
     def removed(self) -> list[tuple[str, str, str]]:

@@ -526,24 +526,51 @@ def test_the_report_says_what_the_results_say(work, capsys):
     assert main(["report", "sweep=sweep", "out=reported"]) == 0  # it may be made again
 
 
-def test_the_picture_has_a_panel_a_representation_and_a_point_a_learner(tmp_path, capsys):
+def test_the_picture_has_a_panel_a_representation_and_its_points_on_their_ticks(tmp_path, capsys):
     write_run(tmp_path / "a", {"raw": (0.1, 0.2, 0.3), "scaled": (0.2, 0.2, 0.2)})
-    write_run(tmp_path / "b", {"raw": (0.3, 0.2, 0.1)}, seed=1, config={"pairs": {"max_velocity": 1}})
+    for seed, number in enumerate((10, 1, 2.5)):
+        config = {"pairs": {"max_velocity": number}}
+        write_run(tmp_path / f"b{seed}", {"raw": (0.3, 0.2, 0.1), "scaled": (0.0, 0.0, 0.0)}, seed=1, config=config)
     write_run(tmp_path / "c", {"raw": (0.3, 0.2, 0.1)}, representation="subset")
     gathered = gather(tmp_path)
     groups = groups_of(gathered, "raw")
     figure = draw_groups(groups, gathered.varied)
-    assert [axes.get_title() for axes in figure.axes] == ["spectra", "subset"]
-    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
-    assert labels == ["raw", "scaled"]
-    shown = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert shown == {"pairs.max_velocity=5", "pairs.max_velocity=1"}
-    (first, *_) = [container for container in figure.axes[0].containers if container.get_label().endswith("=5")]
-    heights = first.lines[0].get_ydata()
-    np.testing.assert_allclose(heights, [(0.4 + 0.4 + 0.9) / 9, 0.2])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["spectra", "subset"]
+    panel = figure.axes[0]
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["1", "2.5", "5", "10"]  # as numbers go
+    assert panel.get_xlabel() == "pairs.max velocity"
+    figure.draw_without_rendering()
+    (legend,) = figure.subfigs[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["raw", "scaled"]
+    frame, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= frame.x0 <= frame.x1 <= whole.x1
+    assert frame.y1 <= whole.y1
+    assert frame.y0 >= panel.get_window_extent().y1
+    raw, scaled = (container.lines[0].get_xydata() for container in panel.containers)
+    one, other = (0.4 + 0.4 + 0.9) / 9, (1.2 + 0.4 + 0.3) / 9
+    np.testing.assert_allclose(raw, [(0, other), (1, other), (2, one), (3, other)])
+    np.testing.assert_allclose(scaled, [(0, np.nan), (1, np.nan), (2, 0.2), (3, np.nan)])  # 0 has no logarithm
+    zeros = [line for line in panel.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert [sorted(line.get_xdata()) for line in zeros] == [[0, 1, 3]]
     print_groups(groups, gathered, "raw")
     said = capsys.readouterr().out
-    assert len([line for line in said.splitlines() if line.startswith(("spectra", "subset"))]) == len(groups) == 4
+    assert len([line for line in said.splitlines() if line.startswith(("spectra", "subset"))]) == len(groups) == 9
+
+
+def test_a_sweep_of_seeds_alone_has_its_learners_along(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), {"raw": (0.1, 0.2, 0.3), "scaled": (0.2, 0.2, 0.2)}, seed=seed)
+    gathered = gather(tmp_path)
+    assert not gathered.simulated
+    figure = draw_groups(groups_of(gathered, "raw"), gathered.varied)
+    (panel,) = figure.axes
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["raw", "scaled"]
+    assert figure.subfigs[0].legends == []
+    path = tmp_path / "1" / "results.json"
+    content = json.loads(path.read_text())
+    content["store"]["simulated"] = True
+    path.write_text(json.dumps(content))
+    assert gather(tmp_path).simulated
 
 
 def test_several_that_need_one_simulated_survey_make_it_once(tmp_path, monkeypatch):

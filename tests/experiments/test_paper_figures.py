@@ -298,14 +298,14 @@ def test_every_cluster_from_spectra_and_from_abundances(assembly):
     assert "published: 1.92 %" in reproduced.finding
     assert "published: 2.28 %" in reproduced.finding
     assert [len(figure.axes) for figure in reproduced.figures.values()] == [24, 24]  # two panels a cluster, two empty
-    titles = [axes.get_title() for axes in reproduced.figures["figure9"].axes]
-    assert titles[:2] == ["Berkeley 17 (9), spectra", "Berkeley 17 (9), abundance subset"]
+    titles = [axes.get_title(loc="left") for axes in reproduced.figures["figure9"].axes]
+    assert titles[:2] == ["Berkeley 17 (9)\nspectra", "Berkeley 17 (9)\nabundance subset"]
     row = reproduced.tables["figures9_10"][0]
     panel = reproduced.figures["figure9"].axes[0]
     assert panel.lines[0].get_xdata()[0] == pytest.approx(row["median_sibling_distance"])
     pairs = assembly.judged(assembly.spectra).pairs[row["cluster"]]
     assert row["doppelganger_rate"] == 0
-    assert panel.texts[0].get_text() == f"0 of {pairs} pairs: < {1 - 0.16 ** (1 / pairs):.2g}"
+    assert panel.texts[0].get_text() == f"0 of {pairs} pairs: < {100 - 100 * 0.16 ** (1 / pairs):.2g} %"
 
 
 def judged_clusters(assembly):
@@ -328,7 +328,7 @@ def test_clusters_whose_members_lack_abundances_are_named(assembly):
     own = table[table["cluster"] == "NGC 188"]
     assert (list(own["members"]), list(np.isnan(own["doppelganger_rate"]))) == ([14, 0], [False, True])
     panels = draw_histograms(results, ["NGC 188"]).axes
-    assert panels[1].get_title() == "NGC 188 (0), abundance subset"
+    assert panels[1].get_title(loc="left") == "NGC 188 (0)\nabundance subset"
     assert panels[1].texts[0].get_text() == "not judged"
 
 

@@ -19,13 +19,13 @@ from read_page import Read, browsed, page_of
 
 from rsca_torch import InputError
 from rsca_torch.cli.main import main
+from rsca_torch.drawing.named_lines import APART, strongest_lines
 from rsca_torch.report.page import page as pages
 from rsca_torch.report.page import rendering
 from rsca_torch.report.page.page import page_or_warning, write_page
 from rsca_torch.report.page.record import RECORD, STARS
 from rsca_torch.report.page.star_map import BINNED_ABOVE, NUMBER, colours_of, map_of
 from rsca_torch.report.page.verdict import verdict
-from rsca_torch.report.page.weights import APART, strongest_lines
 from rsca_torch.survey.line_list import LineList
 
 pytestmark = [

@@ -34,6 +34,7 @@ def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("rsca_torch.report.figure_files.stamp", lambda _: (folder / "stamped").touch())
         assert main(["reproduce", "figure2", *SMALL, "out=first"]) == 0
     return folder
 
@@ -52,6 +53,7 @@ def rows(path):
 def test_an_experiment_has_a_table_a_picture_and_a_row_in_the_summary(work):
     (folder,) = (path for path in (work / "first").iterdir() if path.is_dir())
     assert {path.name for path in folder.iterdir()} == {"figure2.csv", "figure2.png", "figure2.pdf", "item.json"}
+    assert (work / "stamped").exists()  # the survey is simulated
     table = rows(folder / "figure2.csv")
     assert [(row["n_components"], row["kind"]) for row in table] == [
         (number, kind) for number in "24" for kind in ("no cross-validation", "cross-validated")

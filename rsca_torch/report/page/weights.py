@@ -10,35 +10,15 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LabelSet
 from bokeh.plotting import figure
 
+from rsca_torch.drawing.named_lines import strongest_lines
 from rsca_torch.layers.rsca import RSCA
 from rsca_torch.survey.line_list import LineList
 
-__all__ = ["strongest_lines", "weight_spectra"]
+__all__ = ["weight_spectra"]
 
 SHOWN = 4  # features
-NAMED = 12  # lines of each
-APART = 25.0  # Angstrom between names
-REACH = 0.8  # Angstrom: a bin belongs to a line that is no farther
 GAP = 5  # a line is not drawn across a step in wavelength that is so many times the smallest
 COLOUR = "#0072b2"
-
-
-def strongest_lines(wavelength: np.ndarray, weight: np.ndarray, lines: LineList) -> list[tuple[float, float, str]]:
-    """(wavelength, weight, name) of the bins that weigh most and belong to a line, no two close to each other.
-
-    Args:
-        wavelength: (P,) Angstrom.
-        weight: (P,) of one feature.
-        lines: which are named.
-    """
-    number = lines.nearest(wavelength, REACH)
-    named: list[tuple[float, float, str]] = []
-    for place in np.argsort(-np.abs(weight)):
-        if number[place] >= 0 and all(abs(wavelength[place] - at) > APART for at, _, _ in named):
-            named.append((float(wavelength[place]), float(weight[place]), str(lines.element[number[place]])))
-        if len(named) == NAMED:
-            break
-    return sorted(named)
 
 
 def weight_spectra(model: RSCA, lines: LineList) -> Any:  # noqa: ANN401  (bokeh's layout)
