@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsca_torch import ScaledComponents, fit_ppca
+from rsca_torch.drawing.style import COLOURS, MARKS, in_style
 
 Numbers = NDArray[np.float64]
-COLOURS, MARKS = ("#0072b2", "#d55e00", "#009e73"), "os^"  # told apart by everybody, and without colour
 Step = tuple[str, Numbers, Numbers]  # title, field (N, 2), members (M, 2)
 NAMES = ("cluster A", "cluster B", "cluster C")
 WAVELENGTH = np.linspace(0, 1, 120)
@@ -52,9 +52,7 @@ def steps(field: Numbers, members: Numbers, clusters: NDArray[np.str_]) -> list[
     z, x = ((each - shown[0][1].mean(0)) @ axes / np.sqrt(lengths) for each in (z, x))
     shown.append(("2  Sphere: strangers differ alike", z, x))
     centred = np.concatenate([x[clusters == name] - x[clusters == name].mean(0) for name in NAMES])
-    turn = np.linalg.svd(centred, full_matrices=False)[2][
-        ::-1
-    ].T  # the direction in which siblings are most alike first
+    turn = np.linalg.svd(centred, full_matrices=False)[2][::-1].T  # where siblings are most alike first
     z, x = z @ turn, x @ turn
     shown.append(("3  Turn: across and along the siblings", z, x))
     learner = ScaledComponents()
@@ -86,7 +84,7 @@ def panel(axes: Axes, step: Step, clusters: NDArray[np.str_], three: tuple[int, 
     title, field, members = step
     one, sibling, stranger = three
     axes.plot(*field.T, ".", color="#aaaaaa", ms=4, label="field stars")
-    for name, colour, mark in zip(NAMES, COLOURS, MARKS, strict=True):
+    for name, colour, mark in zip(NAMES, COLOURS, MARKS, strict=False):
         axes.plot(*members[clusters == name].T, mark, color=colour, ms=6, mec="white", mew=0.6, label=name)
     for end, style, colour in ((members[sibling], "-", "black"), (field[stranger], ":", "black")):
         axes.plot(*np.stack([members[one], end]).T, style, color=colour, lw=2)
@@ -98,6 +96,7 @@ def panel(axes: Axes, step: Step, clusters: NDArray[np.str_], three: tuple[int, 
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
 
 
+@in_style()
 def drawing() -> Figure:
     """Spectra above, the four steps below."""
     field, members, clusters = drawn()
@@ -132,7 +131,8 @@ def main() -> None:
     """Draw into FILE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    drawing().savefig(parser.parse_args().file, dpi=110, metadata={"Software": None})
+    with in_style():  # ticks are made when they are drawn
+        drawing().savefig(parser.parse_args().file, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

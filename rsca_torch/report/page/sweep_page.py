@@ -65,9 +65,9 @@ def sweep_page(sweep: Path, gathered: Gathered, baseline: str) -> dict[str, Any]
         "page_command": page_command,
         "provenance": {
             "started": record.get("started"),
-            "checksums of stores": ", ".join(gathered.results["checksum"].unique()),
+            "checksums of stores": ", ".join(map(str, gathered.results["checksum"].unique())),
             "seeds": ", ".join(str(seed) for seed in sorted(gathered.results["seed"].unique())),
-            "versions": "; ".join(dict.fromkeys(versions_told(each["versions"]) for each, _ in told.values())),
+            "versions": "; ".join(dict.fromkeys(versions_told(each.get("versions", {})) for each, _ in told.values())),
         },
         "options": "",
         "numbers": {"groups": groups, "runs": runs, "unused": unused, "record": record},
