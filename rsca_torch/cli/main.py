@@ -24,7 +24,7 @@ from rsca_torch.cli.exit_codes import RemarksError
 from rsca_torch.cli.help import asks_for_help, columns, help_of
 from rsca_torch.cli.messages import UNUSABLE, interrupted, log_to_terminal, print_error, this_is_a_bug, what_went_wrong
 from rsca_torch.cli.null_options import require_values
-from rsca_torch.cli.options import exchanged_groups, hydra_overrides, require_kinds
+from rsca_torch.cli.options import exchanged_groups, flags_last, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.replaced import tell_replaced
 from rsca_torch.cli.signals import heard_of
@@ -162,8 +162,7 @@ def _compose_and_run(command: str, overrides: Sequence[str]) -> None:
             failures.append(error)
             return None
 
-    sweeping_first = sorted(overrides, key=lambda each: each not in ("-m", "--multirun"))  # as Hydra's parser needs it
-    sys.argv = [f"rsca {command}", *sweeping_first, *(sweep.out if sweep is not None else ())]
+    sys.argv = [f"rsca {command}", *flags_last([*overrides, *(sweep.out if sweep is not None else ())])]
     hydra.main(version_base="1.3", config_path=str(CONFIG), config_name=command)(task)()
     if failures:
         raise failures[0]

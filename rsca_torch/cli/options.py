@@ -20,6 +20,7 @@ __all__ = [
     "default_options",
     "dotted_names",
     "exchanged_groups",
+    "flags_last",
     "hydra_overrides",
     "is_group",
     "nearest",
@@ -29,6 +30,12 @@ __all__ = [
 
 #: A number, a list or auto, a path or several: the command says what it expects.
 SEVERAL_KINDS = {"compressor.n_components", "what", "survey.catalogue", "survey.cuts", "survey.repeats"}
+
+
+#: Flags of Hydra that a value follows; those that it may follow.
+VALUED = {f"--{name}" for name in ("cfg", "package", "config-dir", "config-path", "config-name", "experimental-rerun")}
+MAY_LACK = {"--info", "-i"}
+VALUED |= {"-c", "-p", "-cd", "-cp", "-cn", *MAY_LACK}
 
 
 def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
@@ -59,6 +66,22 @@ def hydra_overrides(command: str, options: Sequence[str]) -> list[str]:
     words = [option for option in overrides if "=" not in option and not option.startswith(("-", "~"))]
     rest = [option for option in overrides if option not in words]
     return [*_further_experiments(), *([f"what=[{','.join(words)}]"] if words else []), *rest]
+
+
+def flags_last(options: Sequence[str]) -> list[str]:
+    """The same in the order that Hydra's parser takes: overrides together, -m before them, other flags behind them.
+
+    >>> flags_last(["a=1", "--cfg", "job", "b=2", "-m", "--info"])
+    ['-m', 'a=1', 'b=2', '--cfg', 'job', '--info']
+    """
+    first, overrides, flags = list[str](), list[str](), list[str]()
+    before = ""
+    for option in options:
+        is_value = before in VALUED and not option.startswith("-") and (before not in MAY_LACK or "=" not in option)
+        place = first if option in ("-m", "--multirun") else flags if option.startswith("-") or is_value else overrides
+        place.append(option)
+        before = option
+    return [*first, *overrides, *flags]
 
 
 def _of_cuts(option: str) -> list[str]:

@@ -78,6 +78,8 @@ class Sweep:
         if command not in COMMANDS:
             those = " and ".join(f"rsca {each}" for each in COMMANDS)
             raise InputError(f"rsca {command} takes one set of options at a time: sweeps (-m) are for {those}")
+        if shows := {"--cfg", "-c", "--info", "-i"} & set(overrides):
+            raise InputError(f"{', '.join(shows)} shows one job, not a sweep: leave out -m, and what varies")
         own = [override for override in overrides if override.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
         if own:
             raise InputError(f"{', '.join(own)}: out=DIR names the folder of a sweep")

@@ -214,6 +214,7 @@ def test_training_logged_for_tensorboard():
     ("arguments", "message"),
     [
         (["fit", "-m", "store=store", "out=x"], r"rsca fit takes one set of options at a time"),
+        (["compare", "-m", *TINY, "seed=0,1", "--cfg", "hydra"], r"--cfg shows one job, not a sweep: leave out -m"),
         (["compare", "-m", *TINY, "seed=0,1", "out=null"], r"out=null: out=DIR must name one folder"),
         (["compare", "-m", *TINY, "seed=0,1", "out="], r"out=: out=DIR must name one folder"),
         (["compare", "-m", *TINY, "out=x,y"], r"out=x,y: out=DIR must name one folder"),
