@@ -18,6 +18,7 @@ PATHS = {
     *"place store out model run sweep root members catalogue simulated checkpoints uncensored ids kept".split(),
     *("embedding", "baseline", "star", "cluster"),
 }
+NOT_PATHS = {"survey.ids"}  # a group of options
 SEVERAL = {"members", "catalogue", "star"}  # a list is one too
 #: Those that start from where the user stands; others start from survey.root.
 OF_A_RUN = (
@@ -42,7 +43,8 @@ def quoted_paths(overrides: Sequence[str], sweeping: bool) -> list[str]:
 def _is_path(override: str) -> bool:
     key, equals, _ = override.partition("=")
     key = key.lstrip("+")
-    return bool(equals) and not key.startswith(("-", "~", "hydra")) and key.rpartition(".")[2] in PATHS
+    named = key not in NOT_PATHS and key.rpartition(".")[2] in PATHS
+    return bool(equals) and named and not key.startswith(("-", "~", "hydra"))
 
 
 def _quoted(override: str, sweeping: bool) -> str:

@@ -47,6 +47,7 @@ def test_what_hydra_means_is_left_alone(monkeypatch, tmp_path):
     ]
     assert quoted_paths(same, sweeping=False) == same
     assert quoted_paths(["survey.members=[a,b]"], sweeping=False) == ["survey.members=[a,b]"]
+    assert quoted_paths(["survey.ids={gaia_dr3:a}"], sweeping=False) == ["survey.ids={gaia_dr3:a}"]
     assert quoted_paths(["store=a,b"], sweeping=True) == ["store=a,b"]
     assert quoted_paths(["store=16"], sweeping=True) == ["store='16'"]
     assert value(quoted_paths(["store=runs/${seed} (1)"], sweeping=False)[0]) == "runs/${seed} (1)"
