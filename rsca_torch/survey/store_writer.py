@@ -149,27 +149,16 @@ class Partial:
             errors: file -> as in the attribute.
             lacking: as in the attribute, of this block.
         """
-        with named_disk(self.store):
-            self._append(flux, error, valid, failed, errors, lacking)
-
-    def _append(
-        self,
-        flux: NDArray[np.float32],
-        error: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        failed: Mapping[int, str],
-        errors: Mapping[str, Sequence[int]] | None,
-        lacking: Mapping[str, int] | None,
-    ) -> None:
         usable = valid.any(axis=1)
         unusable = (self.done + np.flatnonzero(~usable)).tolist()
         start = (self.done - len(self.failed)) * len(self.bins) * FLOAT.itemsize
         content = {name: block[usable].astype(FLOAT).tobytes() for name, block in (("flux", flux), ("error", error))}
-        for name, block in content.items():
-            with (self.path / f"{name}.raw").open("r+b") as file:
-                file.seek(start)
-                file.write(block)
-                _flush(file)
+        with named_disk(self.store):
+            for name, block in content.items():
+                with (self.path / f"{name}.raw").open("r+b") as file:
+                    file.seek(start)
+                    file.write(block)
+                    _flush(file)
         self._blocks.append((int(usable.sum()), _digest(content["flux"], content["error"])))
         stars = slice(None) if self.n_stars is None else slice(max(0, self.n_stars - self.done))
         self.done += len(flux)
@@ -178,6 +167,11 @@ class Partial:
         self.lacking.update(lacking or {})
         self.seen |= valid[stars].any(axis=0)
         self.n_valid += int(valid[stars].sum())
+        with named_disk(self.store):
+            self._note()
+
+    def _note(self) -> None:
+        """The journal says what there is now."""
         state = {
             name: getattr(self, name) for name in ("fingerprint", "done", "failed", "errors", "n_valid", "lacking")
         }
