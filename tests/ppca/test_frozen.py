@@ -15,6 +15,7 @@ from rsca_torch import RSCA, MaskedPPCA, Removal, Spectra
 from rsca_torch.layers.encoder import Encoder
 from rsca_torch.layers.layer import Layer
 from rsca_torch.ppca.frozen import Frozen
+from rsca_torch.ppca.shown_model import ShownModel
 
 N_BINS = 12
 NOISES = {
@@ -172,5 +173,6 @@ def test_integers_give_floats(models, dtype):
 
 
 def test_what_is_frozen_is_a_layer_of_buffers():
-    assert {kind.__name__ for kind in Frozen.__subclasses__()} == {"MaskedPPCA", "Removal", "Layer"}
+    assert {kind.__name__ for kind in Frozen.__subclasses__()} == {"ShownModel", "Removal", "Layer"}
+    assert ShownModel.__subclasses__() == [MaskedPPCA]
     assert {*Layer.__subclasses__()} == {RSCA, Encoder}
