@@ -513,6 +513,22 @@ def test_it_works_in_a_browser(first, tmp_path, width):
     assert told["wide"]  # nothing sticks out, on a phone neither
 
 
+def test_sixty_clusters_in_a_browser(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    many = ["simulation.n_field=40", "simulation.stars.clusters=60", "compressor.n_components=4", "out=many"]
+    assert main(["compare", *many, *QUICK, "~abundances.abundance_subset", "calibration=null"]) == 0
+    page = page_of(tmp_path / "many")
+    assert len(page) < 3e6
+    told = browsed(page, tmp_path, 390, TRIED)
+    assert told["ringed"] == 1
+    assert told["hover"]
+    assert told["wide"]
+    results = json.loads((tmp_path / "many" / "results.json").read_text())["results"][0]
+    assert len(results["clusters"]) > 55  # of some a cut leaves one member
+    read = Read(page)
+    assert all(f" {each['cluster']} {each['members']} {each['pairs']} " in read.said for each in results["clusters"])
+
+
 def test_hostile_names_are_texts_in_a_browser(hostile, tmp_path):
     told = browsed(page_of(hostile), tmp_path, 390, TRIED + "told.texts = deep(document.body);")
     assert told["found"] == "</script><img src=x onerror=alert(2)>"
