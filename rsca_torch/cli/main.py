@@ -8,8 +8,9 @@ import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from rsca_torch.cli.null_options import require_values
 from rsca_torch.cli.options import exchanged_groups, flags_last, hydra_overrides, require_kinds
 from rsca_torch.cli.paths import quoted_paths, rooted_paths
 from rsca_torch.cli.replaced import tell_replaced
-from rsca_torch.cli.signals import heard_of
+from rsca_torch.cli.signals import Told, heard_of
 from rsca_torch.cli.sweep import JobsFailed, Sweep
 from rsca_torch.cli.trusted import require_trusted_options, require_trusted_places
 from rsca_torch.cli.unknown_options import require_groups, require_known, require_names
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with heard_of() as told:
         try:
             try:
-                return _ended(*(given or ["--help"]))
+                return _ended(told, *(given or ["--help"]))
             finally:
                 sys.stdout.flush()  # or Python does, when nobody catches what comes of it
         except KeyboardInterrupt:
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return UNHEARD
 
 
-def _ended(command: str, *options: str) -> int:
+def _ended(told: Told, command: str, *options: str) -> int:
     """The exit code of a command, which is run."""
     if command == "--version":
         print(f"rsca_torch {version('rsca_torch')}")
@@ -99,7 +100,8 @@ def _ended(command: str, *options: str) -> int:
             register()
             print(help_of(command, overrides, columns()), flush=True)
             return 0
-        _compose_and_run(command, overrides)
+        with _nothing_else(told):
+            _compose_and_run(command, overrides)
     except BrokenPipeError:
         raise
     except RemarksError:
@@ -108,10 +110,21 @@ def _ended(command: str, *options: str) -> int:
         print_error(what_went_wrong(error, command, overrides))
         return BUG if isinstance(error, JobsFailed) and error.bug else BAD_INPUT
     except Exception as error:  # whatever nobody thought of
-        told = memory_ran_out(error) or _worker_ended(error)
-        print_error(this_is_a_bug(error) if told is None else str(told))
-        return BUG if told is None else BAD_INPUT
+        known = memory_ran_out(error) or _worker_ended(error)
+        print_error(this_is_a_bug(error) if known is None else str(known))
+        return BUG if known is None else BAD_INPUT
     return 0
+
+
+@contextmanager
+def _nothing_else(told: Told) -> Iterator[None]:
+    """What a library makes of an interruption, as an error while it tidies up, is one still."""
+    try:
+        yield
+    except Exception as error:
+        if told.came:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _worker_ended(error: Exception) -> InputError | None:

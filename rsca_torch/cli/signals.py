@@ -22,12 +22,13 @@ class Told:
 
     Attributes:
         number: of the signal; SIGINT where none came, and something else interrupted it.
+        came: whether one came.
         ended: the command has said that it ends.
     """
 
     def __init__(self) -> None:
         self.number, self.ended = int(signal.SIGINT), threading.Event()
-        self._came = False
+        self.came = False
 
     @property
     def word(self) -> str:
@@ -41,8 +42,8 @@ class Told:
 
     def hear(self, number: int, _: FrameType | None = None) -> None:
         """The first signal interrupts; those that follow would interrupt what it has begun to tidy up."""
-        if not self._came:
-            self.number, self._came = number, True
+        if not self.came:
+            self.number, self.came = number, True
             raise KeyboardInterrupt
 
     def watch(self, pipe: int) -> None:

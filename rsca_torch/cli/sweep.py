@@ -113,6 +113,8 @@ class Sweep:
         except BrokenPipeError:
             raise
         except Exception as error:
+            if _was_interrupted(error):
+                raise KeyboardInterrupt from error
             bug = not isinstance(error, UNUSABLE)
             problem = this_is_a_bug(error) if bug else what_went_wrong(error, self._command, overrides)
             job_note(folder, self._launch, overrides, problem, bug)
@@ -153,3 +155,8 @@ def _out(overrides: Sequence[str]) -> str:
     if not isinstance(out, str) or not out or "${" in out or given.is_sweep_override():
         raise InputError(f"{given.input_line}: out=DIR must name one folder, in which each job makes its own")
     return out
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came while an interruption was on its way."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _was_interrupted(error.__context__))

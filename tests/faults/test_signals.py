@@ -203,3 +203,22 @@ def test_too_little_memory_to_be_loaded_is_said_in_one_sentence(megabytes):
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {megabytes * 2**20 / 1e9:.1f} GB of memory (ulimit -v) are")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["one", "sweep"])
+def test_what_a_library_makes_of_an_interruption_is_one_still(tmp_path, monkeypatch, caplog, capfd, sweep):
+    """omegaconf's tidying up fails where it was interrupted; that is no bug, and no failed job."""
+
+    def interrupted(_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            raise AttributeError("of a library that tidies up")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "_function", lambda _: interrupted)
+    assert module.main(["compare", *sweep, "out=here"]) == 143
+    said = caplog.text + capfd.readouterr().err
+    assert "bug" not in said
+    assert said.count("terminated") == 1
